@@ -1,0 +1,1 @@
+"""HTTP manners shared by the services: problems, identity, health, and how they are described."""

@@ -1,0 +1,82 @@
+"""Reading stored events: the registry by (type, version), and the hook that lifts old versions to the current one.
+
+Invariant: a stored event is never rewritten. Whoever reads one gets it in the version this code was written for, or an
+exception that says why not; never a guess.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from shared.contracts.events import EVENT_CLASSES, Event, event_type_of
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+"""Takes the envelope of version n as a JSON object and gives that of version n + 1, ``event_version`` included."""
+
+
+class UndecodableEventError(Exception):
+    """The bytes are not an event this version of Runroom can read."""
+
+
+class UnknownEventError(UndecodableEventError):
+    """No event of this type and version is registered."""
+
+
+class _Head(msgspec.Struct):
+    event_type: str
+    event_version: int
+
+
+CURRENT_VERSIONS: Mapping[str, int] = {str(cls.__struct_config__.tag): 1 for cls in EVENT_CLASSES}
+"""The version of each event type that ``shared.contracts.events`` describes."""
+
+
+class EventRegistry:
+    """Decodes envelopes of any registered (type, version) into current events.
+
+    ``upcasters`` maps (type, n) to the function that gives version n + 1; a chain of them reaches the current one.
+    """
+
+    def __init__(self, upcasters: Mapping[tuple[str, int], Upcaster] | None = None) -> None:
+        self._upcasters = dict(upcasters or {})
+        self._decoder = msgspec.json.Decoder(Event)
+        self._head = msgspec.json.Decoder(_Head)
+
+    def decode(self, envelope: bytes) -> Event:
+        """The event in its current version.
+
+        Raises ``UnknownEventError`` for a type or version that is not registered and ``UndecodableEventError`` for
+        bytes that are no event.
+        """
+        try:
+            event = self._decoder.decode(envelope)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            return self._lift(envelope, error)
+        if event.event_version == CURRENT_VERSIONS[event_type_of(event)]:
+            return event
+        return self._lift(envelope, None)
+
+    def _lift(self, envelope: bytes, cause: Exception | None) -> Event:
+        try:
+            head = self._head.decode(envelope)
+            current = CURRENT_VERSIONS.get(head.event_type)
+            if current is None or head.event_version > current:
+                raise UnknownEventError(f"no event {head.event_type} version {head.event_version} is known here")
+            if head.event_version == current:
+                raise UndecodableEventError(f"{head.event_type} version {current} does not decode: {cause}")
+            members: dict[str, Any] = msgspec.json.decode(envelope)
+            version = head.event_version
+            while version < current:
+                upcaster = self._upcasters.get((head.event_type, version))
+                if upcaster is None:
+                    raise UnknownEventError(f"no upcaster for {head.event_type} version {version}")
+                members = upcaster(members)
+                version += 1
+            return msgspec.convert(members, Event)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise UndecodableEventError(f"not an event envelope: {error}") from error
+
+
+registry = EventRegistry()
+"""The registry of this release. There is one version of every event so far, hence no upcaster."""

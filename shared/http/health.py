@@ -1,0 +1,52 @@
+"""``/healthz``, ``/readyz`` and ``/metrics``, the same in every service.
+
+Invariant: health says the process is up and asks nobody; readiness asks every dependency, within a bounded time.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+from litestar import Response, get
+from litestar.handlers import HTTPRouteHandler
+
+from shared.telemetry import render_metrics
+
+Check = Callable[[], Awaitable[str]]
+"""Asks one dependency. Returns what to say when it is well; raises when it is not."""
+
+_SECONDS = 2.0
+
+
+async def _ask(check: Check) -> dict[str, str]:
+    try:
+        return {"status": "ok", "detail": await asyncio.wait_for(check(), _SECONDS)}
+    except Exception as error:  # whatever is wrong with a dependency is its readiness
+        return {"status": "failed", "detail": type(error).__name__}
+
+
+def health_routes(checks: Mapping[str, Check]) -> list[HTTPRouteHandler]:
+    """The three routes; ``checks`` maps a dependency's name to how it is asked.
+
+    ``/readyz`` answers 200 or 503 with ``{"status": "ok"|"failed", "dependencies": {name: {"status", "detail"}}}``.
+    """
+
+    @get("/healthz", tags=["health"], summary="The process is up")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @get("/readyz", tags=["health"], summary="Its dependencies answer")
+    async def readyz() -> Response[bytes]:
+        answers = await asyncio.gather(*(_ask(check) for check in checks.values()))
+        dependencies: dict[str, Any] = dict(zip(checks, answers, strict=True))
+        well = all(answer["status"] == "ok" for answer in answers)
+        body = {"status": "ok" if well else "failed", "dependencies": dependencies}
+        return Response(msgspec.json.encode(body), status_code=200 if well else 503, media_type="application/json")
+
+    @get("/metrics", tags=["health"], summary="Metrics in Prometheus text format")
+    async def metrics() -> Response[bytes]:
+        content, content_type = render_metrics()
+        return Response(content, media_type=content_type)
+
+    return [healthz, readyz, metrics]

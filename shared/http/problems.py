@@ -1,0 +1,108 @@
+"""Errors on the wire: ``application/problem+json`` (RFC 9457) with the stable ``error`` code of the contract.
+
+Invariant: every answer that is not a success has this shape, whoever made it: a handler, the router or a crash.
+"""
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.types import ExceptionHandlersMap
+
+from shared.telemetry import Logger
+
+PROBLEM_JSON = "application/problem+json"
+
+_log: Logger = structlog.get_logger("http")
+
+_CODES = {
+    400: "invalid_request",
+    401: "missing_token",
+    403: "insufficient_scope",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    500: "internal_error",
+}
+
+
+class Problem(Exception):  # noqa: N818  # RFC 9457's own word
+    """An answer that is not a success. ``extra`` are extension members; ``retry_after`` is in seconds."""
+
+    def __init__(
+        self,
+        status: int,
+        error: str,
+        detail: str,
+        *,
+        retry_after: int | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.error = error
+        self.detail = detail
+        self.retry_after = retry_after
+        self.extra = extra or {}
+
+    def body(self, instance: str) -> bytes:
+        """The JSON document; ``instance`` is the path of the request."""
+        return msgspec.json.encode(
+            {
+                "type": f"urn:runroom:problem:{self.error}",
+                "title": HTTPStatus(self.status).phrase,
+                "status": self.status,
+                "detail": self.detail,
+                "instance": instance,
+                "error": self.error,
+                **self.extra,
+            }
+        )
+
+
+def invalid_request(detail: str) -> Problem:
+    """400 ``invalid_request``; the detail names the member and says why."""
+    return Problem(400, "invalid_request", detail)
+
+
+def problem_response(
+    request: Request[Any, Any, Any], problem: Problem, headers: dict[str, str] | None = None
+) -> Response[bytes]:
+    headers = dict(headers or {})
+    if problem.retry_after is not None:
+        headers["Retry-After"] = str(problem.retry_after)
+    return Response(
+        problem.body(request.url.path), status_code=problem.status, media_type=PROBLEM_JSON, headers=headers
+    )
+
+
+def _on_problem(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
+    return problem_response(request, problem)
+
+
+def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    if error.status_code >= 500:
+        return _on_crash(request, error)
+    code = _CODES.get(error.status_code, "invalid_request")
+    detail = error.detail or HTTPStatus(error.status_code).phrase
+    # Only what a client needs: the framework also hands over headers of its own making.
+    headers = {k: v for k, v in (error.headers or {}).items() if k.lower() == "allow"}
+    return problem_response(request, Problem(error.status_code, code, detail), headers)
+
+
+def _on_crash(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    _log.error("request_crashed", method=request.method, path=request.url.path, exc_info=error)
+    return problem_response(request, Problem(500, "internal_error", "the request could not be handled"))
+
+
+EXCEPTION_HANDLERS: ExceptionHandlersMap = {  # pyright: ignore[reportUnknownVariableType]  # the framework's alias
+    Problem: _on_problem,
+    HTTPException: _on_http_exception,
+    Exception: _on_crash,
+}
+"""For ``Litestar(exception_handlers=…)``."""

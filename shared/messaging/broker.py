@@ -1,0 +1,148 @@
+"""The connection to NATS, which a service starts without and outlives.
+
+Invariant: a broker that is away is a ``BrokerUnavailableError`` at the place of use, never a hang and never a failed
+start.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+
+from shared.telemetry import Logger
+
+ReconnectHook = Callable[[], Awaitable[None]]
+
+BROKER_ERRORS = (NatsError, OSError, TimeoutError, asyncio.InvalidStateError)
+"""What the client raises when the server is away, slow or refusing."""
+
+
+class BrokerUnavailableError(Exception):
+    """NATS is not connected or did not answer."""
+
+
+class JetStreamError(Exception):
+    """JetStream refused. ``code`` is its ``err_code``."""
+
+    def __init__(self, code: int, description: str) -> None:
+        super().__init__(f"{description} ({code})")
+        self.code = code
+
+
+class Broker:
+    """One NATS connection of a service.
+
+    ``start`` returns at once and connects in the background, for as long as it takes; ``close`` ends it. Hooks added
+    with ``on_connected`` run after the first connect and after every reconnect.
+    """
+
+    def __init__(self, url: str, *, name: str) -> None:
+        self._url = url
+        self._name = name
+        self._client = Client()
+        self._hooks: list[ReconnectHook] = []
+        self._connecting: asyncio.Task[None] | None = None
+        self._log: Logger = structlog.get_logger("messaging")
+
+    @property
+    def is_connected(self) -> bool:
+        return self._client.is_connected
+
+    @property
+    def client(self) -> Client:
+        """The connected client. Raises ``BrokerUnavailableError`` while there is none."""
+        if not self._client.is_connected:
+            raise BrokerUnavailableError("NATS is not connected")
+        return self._client
+
+    def on_connected(self, hook: ReconnectHook) -> None:
+        self._hooks.append(hook)
+
+    def start(self) -> None:
+        self._connecting = asyncio.create_task(self._connect(), name="nats-connect")
+
+    async def close(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await self._connecting
+        with suppress(*BROKER_ERRORS):
+            await self._client.close()
+
+    async def subscribe(self, subject: str, receive: Callable[[Msg], Awaitable[None]]) -> Subscription:
+        """A core subscription; it comes back by itself after a reconnect.
+
+        ``receive`` must keep up: nothing is dropped here, so it is the caller who bounds what arrives.
+        """
+        return await self.client.subscribe(  # pyright: ignore[reportUnknownMemberType]  # an untyped default of the client's
+            subject, cb=receive, pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+
+    async def request(self, subject: str, payload: bytes, *, seconds: float = 2.0) -> bytes:
+        """One request and its answer's data. Raises ``BrokerUnavailableError``."""
+        try:
+            return (await self.client.request(subject, payload, timeout=seconds)).data
+        except BROKER_ERRORS as error:
+            raise BrokerUnavailableError(f"no answer from NATS: {type(error).__name__}") from error
+
+    async def jetstream(self, call: str, body: dict[str, Any] | None = None, *, seconds: float = 2.0) -> dict[str, Any]:
+        """One call of the JetStream API, such as ``STREAM.INFO.ROOMS``.
+
+        Raises ``JetStreamError`` when it is refused and ``BrokerUnavailableError`` when nobody answers.
+        """
+        answer: dict[str, Any] = json.loads(
+            await self.request(f"$JS.API.{call}", json.dumps(body or {}).encode(), seconds=seconds)
+        )
+        if error := answer.get("error"):
+            raise JetStreamError(int(error.get("err_code", 0)), str(error.get("description", "")))
+        return answer
+
+    async def _connect(self) -> None:
+        while True:
+            try:
+                await self._client.connect(
+                    self._url,
+                    name=self._name,
+                    # One prefix per service, so that a broker can permit each service its own inboxes only.
+                    inbox_prefix=f"_INBOX_{self._name}",
+                    connect_timeout=2,
+                    reconnect_time_wait=0.25,  # pyright: ignore[reportArgumentType]  # seconds; fractions are fine
+                    max_reconnect_attempts=-1,
+                    ping_interval=5,
+                    max_outstanding_pings=2,
+                    flush_timeout=5,
+                    error_cb=self._on_error,
+                    disconnected_cb=self._on_disconnected,
+                    reconnected_cb=self._on_reconnected,
+                )
+            except BROKER_ERRORS as error:
+                self._log.warning("broker_connect_failed", error=type(error).__name__)
+                await asyncio.sleep(0.5)
+            else:
+                break
+        self._log.info("broker_connected")
+        await self._run_hooks()
+
+    async def _on_error(self, error: Exception) -> None:
+        # The client reports every failed attempt to connect here too, four a second: say those quietly.
+        quiet = isinstance(error, OSError) or not self._client.is_connected
+        (self._log.debug if quiet else self._log.warning)("broker_error", error=type(error).__name__)
+
+    async def _on_disconnected(self) -> None:
+        if not self._client.is_closed:
+            self._log.warning("broker_disconnected")
+
+    async def _on_reconnected(self) -> None:
+        self._log.info("broker_reconnected")
+        await self._run_hooks()
+
+    async def _run_hooks(self) -> None:
+        for hook in self._hooks:
+            await hook()

@@ -1,0 +1,94 @@
+"""The stream ``ROOMS``: its configuration, and the identity by which readers know it is still the same one.
+
+Invariant: a stream that was recreated, or came back as an older copy of itself, never passes for the one a position was
+taken in. Positions are only compared under the same ``StreamIdentity``.
+"""
+
+from typing import Any, NamedTuple
+
+from shared.contracts.subjects import STREAM, STREAM_SUBJECTS
+from shared.messaging.broker import Broker, JetStreamError
+
+_EPOCH = "runroom-epoch"
+_REWOUND_TO = "runroom-rewound-to"
+_NOT_FOUND = 10059
+_NANOSECONDS = 1_000_000_000
+
+
+class StreamSettings(NamedTuple):
+    replicas: int = 1
+    max_age_seconds: int = 30 * 24 * 3600
+    max_consumers: int = 4096
+
+
+class StreamIdentity(NamedTuple):
+    """Which life of the stream a position belongs to.
+
+    ``created`` is the broker's own time stamp of the stream; ``epoch`` is counted up by the relay each time it finds
+    that the broker came back with an older copy, whose last message was ``rewound_to``.
+    """
+
+    created: str
+    epoch: int
+    rewound_to: int
+
+    @property
+    def key(self) -> str:
+        """The identity as one text, for storing beside a position."""
+        return f"{self.created}/{self.epoch}"
+
+
+class StreamState(NamedTuple):
+    identity: StreamIdentity
+    first_seq: int
+    last_seq: int
+
+
+def _state(info: dict[str, Any]) -> StreamState:
+    metadata: dict[str, str] = info["config"].get("metadata") or {}
+    identity = StreamIdentity(str(info["created"]), int(metadata.get(_EPOCH, "0")), int(metadata.get(_REWOUND_TO, "0")))
+    return StreamState(identity, int(info["state"]["first_seq"]), int(info["state"]["last_seq"]))
+
+
+async def stream_state(broker: Broker) -> StreamState | None:
+    """The stream as it is now, or None when there is none. Raises ``BrokerUnavailableError``."""
+    try:
+        return _state(await broker.jetstream(f"STREAM.INFO.{STREAM}"))
+    except JetStreamError as error:
+        if error.code == _NOT_FOUND:
+            return None
+        raise
+
+
+async def ensure_stream(broker: Broker, settings: StreamSettings) -> StreamState:
+    """The stream, created if there is none. Only the relay calls this: it alone can fill a new one."""
+    state = await stream_state(broker)
+    if state is not None:
+        return state
+    config: dict[str, Any] = {
+        "name": STREAM,
+        "subjects": [STREAM_SUBJECTS],
+        "storage": "file",
+        "retention": "limits",
+        "discard": "old",
+        "num_replicas": settings.replicas,
+        "max_age": settings.max_age_seconds * _NANOSECONDS,
+        "max_consumers": settings.max_consumers,
+        "max_msgs": -1,
+        "max_bytes": -1,
+        "duplicate_window": 120 * _NANOSECONDS,
+        "allow_atomic": True,
+        "allow_direct": True,
+        "deny_delete": True,
+        "deny_purge": True,
+        "metadata": {_EPOCH: "0", _REWOUND_TO: "0"},
+    }
+    return _state(await broker.jetstream(f"STREAM.CREATE.{STREAM}", config, seconds=10.0))
+
+
+async def mark_rewound(broker: Broker, state: StreamState) -> StreamState:
+    """Gives a stream that came back older than it was a new identity, for readers to see."""
+    info = await broker.jetstream(f"STREAM.INFO.{STREAM}")
+    config: dict[str, Any] = info["config"]
+    config["metadata"] = {_EPOCH: str(state.identity.epoch + 1), _REWOUND_TO: str(state.last_seq)}
+    return _state(await broker.jetstream(f"STREAM.UPDATE.{STREAM}", config, seconds=10.0))

@@ -1,0 +1,70 @@
+"""Reaching PostgreSQL: pools, named SQL files, migrations.
+
+Invariant: a database's schema is changed by one process at a time, and only by the migrations of the service that
+owns it.
+"""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+from pogo_core.util import migrate as pogo
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+    Pool = asyncpg.Pool
+
+MIGRATION_LOCK = 0x52756E726F6F6D
+"""Advisory lock key held while migrating: the bytes of "Runroom"."""
+
+STORE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+"""What a database that is away, restarting or refusing raises."""
+
+
+def load_queries(directory: Path) -> dict[str, str]:
+    """Every ``name.sql`` of the directory as name → text."""
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(directory.glob("*.sql"))}
+
+
+async def connect(dsn: str, application_name: str, *, timeout: float = 5.0) -> Connection:  # noqa: ASYNC109
+    """One connection. ``timeout`` is in seconds. Raises one of ``STORE_ERRORS``."""
+    return await asyncpg.connect(dsn, timeout=timeout, server_settings=_server_settings(application_name))
+
+
+async def create_pool(dsn: str, application_name: str, *, most: int, command_timeout: float = 30.0) -> Pool:
+    """A pool that connects on first use, so that a service starts while its database is still away.
+
+    ``most`` connections at the most; ``command_timeout`` in seconds bounds every statement.
+    """
+    pool = asyncpg.create_pool(
+        dsn,
+        min_size=0,
+        max_size=most,
+        timeout=5.0,
+        command_timeout=command_timeout,
+        max_inactive_connection_lifetime=300.0,
+        server_settings=_server_settings(application_name),
+    )
+    return await pool
+
+
+def _server_settings(application_name: str) -> dict[str, str]:
+    # The JIT costs more than it saves on statements this short.
+    return {"application_name": application_name, "jit": "off"}
+
+
+async def migrate(dsn: str, directory: Path) -> None:
+    """Applies the migrations of ``directory`` that the database has not seen, in order.
+
+    Safe to run twice, and at the same time: the second waits for the first and finds nothing to do.
+    """
+    connection = await asyncpg.connect(dsn, timeout=10.0)
+    try:
+        await connection.execute("select pg_advisory_lock($1)", MIGRATION_LOCK)
+        await pogo.apply(connection, directory, schema_name="public", logger=logging.getLogger("runroom.migrate"))
+    finally:
+        await connection.close()

@@ -1,0 +1,120 @@
+"""Running a service's HTTP server until it is told to stop.
+
+Invariant: SIGTERM and SIGINT end a service cleanly with exit status 0: it stops accepting, drains, then closes what it
+opened. A taken port or a crashed background task is one plain sentence and a non-zero status.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any
+
+import structlog
+import uvicorn
+import uvloop
+from litestar import Litestar
+
+from shared.settings import SettingsError
+from shared.telemetry import Logger
+
+_TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
+
+
+class ServiceError(Exception):
+    """The service cannot run. The message is one plain sentence."""
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> int:
+    """Runs the coroutine to its end on uvloop; the exit status for the process."""
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main())
+    except (ServiceError, SettingsError) as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def bind(host: str, port: int, *, send_buffer: int | None = None, stall_seconds: float | None = None) -> socket.socket:
+    """A listening socket. Raises ``ServiceError`` when the port is taken or the address is not ours.
+
+    ``send_buffer`` (bytes) bounds what the kernel holds for each client that reads slowly; accepted connections inherit
+    it. ``stall_seconds``: the kernel drops a connection whose peer takes nothing for that long (RFC 5482).
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if send_buffer is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        if stall_seconds is not None and _TCP_USER_TIMEOUT is not None:
+            listener.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, int(stall_seconds * 1000))
+        listener.bind((host, port))
+        listener.listen(2048)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise ServiceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server whose signals are ours: it neither installs handlers nor raises signals again when done."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+async def serve(
+    app: Litestar,
+    listener: socket.socket,
+    *,
+    grace_seconds: float = 10.0,
+    drain: Callable[[], Awaitable[None] | None] | None = None,
+    tasks: tuple[asyncio.Task[None], ...] = (),
+) -> None:
+    """Serves until SIGTERM or SIGINT, or until one of ``tasks`` ends, which is a ``ServiceError``.
+
+    ``drain`` is called once when stopping begins, before connections are waited for: long-lived responses end there,
+    because uvicorn waits for them. ``grace_seconds`` bounds that wait; what is left then is cut.
+    """
+    log: Logger = structlog.get_logger("serving")
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=int(grace_seconds),
+        )
+    )
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        done, _ = await asyncio.wait({serving, stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        crashed = [task for task in tasks if task in done]
+        log.info("stopping", reason="signal" if stop.is_set() else "task ended")
+        if drain is not None and (pending := drain()) is not None:
+            await pending
+        server.should_exit = True
+        await serving
+    finally:
+        stopping.cancel()
+    for task in crashed:
+        error = None if task.cancelled() else task.exception()
+        raise ServiceError(f"{task.get_name()} ended unexpectedly: {type(error).__name__}: {error}") from error

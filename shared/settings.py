@@ -1,0 +1,78 @@
+"""Settings from the environment: read once, every fault reported at once.
+
+Invariant: a service that has started has complete and valid settings; nothing reads the environment later.
+"""
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+
+class SettingsError(Exception):
+    """The environment does not describe a runnable service. The message has one line per fault."""
+
+
+class Environment:
+    """Reads typed values from ``variables`` and remembers every fault until ``finish``.
+
+    Getters return a usable placeholder after a fault so that reading can go on; ``finish`` then raises.
+    """
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+        self._faults: list[str] = []
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """The variable, or the default; without a default it is required."""
+        value = self._variables.get(name, "").strip()
+        if value:
+            return value
+        if default is None:
+            self._faults.append(f"{name} is required")
+            return ""
+        return default
+
+    def choice(self, name: str, options: tuple[str, ...], default: str) -> str:
+        value = self.text(name, default).lower()
+        if value not in options:
+            self._faults.append(f"{name} is {value!r}: expected one of {', '.join(options)}")
+        return value
+
+    def integer(self, name: str, default: int, least: int, most: int) -> int:
+        """A whole number from ``least`` to ``most``, both included."""
+        return int(self._number(name, default, least, most, whole=True))
+
+    def number(self, name: str, default: float, least: float, most: float) -> float:
+        """A number from ``least`` to ``most``, both included."""
+        return self._number(name, default, least, most, whole=False)
+
+    def port(self, name: str, default: int) -> int:
+        """A TCP port; 0 lets the system choose."""
+        return self.integer(name, default, 0, 65535)
+
+    def url(self, name: str, schemes: tuple[str, ...], default: str | None = None) -> str:
+        """A URL with one of the schemes. Faults never quote it: it may hold a password."""
+        value = self.text(name, default)
+        try:
+            scheme = urlsplit(value).scheme
+        except ValueError:
+            scheme = ""
+        if value and scheme not in schemes:
+            self._faults.append(f"{name} is not a URL that starts with {' or '.join(s + '://' for s in schemes)}")
+        return value
+
+    def finish(self) -> None:
+        """Raises ``SettingsError`` naming every fault found so far."""
+        if self._faults:
+            raise SettingsError("\n".join(self._faults))
+
+    def _number(self, name: str, default: float, least: float, most: float, *, whole: bool) -> float:
+        text = self.text(name, str(default))
+        try:
+            value = int(text) if whole else float(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value <= most:
+            kind = "a whole number" if whole else "a number"
+            self._faults.append(f"{name} is {text!r}: expected {kind} from {least} to {most}")
+            return default
+        return value
