@@ -1,0 +1,87 @@
+# Everything a developer does here. `make` alone lists it.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+PYTHON := $(BIN)/python
+TESTS := $(PYTHON) -m pytest
+
+# The first Python that is new enough and complete; a shim that cannot run, or one without venv, does not count.
+NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+FIND_PYTHON := for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+  if $$p -c '$(NEW_ENOUGH)' >/dev/null 2>&1; then echo $$p; exit 0; fi; done; exit 1
+
+.PHONY: help
+help: ## List these commands
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: venv
+venv:
+	@python=$$($(FIND_PYTHON)) || { \
+	  echo 'Runroom needs Python 3.11 or newer with its venv module, and found none: install one and try again.' >&2; \
+	  exit 1; }; \
+	exec $$python deploy/venv.py
+
+# --- run -------------------------------------------------------------------------------------------------------
+
+.PHONY: up
+up: venv ## Run everything on this machine: PostgreSQL, NATS, the services; Ctrl-C stops it
+	@exec $(PYTHON) -m deploy.local up --with-parent
+
+.PHONY: demo
+demo: venv ## Watch an agent run live (while `make up` runs elsewhere)
+	@exec $(PYTHON) -m deploy.demo
+
+.PHONY: projector
+projector: venv ## One more projector for the running stack (PROJECTOR_PORT=8010 to choose its port)
+	@exec $(PYTHON) -m deploy.local projector --with-parent
+
+# --- test ------------------------------------------------------------------------------------------------------
+
+.PHONY: check
+check: venv ## Format, lint, types, import rules, unit tests: seconds, no server
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+	@$(TESTS) -q tests/unit
+
+.PHONY: test
+test: venv ## Unit, integration and contract tests on embedded servers
+	@$(TESTS) -q -n 2 --dist loadfile tests/unit tests/integration tests/contract
+
+.PHONY: contract
+contract: venv ## The contract suite on the embedded stack; on a running one: make contract STACK=url
+	@$(TESTS) -q tests/contract --stack=$(or $(STACK),embedded)
+
+.PHONY: contract-compose
+contract-compose: venv ## The contract suite on docker-compose.yml
+	@$(TESTS) -q tests/contract --stack=compose
+
+.PHONY: contract-containers
+contract-containers: venv ## The contract suite on PostgreSQL and NATS in containers
+	@$(TESTS) -q tests/contract --stack=containers
+
+# --- keep ------------------------------------------------------------------------------------------------------
+
+.PHONY: format
+format: venv ## Format the code and fix what the linter can fix
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+COMPILE := $(BIN)/uv pip compile --no-config --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+  --only-binary :all: --no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml
+
+.PHONY: lock
+lock: venv ## Lock the newest versions that pyproject.toml allows
+	@$(COMPILE) --output-file requirements.lock
+	@$(COMPILE) --constraint requirements.lock --extra local --extra demo --extra dev \
+	  --output-file requirements-dev.lock
+
+.PHONY: clean
+clean: ## Remove the environment and all caches; the data in .data stays
+	rm -rf .venv .venv.lock .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './.data/*' -prune -exec rm -rf {} +
