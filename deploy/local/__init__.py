@@ -8,5 +8,7 @@ Nothing in here is imported by the services: they know a server only by its URL.
 from deploy.local.nats import EmbeddedNats
 from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.process import LocalError
+from deploy.local.settings import LocalSettings
+from deploy.local.stack import LocalStack
 
-__all__ = ["EmbeddedNats", "EmbeddedPostgres", "LocalError"]
+__all__ = ["EmbeddedNats", "EmbeddedPostgres", "LocalError", "LocalSettings", "LocalStack"]

@@ -89,16 +89,15 @@ class EmbeddedNats:
         except OSError as error:
             raise LocalError(f"Cannot write NATS's data to {self.data_dir}: {error.strerror}.") from error
         with log:
-            child = spawn(
+            self._child = spawn(
                 [_binary(), "--config", config],
                 env={"PATH": os.defpath},
                 output=log,
                 death_signal=signal.SIGINT,
             )
-        if wait_until(lambda: _answers(name, port), child=child, timeout_s=_START_TIMEOUT_S):
-            self._child = child
+        if wait_until(lambda: _answers(name, port), child=self._child, timeout_s=_START_TIMEOUT_S):
             return True
-        stop(child, gently=signal.SIGINT, grace_s=2)
+        self.stop()
         return False
 
     def _log_tail(self) -> str:

@@ -191,17 +191,16 @@ class EmbeddedPostgres:
             settings = _SETTINGS | {"port": str(port)}
             arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
             with self._log_file.open("wb") as log:
-                child = spawn(
+                self._child = spawn(
                     [_binary("postgres"), "-D", self._cluster, *arguments],
                     env=_clean_environment(),
                     output=log,
                     identity=identity,
                     death_signal=signal.SIGINT,
                 )
-            if wait_until(self._says_ready, child=child, timeout_s=_START_TIMEOUT_S):
-                self._child = child
+            if wait_until(self._says_ready, child=self._child, timeout_s=_START_TIMEOUT_S):
                 return True
-            stop(child, gently=signal.SIGQUIT, grace_s=5)
+            self.stop()
             if "pre-existing shared memory" not in self._log_tail() or time.monotonic() > deadline:
                 return False
             time.sleep(0.2)

@@ -61,10 +61,21 @@ def spawn(
         raise LocalError(f"Cannot start {argv[0]}: {error.strerror}.") from error
 
 
-def run(argv: Sequence[str | Path], *, env: Mapping[str, str], identity: str = SAME_IDENTITY) -> tuple[int, str]:
+def run(
+    argv: Sequence[str | Path],
+    *,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    identity: str = SAME_IDENTITY,
+) -> tuple[int, str]:
     """Run `argv` to its end behind the guard; its exit code and everything it printed."""
-    child = spawn(argv, env=env, output=subprocess.PIPE, identity=identity, death_signal=signal.SIGKILL)
-    printed, _ = child.communicate()
+    child = spawn(argv, env=env, output=subprocess.PIPE, cwd=cwd, identity=identity, death_signal=signal.SIGKILL)
+    try:
+        printed, _ = child.communicate()
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
     return child.returncode, printed.decode(errors="replace").strip()
 
 
