@@ -1,0 +1,135 @@
+"""Where a deployment to test comes from: four ways to two base URLs.
+
+Everything a way starts, it stops, however the session ends. Only this module knows more of a deployment than its URLs,
+and it imports what a way needs when that way is chosen: the suite against `url` needs nothing of this repository.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deploy.local.settings import LocalSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+START_TIMEOUT = 60
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The base URLs of the command and the query service."""
+
+    command_url: str
+    query_url: str
+
+
+@contextmanager
+def embedded(data_dir: Path) -> Iterator[Deployment]:
+    """PostgreSQL, NATS and the services on this machine, without containers."""
+    from deploy.local.settings import LocalSettings
+
+    with local_services(LocalSettings(data_dir=data_dir)) as deployment:
+        yield deployment
+
+
+@contextmanager
+def containers(data_dir: Path) -> Iterator[Deployment]:
+    """PostgreSQL and NATS in containers, the services as processes beside them."""
+    os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+    from testcontainers.core.container import DockerContainer
+    from testcontainers.core.wait_strategies import ExecWaitStrategy, LogMessageWaitStrategy
+
+    from deploy.local.settings import LocalSettings
+
+    password = secrets.token_hex(16)
+    # Over TCP: while the image sets the database up, the server listens on its socket alone.
+    ready = ExecWaitStrategy(["pg_isready", "-h", "127.0.0.1", "-U", "runroom", "-d", "event_store"])
+    postgres = DockerContainer("postgres:18").with_exposed_ports(5432)
+    postgres.with_env("POSTGRES_USER", "runroom").with_env("POSTGRES_DB", "event_store")
+    postgres.with_env("POSTGRES_PASSWORD", password).waiting_for(ready.with_startup_timeout(START_TIMEOUT))
+    nats = DockerContainer("nats:2.15-alpine").with_exposed_ports(4222).with_command("-js -sd /tmp/jetstream")
+    nats.waiting_for(LogMessageWaitStrategy("Server is ready").with_startup_timeout(START_TIMEOUT))
+
+    with ExitStack() as stack:
+        stack.enter_context(postgres)
+        stack.enter_context(nats)
+        made = postgres.exec(["createdb", "-h", "/var/run/postgresql", "-U", "runroom", "projections"])
+        assert made.exit_code == 0, made.output
+        at = f"postgresql://runroom:{password}@127.0.0.1:{postgres.get_exposed_port(5432)}"
+        settings = LocalSettings(
+            data_dir=data_dir,
+            event_store_dsn=f"{at}/event_store",
+            projection_dsn=f"{at}/projections",
+            nats_url=f"nats://127.0.0.1:{nats.get_exposed_port(4222)}",
+        )
+        yield stack.enter_context(local_services(settings))
+
+
+@contextmanager
+def compose(data_dir: Path) -> Iterator[Deployment]:
+    """`docker-compose.yml` as it stands, under a name and on ports of its own."""
+    project = f"runroom-contract-{secrets.token_hex(4)}"
+    command_port, query_port, projector_port = free_ports(3)
+    environment = {
+        **os.environ,
+        "COMMAND_PORT": str(command_port),
+        "QUERY_PORT": str(query_port),
+        "PROJECTOR_PORT": str(projector_port),
+    }
+
+    def docker_compose(*arguments: str) -> None:
+        command = ["docker", "compose", "--project-name", project, *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"docker compose {' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
+
+    try:
+        docker_compose("up", "--build", "--wait")
+        yield Deployment(f"http://127.0.0.1:{command_port}", f"http://127.0.0.1:{query_port}")
+    finally:
+        docker_compose("down", "--volumes", "--remove-orphans")
+
+
+@contextmanager
+def url(data_dir: Path) -> Iterator[Deployment]:
+    """Whatever runs at COMMAND_URL and QUERY_URL."""
+    missing = [name for name in ("COMMAND_URL", "QUERY_URL") if not os.environ.get(name)]
+    assert not missing, f"--stack=url needs {' and '.join(missing)}"
+    yield Deployment(os.environ["COMMAND_URL"], os.environ["QUERY_URL"])
+
+
+STACKS: dict[str, Callable[[Path], AbstractContextManager[Deployment]]] = {
+    "embedded": embedded,
+    "containers": containers,
+    "compose": compose,
+    "url": url,
+}
+
+
+@contextmanager
+def local_services(settings: LocalSettings) -> Iterator[Deployment]:
+    """Migrate and start the services on free ports, and whichever server no address is given for."""
+    from deploy.local.stack import LocalStack
+
+    stack = LocalStack(settings)
+    stack.start()
+    try:
+        yield Deployment(stack.command_url, stack.query_url)
+    finally:
+        stack.stop()
+
+
+def free_ports(count: int) -> list[int]:
+    """Return that many ports nobody listens on now."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]
