@@ -30,9 +30,11 @@ def load_queries(directory: Path) -> dict[str, str]:
     return {path.stem: path.read_text(encoding="utf-8") for path in sorted(directory.glob("*.sql"))}
 
 
-async def connect(dsn: str, application_name: str, *, timeout: float = 5.0) -> Connection:  # noqa: ASYNC109
-    """One connection. ``timeout`` is in seconds. Raises one of ``STORE_ERRORS``."""
-    return await asyncpg.connect(dsn, timeout=timeout, server_settings=_server_settings(application_name))
+async def connect(dsn: str, application_name: str, *, command_timeout: float | None = None) -> Connection:
+    """One connection, within 5 s. ``command_timeout`` in seconds bounds every statement. Raises ``STORE_ERRORS``."""
+    return await asyncpg.connect(
+        dsn, timeout=5.0, command_timeout=command_timeout, server_settings=_server_settings(application_name)
+    )
 
 
 async def create_pool(dsn: str, application_name: str, *, most: int, command_timeout: float = 30.0) -> Pool:

@@ -26,11 +26,15 @@ async def _ask(check: Check) -> dict[str, str]:
         return {"status": "failed", "detail": type(error).__name__}
 
 
-def health_routes(checks: Mapping[str, Check]) -> list[HTTPRouteHandler]:
+def health_routes(
+    checks: Mapping[str, Check], dispensable: Mapping[str, Check] | None = None
+) -> list[HTTPRouteHandler]:
     """The three routes; ``checks`` maps a dependency's name to how it is asked.
 
     ``/readyz`` answers 200 or 503 with ``{"status": "ok"|"failed", "dependencies": {name: {"status", "detail"}}}``.
+    ``dispensable`` dependencies are shown there too, but the service does its work without them.
     """
+    asked = dict(checks) | dict(dispensable or {})
 
     @get("/healthz", tags=["health"], summary="The process is up")
     async def healthz() -> dict[str, str]:
@@ -38,9 +42,9 @@ def health_routes(checks: Mapping[str, Check]) -> list[HTTPRouteHandler]:
 
     @get("/readyz", tags=["health"], summary="Its dependencies answer")
     async def readyz() -> Response[bytes]:
-        answers = await asyncio.gather(*(_ask(check) for check in checks.values()))
-        dependencies: dict[str, Any] = dict(zip(checks, answers, strict=True))
-        well = all(answer["status"] == "ok" for answer in answers)
+        answers = await asyncio.gather(*(_ask(check) for check in asked.values()))
+        dependencies: dict[str, Any] = dict(zip(asked, answers, strict=True))
+        well = all(dependencies[name]["status"] == "ok" for name in checks)
         body = {"status": "ok" if well else "failed", "dependencies": dependencies}
         return Response(msgspec.json.encode(body), status_code=200 if well else 503, media_type="application/json")
 

@@ -3,6 +3,7 @@
 Invariant: every answer that is not a success has this shape, whoever made it: a handler, the router or a crash.
 """
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -10,7 +11,6 @@ import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
-from litestar.types import ExceptionHandlersMap
 
 from shared.telemetry import Logger
 
@@ -100,7 +100,9 @@ def _on_crash(request: Request[Any, Any, Any], error: Exception) -> Response[byt
     return problem_response(request, Problem(500, "internal_error", "the request could not be handled"))
 
 
-EXCEPTION_HANDLERS: ExceptionHandlersMap = {  # pyright: ignore[reportUnknownVariableType]  # the framework's alias
+Handler = Callable[[Request[Any, Any, Any], Any], Response[Any]]
+
+EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = {
     Problem: _on_problem,
     HTTPException: _on_http_exception,
     Exception: _on_crash,

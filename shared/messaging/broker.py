@@ -48,6 +48,7 @@ class Broker:
         self._name = name
         self._client = Client()
         self._hooks: list[ReconnectHook] = []
+        self._up = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None
         self._log: Logger = structlog.get_logger("messaging")
 
@@ -64,6 +65,10 @@ class Broker:
 
     def on_connected(self, hook: ReconnectHook) -> None:
         self._hooks.append(hook)
+
+    async def wait_connected(self) -> None:
+        """Returns when the broker is connected, at once if it is."""
+        await self._up.wait()
 
     def start(self) -> None:
         self._connecting = asyncio.create_task(self._connect(), name="nats-connect")
@@ -136,6 +141,7 @@ class Broker:
         (self._log.debug if quiet else self._log.warning)("broker_error", error=type(error).__name__)
 
     async def _on_disconnected(self) -> None:
+        self._up.clear()
         if not self._client.is_closed:
             self._log.warning("broker_disconnected")
 
@@ -144,5 +150,6 @@ class Broker:
         await self._run_hooks()
 
     async def _run_hooks(self) -> None:
+        self._up.set()
         for hook in self._hooks:
             await hook()

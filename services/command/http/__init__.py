@@ -1,0 +1,1 @@
+"""The command service's HTTP side: request bodies, routes, and how outcomes are answered."""

@@ -1,0 +1,118 @@
+"""The event store: one transaction that locks rooms, loads what decisions need, and appends.
+
+Invariant: everything between ``lock`` and ``write`` happens under the locks of the rooms involved, so what was loaded
+is still true when it is written. Rooms are locked in one order by everybody.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+
+from services.command.domain.batch import KeyId, Plan, StoredOutcome
+from services.command.domain.run import RunState
+from shared.contracts.events import event_type_of
+from shared.contracts.ids import RoomKey
+from shared.postgres import Connection, Pool, load_queries
+
+_SQL = load_queries(Path(__file__).parent / "sql")
+
+
+class KeyRaceError(Exception):
+    """Another writer stored one of the batch's idempotency keys meanwhile: decide again, with its outcome."""
+
+
+async def locate_runs(connection: Connection, run_ids: Iterable[str]) -> dict[str, RoomKey]:
+    """The rooms of the runs that exist."""
+    rows = await connection.fetch(_SQL["locate_runs"], list(run_ids))
+    return {row["run_id"]: RoomKey(row["workspace_id"], row["room_id"]) for row in rows}
+
+
+async def lock_rooms(connection: Connection, rooms: set[RoomKey]) -> dict[RoomKey, int]:
+    """Locks the rooms until the transaction ends, making those that are new, and gives their last stream_seq."""
+    locked: dict[RoomKey, int] = {}
+    query = "lock_rooms"
+    while missing := rooms - locked.keys():
+        workspaces, names = [room.workspace_id for room in missing], [room.room_id for room in missing]
+        for row in await connection.fetch(_SQL[query], workspaces, names):
+            locked[RoomKey(row["workspace_id"], row["room_id"])] = row["last_seq"]
+        # What is not there to lock is made; what another writer made at the same moment is there to lock then.
+        query = "open_rooms" if query == "lock_rooms" else "lock_rooms"
+    return locked
+
+
+async def load_runs(connection: Connection, run_ids: Iterable[str]) -> dict[str, RunState]:
+    rows = await connection.fetch(_SQL["load_runs"], list(run_ids))
+    return {
+        row["run_id"]: RunState(
+            run_id=row["run_id"],
+            workspace_id=row["workspace_id"],
+            room_id=row["room_id"],
+            thread_id=row["thread_id"],
+            status=row["status"],
+            version=row["version"],
+            last_event_id=str(row["last_event_id"]),
+            correlation_id=row["correlation_id"],
+        )
+        for row in rows
+    }
+
+
+async def load_outcomes(connection: Connection, keys: set[KeyId]) -> dict[KeyId, StoredOutcome]:
+    rows = await connection.fetch(_SQL["load_outcomes"], [key[0] for key in keys], [key[1] for key in keys])
+    return {
+        (row["workspace_id"], row["idempotency_key"]): StoredOutcome(
+            row["fingerprint"], row["status"], row["response"], row["expires_at"]
+        )
+        for row in rows
+    }
+
+
+async def find_events(connection: Connection, event_ids: list[str]) -> set[str]:
+    """Those of the event ids that are committed."""
+    rows = await connection.fetch(_SQL["find_events"], event_ids)
+    return {str(row["event_id"]) for row in rows}
+
+
+async def write(connection: Connection, plan: Plan, now: datetime) -> None:
+    """Writes the plan. Raises ``KeyRaceError`` when an idempotency key was taken meanwhile: roll back then."""
+    events = [new.event for new in plan.events]
+    runs = plan.runs.values()
+    stored = plan.stored
+    count = await connection.fetchval(
+        _SQL["write_batch"],
+        [event.workspace_id for event in events],
+        [event.room_id for event in events],
+        [event.stream_seq for event in events],
+        [event.event_id for event in events],
+        [event.run_id for event in events],
+        [event_type_of(event) for event in events],
+        [event.event_version for event in events],
+        [new.traceparent for new in plan.events],
+        [new.envelope for new in plan.events],
+        now,
+        [room.workspace_id for room in plan.rooms],
+        [room.room_id for room in plan.rooms],
+        list(plan.rooms.values()),
+        [run.run_id for run in runs],
+        [run.workspace_id for run in runs],
+        [run.room_id for run in runs],
+        [run.thread_id for run in runs],
+        [run.status for run in runs],
+        [run.version for run in runs],
+        [run.last_event_id for run in runs],
+        [run.correlation_id for run in runs],
+        [key[0] for key in stored],
+        [key[1] for key in stored],
+        [outcome.fingerprint for outcome in stored.values()],
+        [outcome.status for outcome in stored.values()],
+        [outcome.response for outcome in stored.values()],
+        [outcome.expires_at for outcome in stored.values()],
+    )
+    if count != len(stored):
+        raise KeyRaceError
+
+
+async def forget_outcomes(pool: Pool, now: datetime) -> int:
+    """Deletes stored outcomes whose time is over, a bounded number a call. Gives how many went."""
+    tag = await pool.execute(_SQL["forget_outcomes"], now)
+    return int(tag.rsplit(" ", 1)[-1])

@@ -1,0 +1,259 @@
+"""Group commit: whatever arrived while the last transaction was in flight is the next one.
+
+Invariant: a command's future is resolved with success only after its event is committed. When the outcome of a commit
+is unknown it is settled by looking for the event under the room's lock, never by guessing.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import asyncpg
+import structlog
+
+from services.command import event_store, metrics
+from services.command.domain.batch import Accepted, Loaded, Outcome, Plan, Request, plan
+from services.command.domain.commands import CreateRun
+from services.command.domain.decide import Ids
+from services.command.run_rooms import RunRooms
+from shared.contracts.ids import RoomKey
+from shared.postgres import STORE_ERRORS, Connection, connect
+from shared.telemetry import Logger
+
+_RACES = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, event_store.KeyRaceError)
+"""The batch was rolled back for standing in another's way: the same again will do."""
+
+_REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+"""The store is well and will not have something in the batch."""
+
+_MOST_RACES = 20
+_RECONNECT_SECONDS = 0.1
+
+
+class OverloadedError(Exception):
+    """The queue is full."""
+
+
+class NotStorableError(Exception):
+    """The event store cannot hold the command's event."""
+
+
+class StoreUnavailableError(Exception):
+    """The event store did not settle the command in time; whether it was committed may be unknown."""
+
+
+class GroupCommitSettings(NamedTuple):
+    dsn: str
+    batch_commands: int
+    queue_commands: int
+    store_timeout: float
+    keep_outcomes: timedelta
+
+
+class _Submission:
+    """A command waiting for its outcome. ``attempts`` are the events of commits whose outcome is unknown."""
+
+    __slots__ = ("attempts", "deadline", "future", "request")
+
+    def __init__(self, request: Request, deadline: float, future: "asyncio.Future[Outcome]") -> None:
+        self.request = request
+        self.deadline = deadline
+        self.future = future
+        self.attempts: dict[str, Accepted] = {}
+
+    def settle(self, outcome: Outcome) -> None:
+        if not self.future.done():
+            self.future.set_result(outcome)
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class GroupCommit:
+    """The single writer of this process. ``run`` works until cancelled; ``committed`` is set after every commit."""
+
+    def __init__(self, settings: GroupCommitSettings, ids: Ids, committed: asyncio.Event) -> None:
+        self._settings = settings
+        self._ids = ids
+        self._committed = committed
+        self._queue: deque[_Submission] = deque()
+        self._arrived = asyncio.Event()
+        self._connection: Connection | None = None
+        self._rooms = RunRooms()
+        self._store_is_well = True
+        self._log: Logger = structlog.get_logger("group_commit")
+
+    async def submit(self, request: Request) -> Outcome:
+        """The command's outcome, once it is committed or refused.
+
+        Raises ``OverloadedError`` at once when too many are waiting, ``StoreUnavailableError`` after the store timeout.
+        """
+        if len(self._queue) >= self._settings.queue_commands:
+            raise OverloadedError
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Submission(request, time.monotonic() + self._settings.store_timeout, future))
+        self._arrived.set()
+        return await future
+
+    async def run(self) -> None:
+        try:
+            while True:
+                await self._arrived.wait()
+                batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._settings.batch_commands))]
+                metrics.QUEUE.set(len(self._queue))
+                if not self._queue:
+                    self._arrived.clear()
+                await self._process(batch)
+        finally:
+            for submission in self._queue:
+                submission.fail(StoreUnavailableError())
+            self._disconnect()
+
+    async def _process(self, batch: list[_Submission]) -> None:
+        """Sees every command of the batch to an outcome or a failure."""
+        metrics.BATCH_SIZE.observe(len(batch))
+        races = 0
+        while batch := _within_deadline(batch):
+            try:
+                async with asyncio.timeout_at(_loop_time(min(s.deadline for s in batch))):
+                    await self._attempt(batch)
+            except _RACES as error:
+                races += 1
+                self._log.info("batch_raced", error=type(error).__name__, commands=len(batch))
+                if races >= _MOST_RACES:
+                    _fail(batch, StoreUnavailableError())
+            except _REFUSED as error:
+                await self._split(batch, error)
+                return
+            except STORE_ERRORS as error:
+                # The connection broke or time ran out: the transaction may have been committed all the same.
+                metrics.STORE_RETRIES.inc()
+                self._disconnect()
+                if self._store_is_well:
+                    self._log.warning("store_failed", error=type(error).__name__, commands=len(batch))
+                    self._store_is_well = False
+                await asyncio.sleep(_RECONNECT_SECONDS)
+            except Exception as error:
+                self._disconnect()
+                self._log.error("batch_crashed", commands=len(batch), exc_info=error)
+                _fail(batch, error)
+                return
+            else:
+                self._store_is_well = True
+                return
+
+    async def _split(self, batch: list[_Submission], error: Exception) -> None:
+        """One command at a time, the others are free of the one that the store refuses."""
+        self._disconnect()
+        self._log.warning("store_refused", error=type(error).__name__, commands=len(batch))
+        if len(batch) == 1:
+            batch[0].fail(NotStorableError(type(error).__name__))
+            return
+        for submission in batch:
+            await self._process([submission])
+
+    async def _attempt(self, batch: list[_Submission]) -> None:
+        """One transaction. When it raises nothing is resolved, and what may have been committed is in ``attempts``."""
+        started = time.perf_counter()
+        connection = self._connection or await self._connect()
+        await connection.execute("begin")
+        try:
+            loaded = await self._load(connection, batch)
+            settled = await self._settled(connection, batch)
+            open_ = [s for s in batch if s not in settled]
+            now = datetime.now(UTC)
+            drafted = plan((s.request for s in open_), loaded, now, self._ids, self._settings.keep_outcomes)
+            if drafted.events:
+                await event_store.write(connection, drafted, now)
+                _note_attempts(open_, drafted)
+                await connection.execute("commit")
+            else:
+                await connection.execute("rollback")
+        except _RACES:
+            await connection.execute("rollback")
+            raise
+        metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
+        for run in drafted.runs.values():
+            self._rooms.add(run.run_id, RoomKey(run.workspace_id, run.room_id))
+        if drafted.events:
+            self._committed.set()
+        for submission, outcome in settled.items():
+            submission.settle(outcome)
+        for submission, outcome in zip(open_, drafted.outcomes, strict=True):
+            submission.settle(outcome)
+
+    async def _load(self, connection: Connection, batch: Sequence[_Submission]) -> Loaded:
+        requests = [s.request for s in batch]
+        run_ids = {r.command.run_id for r in requests if not isinstance(r.command, CreateRun)}
+        located = await self._locate(connection, run_ids)
+        wanted: set[RoomKey] = set()
+        for request in requests:
+            workspace_id = request.caller.workspace_id
+            if isinstance(request.command, CreateRun):
+                wanted.add(RoomKey(workspace_id, request.command.room_id))
+            elif (room := located.get(request.command.run_id)) and room.workspace_id == workspace_id:
+                wanted.add(room)
+        keys = {key for request in requests if (key := request.key_id)}
+        rooms = await event_store.lock_rooms(connection, wanted)
+        runs = await event_store.load_runs(connection, located) if located else {}
+        outcomes = await event_store.load_outcomes(connection, keys) if keys else {}
+        return Loaded(rooms, runs, outcomes)
+
+    async def _locate(self, connection: Connection, run_ids: set[str]) -> dict[str, RoomKey]:
+        located = {run_id: room for run_id in run_ids if (room := self._rooms.get(run_id))}
+        if missing := run_ids - located.keys():
+            found = await event_store.locate_runs(connection, missing)
+            for run_id, room in found.items():
+                self._rooms.add(run_id, room)
+            located |= found
+        return located
+
+    async def _settled(self, connection: Connection, batch: Sequence[_Submission]) -> dict[_Submission, Outcome]:
+        """What earlier attempts with an unknown outcome did commit.
+
+        The rooms are locked: a transaction of an earlier connection that might still commit would hold them.
+        """
+        attempted = {event_id: s for s in batch for event_id in s.attempts}
+        if not attempted:
+            return {}
+        found = await event_store.find_events(connection, list(attempted))
+        return {attempted[event_id]: attempted[event_id].attempts[event_id] for event_id in found}
+
+    async def _connect(self) -> Connection:
+        self._connection = await connect(self._settings.dsn, "runroom-command-writer")
+        # A paused writer must not hold its rooms for longer than the others wait.
+        limit = int(self._settings.store_timeout * 1000)
+        await self._connection.execute(f"set idle_in_transaction_session_timeout = {limit}")
+        self._log.info("store_connected")
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+
+def _note_attempts(submissions: Sequence[_Submission], drafted: Plan) -> None:
+    for submission, event_id, outcome in zip(submissions, drafted.accepted_event_ids, drafted.outcomes, strict=True):
+        if event_id is not None and isinstance(outcome, Accepted):
+            submission.attempts[event_id] = outcome
+
+
+def _within_deadline(batch: list[_Submission]) -> list[_Submission]:
+    """Fails the submissions whose time is over and gives the others."""
+    now = time.monotonic()
+    _fail([s for s in batch if s.deadline <= now], StoreUnavailableError())
+    return [s for s in batch if s.deadline > now]
+
+
+def _fail(batch: list[_Submission], error: Exception) -> None:
+    for submission in batch:
+        submission.fail(error)
+
+
+def _loop_time(monotonic: float) -> float:
+    return asyncio.get_running_loop().time() + (monotonic - time.monotonic())

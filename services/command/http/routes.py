@@ -1,0 +1,158 @@
+"""The five POSTs.
+
+Invariant: a success is sent only for an outcome that group commit gave, that is, after the commit.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import msgspec
+from litestar import Request as HttpRequest
+from litestar import Response, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import ResponseSpec
+from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+
+from services.command.domain.batch import AcceptedBody, IdempotencyKey, Request
+from services.command.domain.commands import Command
+from services.command.domain.decide import Caller
+from services.command.group_commit import GroupCommit, NotStorableError, OverloadedError, StoreUnavailableError
+from services.command.http.answers import answer, overloaded, store_unavailable
+from services.command.http.bodies import (
+    B,
+    Body,
+    CompleteRunBody,
+    CreateRunBody,
+    CreateStepBody,
+    FailRunBody,
+    StartRunBody,
+    body_decoder,
+    to_complete_run,
+    to_create_run,
+    to_create_step,
+    to_fail_run,
+    to_start_run,
+)
+from shared.contracts.ids import is_printable_ascii
+from shared.contracts.times import format_time
+from shared.http.identity import identify
+from shared.http.negotiation import require_acceptable, require_json_body
+from shared.http.problems import invalid_request
+
+AnyRequest = HttpRequest[Any, Any, Any]
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+_fingerprint_encoder = msgspec.json.Encoder(order="sorted")
+
+
+def command_routes(commit: GroupCommit) -> list[HTTPRouteHandler]:
+    """The handlers, bound to the group commit that serves them."""
+
+    @_post("/v1/runs", "CreateRun", 201, "Create a run", CreateRunBody)
+    async def create_run(request: AnyRequest) -> Response[bytes]:
+        body = await _read(request, _decode_create_run)
+        return await _submit(commit, request, to_create_run(body))
+
+    @_post("/v1/runs/{run_id:str}/start", "StartRun", 200, "Start a queued run", StartRunBody)
+    async def start_run(request: AnyRequest, run_id: str) -> Response[bytes]:
+        body = await _read(request, _decode_start_run)
+        return await _submit(commit, request, to_start_run(run_id, body))
+
+    @_post("/v1/runs/{run_id:str}/complete", "CompleteRun", 200, "Complete a queued or running run", CompleteRunBody)
+    async def complete_run(request: AnyRequest, run_id: str) -> Response[bytes]:
+        body = await _read(request, _decode_complete_run)
+        return await _submit(commit, request, to_complete_run(run_id, body))
+
+    @_post("/v1/runs/{run_id:str}/fail", "FailRun", 200, "Fail a queued or running run", FailRunBody)
+    async def fail_run(request: AnyRequest, run_id: str) -> Response[bytes]:
+        body = await _read(request, _decode_fail_run)
+        return await _submit(commit, request, to_fail_run(run_id, body))
+
+    @_post("/v1/runs/{run_id:str}/steps", "CreateStep", 201, "Add a step to a running run", CreateStepBody)
+    async def create_step(request: AnyRequest, run_id: str) -> Response[bytes]:
+        body = await _read(request, _decode_create_step)
+        return await _submit(commit, request, to_create_step(run_id, body))
+
+    return [create_run, start_run, complete_run, fail_run, create_step]
+
+
+_decode_create_run = body_decoder(CreateRunBody)
+_decode_start_run = body_decoder(StartRunBody)
+_decode_complete_run = body_decoder(CompleteRunBody)
+_decode_fail_run = body_decoder(FailRunBody)
+_decode_create_step = body_decoder(CreateStepBody)
+
+
+async def _read(request: AnyRequest, decode: Callable[[bytes], B]) -> B:
+    require_acceptable(request, "application/json")
+    raw = await request.body()
+    if raw:
+        require_json_body(request)
+    return decode(raw)
+
+
+async def _submit(commit: GroupCommit, request: AnyRequest, command: Command) -> Response[bytes]:
+    identity = identify(request)
+    traceparent = request.headers.get("traceparent")
+    submitted = Request(
+        caller=Caller(identity.workspace_id, identity.actor_type, identity.actor_id),
+        command=command,
+        occurred_at=format_time(datetime.now(UTC)),
+        idempotency=_idempotency_key(request, command),
+        traceparent=traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None,
+    )
+    try:
+        return answer(await commit.submit(submitted))
+    except OverloadedError:
+        raise overloaded() from None
+    except StoreUnavailableError:
+        raise store_unavailable() from None
+    except NotStorableError as error:
+        raise invalid_request(f"body: the event store cannot hold it ({error})") from error
+
+
+def _idempotency_key(request: AnyRequest, command: Command) -> IdempotencyKey | None:
+    """The key with the fingerprint of the decoded request: member order and white space do not matter to it."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not is_printable_ascii(key, 255):
+        raise invalid_request("Idempotency-Key: expected 1-255 printable ASCII characters")
+    digest = hashlib.sha256(f"{request.method} {request.url.path}\n".encode())
+    digest.update(_fingerprint_encoder.encode(command))
+    return IdempotencyKey(key, digest.digest())
+
+
+def _post(
+    path: str, operation_id: str, status: int, summary: str, body: type[Body]
+) -> Callable[[Callable[..., Any]], HTTPRouteHandler]:
+    """A POST route, described. The body is decoded by hand, so its description is handed over here."""
+
+    @dataclass
+    class Described(Operation):
+        def __post_init__(self) -> None:
+            self.request_body = RequestBody({"application/json": OpenAPIMediaType(_schema(body))})
+
+    return post(
+        path,
+        operation_id=operation_id,
+        status_code=status,
+        summary=summary,
+        tags=["commands"],
+        operation_class=Described,
+        responses={status: ResponseSpec(AcceptedBody, description="The event is committed", generate_examples=False)},
+    )
+
+
+_REQUIRED: dict[type[Body], list[str]] = {CreateRunBody: ["room_id"], CreateStepBody: ["kind"]}
+
+
+def _schema(body: type[Body]) -> Schema:
+    schema: dict[str, Any] = msgspec.json.schema_components([body])[1][body.__name__]
+    schema["required"] = _REQUIRED.get(body, [])
+    # The document is rendered from plain values as well as from the framework's own schema objects.
+    return cast("Schema", schema)

@@ -1,0 +1,25 @@
+"""One relay leads; any instance takes over.
+
+Invariant: leadership is a PostgreSQL session that holds an advisory lock. It ends with the session: when the process
+dies, when the connection breaks, or when the process stands still for longer than ``LEASE_SECONDS``. Whoever wakes up
+late is stopped by the stream's fence, not by a clock.
+"""
+
+from shared.postgres import Connection
+
+LEASE_SECONDS = 3
+"""How long a leader may say nothing to PostgreSQL before its session is ended."""
+
+_LOCK = 0x52656C6179
+"""Advisory lock key: the bytes of "Relay"."""
+
+
+async def try_to_lead(connection: Connection) -> bool:
+    """Makes the session the leader's unless another one is. Raises one of ``STORE_ERRORS``."""
+    if not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK):
+        return False
+    await connection.execute(
+        f"set idle_session_timeout = '{LEASE_SECONDS}s'; set tcp_keepalives_idle = 5;"
+        " set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3"
+    )
+    return True

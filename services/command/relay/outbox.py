@@ -1,0 +1,99 @@
+"""The outbox as the relay sees it: what is committed and not yet published, and where the relay stands in the stream.
+
+Invariant: ``published_seq`` moves forward on the stream's word alone, and back only to what the stream really holds.
+"""
+
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from shared.contracts.ids import RoomKey
+from shared.messaging.stream import StreamIdentity
+from shared.postgres import Connection, load_queries
+
+_SQL = load_queries(Path(__file__).parent.parent / "sql")
+
+START = RoomKey("", "")
+"""Sorts before every room."""
+
+
+class UnpublishedEvent(NamedTuple):
+    room: RoomKey
+    stream_seq: int
+    event_id: str
+    event_type: str
+    traceparent: str | None
+    envelope: bytes
+
+
+class RelayPosition(NamedTuple):
+    """The stream the relay last wrote to, and the position of the last message it knows of."""
+
+    created: str
+    epoch: int
+    position: int
+
+    def is_of(self, identity: StreamIdentity) -> bool:
+        return (self.created, self.epoch) == (identity.created, identity.epoch)
+
+
+async def read_unpublished(
+    connection: Connection, after: RoomKey, most: int, most_bytes: int
+) -> list[UnpublishedEvent]:
+    """The next events of rooms that sort after ``after``, each room's in order."""
+    rows = await connection.fetch(_SQL["relay_read_unpublished"], after.workspace_id, after.room_id, most, most_bytes)
+    return [
+        UnpublishedEvent(
+            RoomKey(row["workspace_id"], row["room_id"]),
+            row["stream_seq"],
+            str(row["event_id"]),
+            row["event_type"],
+            row["traceparent"],
+            row["envelope"],
+        )
+        for row in rows
+    ]
+
+
+async def read_position(connection: Connection) -> RelayPosition:
+    row = await connection.fetchrow(_SQL["relay_read_position"])
+    if row is None:
+        raise LookupError("the relay's row is missing: has somebody deleted it?")
+    return RelayPosition(row["stream_created"], row["stream_epoch"], row["stream_position"])
+
+
+async def record_published(
+    connection: Connection, published: dict[RoomKey, int], identity: StreamIdentity, position: int
+) -> None:
+    """Remembers the last stream_seq the stream holds of each room, and the relay's own position."""
+    await connection.execute(
+        _SQL["relay_record_published"],
+        [room.workspace_id for room in published],
+        [room.room_id for room in published],
+        list(published.values()),
+        identity.created,
+        identity.epoch,
+        position,
+    )
+
+
+async def list_published(connection: Connection, after: RoomKey, most: int) -> list[RoomKey]:
+    rows = await connection.fetch(_SQL["relay_list_published"], after.workspace_id, after.room_id, most)
+    return [RoomKey(row["workspace_id"], row["room_id"]) for row in rows]
+
+
+async def reset_published(connection: Connection, found: dict[RoomKey, int], oldest_kept: datetime) -> None:
+    """Sets rooms back to what the stream holds of them; events recorded before ``oldest_kept`` stay published."""
+    await connection.execute(
+        _SQL["relay_reset_published"],
+        [room.workspace_id for room in found],
+        [room.room_id for room in found],
+        list(found.values()),
+        oldest_kept,
+    )
+
+
+async def count_unpublished(connection: Connection) -> tuple[int, int]:
+    """Rooms and events waiting to be published."""
+    row = await connection.fetchrow(_SQL["relay_count_unpublished"])
+    return (row["rooms"], row["events"]) if row else (0, 0)

@@ -1,0 +1,71 @@
+"""Publishing events behind a fence.
+
+Invariant: a publish either puts all its events on the stream, in order, right behind the position the publisher named,
+or none of them (JetStream atomic batch publish, NATS ADR-50).
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+from services.command.relay.outbox import UnpublishedEvent
+from shared.contracts.subjects import (
+    HEADER_EVENT_ID,
+    HEADER_EVENT_TYPE,
+    HEADER_STREAM_SEQ,
+    HEADER_TRACEPARENT,
+    room_subject,
+)
+from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
+
+MOST_EVENTS = 1000
+"""The most messages the server takes in one atomic batch."""
+
+_SECONDS = 2.5
+
+
+class FencedOffError(Exception):
+    """The stream did not stand where the publisher thought, or refused for another reason: reconcile."""
+
+
+async def publish(broker: Broker, events: Sequence[UnpublishedEvent], expected_position: int) -> int:
+    """Publishes the events behind ``expected_position``; the position of the last one.
+
+    Raises ``FencedOffError`` when the stream refused, ``BrokerUnavailableError`` when the outcome is unknown.
+    """
+    batch_id = uuid4().hex if len(events) > 1 else None
+    try:
+        client = broker.client
+        for number, event in enumerate(events[:-1], start=1):
+            headers = _headers(event, batch_id, number, expected_position)
+            await client.publish(room_subject(*event.room), event.envelope, headers=headers)
+        last = events[-1]
+        headers = _headers(last, batch_id, len(events), expected_position)
+        if batch_id is not None:
+            headers["Nats-Batch-Commit"] = "1"
+        answer = await client.request(room_subject(*last.room), last.envelope, timeout=_SECONDS, headers=headers)
+    except BROKER_ERRORS as error:
+        raise BrokerUnavailableError(f"publishing: {type(error).__name__}") from error
+    acknowledged: dict[str, Any] = json.loads(answer.data)
+    if error := acknowledged.get("error"):
+        raise FencedOffError(f"{error.get('description')} ({error.get('err_code')})")
+    if acknowledged.get("duplicate"):
+        raise FencedOffError("the event is on the stream already")
+    return int(acknowledged["seq"])
+
+
+def _headers(event: UnpublishedEvent, batch_id: str | None, number: int, expected_position: int) -> dict[str, str]:
+    headers = {
+        HEADER_EVENT_ID: event.event_id,
+        HEADER_EVENT_TYPE: event.event_type,
+        HEADER_STREAM_SEQ: str(event.stream_seq),
+    }
+    if event.traceparent is not None:
+        headers[HEADER_TRACEPARENT] = event.traceparent
+    if batch_id is not None:
+        headers["Nats-Batch-Id"] = batch_id
+        headers["Nats-Batch-Sequence"] = str(number)
+    if number == 1:
+        headers["Nats-Expected-Last-Sequence"] = str(expected_position)
+    return headers

@@ -1,0 +1,199 @@
+"""The relay's life: wait to lead, reconcile, publish what is committed, and again after anything unexpected.
+
+Invariant: nothing is published on an assumption. After an error, a timeout, a reconnect or a surprise from the stream,
+the relay reads where the stream stands before it goes on.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator
+from typing import NamedTuple
+
+import structlog
+from nats.aio.msg import Msg
+
+from services.command import metrics
+from services.command.relay import outbox
+from services.command.relay.leader import try_to_lead
+from services.command.relay.publisher import MOST_EVENTS, FencedOffError, publish
+from services.command.relay.reconcile import reconcile
+from shared.contracts.ids import RoomKey
+from shared.contracts.subjects import RELAY_WAKE_SUBJECT
+from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, JetStreamError
+from shared.messaging.stream import StreamIdentity, StreamSettings, stream_state
+from shared.postgres import STORE_ERRORS, Connection, connect
+from shared.telemetry import Logger
+
+_MOST_BYTES = 4 * 1024 * 1024
+_POLL_SECONDS = 0.5
+"""How long an event waits at most when every wake-up was lost. Well below the leader's lease."""
+_CHECK_SECONDS = 5.0
+"""How often an idle relay asks whether the stream is still where it left it."""
+_RETRY_SECONDS = 0.2
+
+
+class RelaySettings(NamedTuple):
+    dsn: str
+    stream: StreamSettings
+
+
+class _Standing(NamedTuple):
+    """Where the relay stands: in which stream, behind which position."""
+
+    identity: StreamIdentity
+    position: int
+
+
+class Relay:
+    """Publishes what is committed. ``run`` works until cancelled.
+
+    ``committed`` wakes it: group commit sets it after every commit of this process.
+    """
+
+    def __init__(self, settings: RelaySettings, broker: Broker, committed: asyncio.Event) -> None:
+        self._settings = settings
+        self._broker = broker
+        self._committed = committed
+        self._standing: _Standing | None = None
+        self._cause = "start"
+        self._doubts = 0
+        self._check_at = 0.0
+        self._after = outbox.START
+        self._oversize: set[RoomKey] = set()
+        self._log: Logger = structlog.get_logger("relay")
+        broker.on_connected(self._on_connected)
+
+    async def run(self) -> None:
+        while True:
+            try:
+                # A leader that cannot reach the broker only keeps the others from leading.
+                await self._broker.wait_connected()
+                async with self._leadership() as connection:
+                    await self._lead(connection)
+            except STORE_ERRORS as error:
+                self._log.warning("relay_store_failed", error=type(error).__name__)
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _on_connected(self) -> None:
+        self._doubt("reconnect")
+
+    def _doubt(self, cause: str) -> None:
+        """From here on nothing counts until the stream was looked at."""
+        self._standing, self._cause = None, cause
+        self._doubts += 1
+        self._committed.set()
+
+    @contextlib.asynccontextmanager
+    async def _leadership(self) -> AsyncGenerator[Connection, None]:
+        connection = await connect(self._settings.dsn, "runroom-command-relay", command_timeout=10.0)
+        try:
+            while not await try_to_lead(connection):
+                await self._follow()
+            self._log.info("relay_leads")
+            metrics.RELAY_LEADER.set(1)
+            yield connection
+        finally:
+            metrics.RELAY_LEADER.set(0)
+            connection.terminate()
+
+    async def _follow(self) -> None:
+        """While another instance leads: tell it when something was committed here, then see whether it still leads."""
+        again = time.monotonic() + _POLL_SECONDS
+        while (left := again - time.monotonic()) > 0:
+            try:
+                await asyncio.wait_for(self._committed.wait(), left)
+            except TimeoutError:
+                return
+            self._committed.clear()
+            with contextlib.suppress(BrokerUnavailableError, *BROKER_ERRORS):
+                await self._broker.client.publish(RELAY_WAKE_SUBJECT, b"")
+            await asyncio.sleep(0)
+
+    async def _lead(self, connection: Connection) -> None:
+        """Publishes until the broker is gone. Raises one of ``STORE_ERRORS`` when the leader's session is."""
+        self._doubt("start")
+        wake = None
+        try:
+            wake = await self._broker.subscribe(RELAY_WAKE_SUBJECT, self._on_wake)
+            while self._broker.is_connected:
+                self._committed.clear()
+                if not await self._step(connection):
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._committed.wait(), _POLL_SECONDS)
+        except BrokerUnavailableError as error:
+            self._log.warning("relay_broker_unavailable", error=str(error))
+        finally:
+            if wake is not None:
+                with contextlib.suppress(*BROKER_ERRORS):
+                    await wake.unsubscribe()
+
+    async def _on_wake(self, _: Msg) -> None:
+        self._committed.set()
+
+    async def _step(self, connection: Connection) -> bool:
+        """Reconciles if need be, then publishes one batch. Whether there may be more to do at once."""
+        try:
+            standing = self._standing or await self._reconcile(connection)
+            more = await self._publish_next(connection, standing)
+            if time.monotonic() >= self._check_at:
+                await self._check(connection)
+                self._check_at = time.monotonic() + _CHECK_SECONDS
+            return more
+        except FencedOffError as error:
+            self._log.warning("relay_fenced_off", error=str(error))
+            self._doubt("fenced")
+        except (BrokerUnavailableError, JetStreamError) as error:
+            self._log.warning("relay_publish_failed", error=str(error))
+            self._doubt("error")
+        await asyncio.sleep(_RETRY_SECONDS)
+        return True
+
+    async def _reconcile(self, connection: Connection) -> _Standing:
+        cause, doubts = self._cause, self._doubts
+        metrics.RELAY_RECONCILIATIONS.labels(cause).inc()
+        stream, found = await reconcile(connection, self._broker, self._settings.stream)
+        standing = _Standing(stream.identity, stream.last_seq)
+        self._log.info("relay_reconciled", cause=cause, found=found, position=standing.position)
+        if self._doubts == doubts:
+            self._standing = standing
+        return standing
+
+    async def _publish_next(self, connection: Connection, standing: _Standing) -> bool:
+        events = await outbox.read_unpublished(connection, self._after, MOST_EVENTS, _MOST_BYTES)
+        full = len(events) == MOST_EVENTS or sum(len(event.envelope) for event in events) >= _MOST_BYTES
+        # After the last room comes the first again: there may be more there, unless that is where this began.
+        began_at, self._after = self._after, events[-1].room if full else outbox.START
+        more = full or began_at != outbox.START
+        events = self._without_oversize(events)
+        if not events:
+            return more and not self._oversize
+        position = await publish(self._broker, events, standing.position)
+        if self._standing is standing:
+            self._standing = _Standing(standing.identity, position)
+        metrics.RELAY_PUBLISHED.inc(len(events))
+        published = {event.room: event.stream_seq for event in events}
+        await outbox.record_published(connection, published, standing.identity, position)
+        return more
+
+    def _without_oversize(self, events: list[outbox.UnpublishedEvent]) -> list[outbox.UnpublishedEvent]:
+        """Leaves out what the broker would not take, and the rest of its room: one room stops, the others go on."""
+        most = self._broker.client.max_payload - 1024  # room for headers, which count
+        stopped = {event.room for event in events if len(event.envelope) > most}
+        for room in stopped - self._oversize:
+            self._log.error("event_too_large_for_broker", workspace_id=room.workspace_id, room_id=room.room_id)
+        self._oversize |= stopped
+        metrics.RELAY_OVERSIZE.set(len(self._oversize))
+        return [event for event in events if event.room not in stopped] if stopped else events
+
+    async def _check(self, connection: Connection) -> None:
+        """Whether the stream is still where it was left, and how much waits."""
+        rooms, events = await outbox.count_unpublished(connection)
+        metrics.RELAY_UNPUBLISHED_ROOMS.set(rooms)
+        metrics.RELAY_UNPUBLISHED_EVENTS.set(events)
+        standing = self._standing
+        if standing is None:
+            return
+        stream = await stream_state(self._broker)
+        if stream is None or stream.identity != standing.identity or stream.last_seq != standing.position:
+            self._doubt("moved")

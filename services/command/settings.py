@@ -1,0 +1,54 @@
+"""The command service's settings, from the environment."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from shared.settings import Environment
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    event_store_dsn: str
+    nats_url: str
+    host: str
+    port: int
+    log_level: str
+    log_format: str
+    max_body_bytes: int
+    """Longest request body, in bytes."""
+    batch_commands: int
+    """Most commands in one transaction."""
+    queue_commands: int
+    """Most commands waiting for a transaction; beyond it the answer is 503 ``overloaded``."""
+    store_timeout: float
+    """Seconds a command waits for the event store before the answer is 503 ``store_unavailable``."""
+    idempotency_hours: int
+    """Hours the outcome of a command with an Idempotency-Key is kept."""
+    stream_replicas: int
+    stream_max_age_days: int
+    """Days events stay on the stream; the event store keeps them for good."""
+    shutdown_grace: float
+    """Seconds open requests get when the service is told to stop."""
+
+
+def read_settings(variables: Mapping[str, str]) -> Settings:
+    """Raises ``SettingsError`` with a line per fault."""
+    env = Environment(variables)
+    settings = Settings(
+        event_store_dsn=env.url("EVENT_STORE_DSN", ("postgresql", "postgres")),
+        nats_url=env.url("NATS_URL", ("nats", "tls")),
+        host=env.text("HOST", "127.0.0.1"),
+        port=env.port("COMMAND_PORT", 8001),
+        log_level=env.choice("LOG_LEVEL", ("debug", "info", "warning", "error"), "info"),
+        log_format=env.choice("LOG_FORMAT", ("auto", "json", "console"), "auto"),
+        max_body_bytes=env.integer("MAX_BODY_BYTES", 1024 * 1024, 1024, 1024 * 1024),
+        batch_commands=env.integer("BATCH_COMMANDS", 500, 1, 5000),
+        queue_commands=env.integer("QUEUE_COMMANDS", 5000, 1, 1_000_000),
+        store_timeout=env.number("STORE_TIMEOUT_SECONDS", 5.0, 0.1, 60.0),
+        idempotency_hours=env.integer("IDEMPOTENCY_HOURS", 48, 24, 24 * 365),
+        stream_replicas=env.integer("STREAM_REPLICAS", 1, 1, 5),
+        stream_max_age_days=env.integer("STREAM_MAX_AGE_DAYS", 30, 1, 3650),
+        shutdown_grace=env.number("SHUTDOWN_GRACE_SECONDS", 10.0, 0.0, 300.0),
+    )
+    env.finish()
+    return settings

@@ -1,0 +1,2 @@
+-- Where the relay stood last.
+select stream_created, stream_epoch, stream_position from relay

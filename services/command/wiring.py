@@ -1,0 +1,109 @@
+"""Puts the command service together: the only module that knows all its parts."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+
+from litestar import Litestar
+
+from services.command.expiry import forget_expired_outcomes
+from services.command.group_commit import GroupCommit, GroupCommitSettings
+from services.command.http.routes import command_routes
+from services.command.ids import MintedIds
+from services.command.relay.relay import Relay, RelaySettings
+from services.command.settings import Settings
+from shared.http.health import health_routes
+from shared.http.openapi import openapi_config
+from shared.http.problems import EXCEPTION_HANDLERS
+from shared.messaging.broker import Broker
+from shared.messaging.stream import StreamSettings
+from shared.postgres import Pool, create_pool
+from shared.serving import bind, serve
+
+_DAY_SECONDS = 24 * 3600
+
+
+async def run(settings: Settings) -> None:
+    """Serves until told to stop."""
+    listener = bind(settings.host, settings.port)
+    async with _broker(settings) as broker, _pool(settings) as pool:
+        committed = asyncio.Event()
+        commit = GroupCommit(_commit_settings(settings), MintedIds(), committed)
+        relay = Relay(_relay_settings(settings), broker, committed)
+        async with _tasks(
+            asyncio.create_task(commit.run(), name="group commit"),
+            asyncio.create_task(relay.run(), name="relay"),
+            asyncio.create_task(forget_expired_outcomes(pool), name="expiry"),
+        ) as tasks:
+            app = _app(settings, commit, pool, broker)
+            await serve(app, listener, grace_seconds=settings.shutdown_grace, tasks=tasks)
+
+
+def _app(settings: Settings, commit: GroupCommit, pool: Pool, broker: Broker) -> Litestar:
+    async def event_store_answers() -> str:
+        await pool.fetchval("select 1 from rooms limit 1")
+        return "answers"
+
+    async def broker_is_connected() -> str:
+        # Commands are taken without it: the stream catches up later.
+        _ = broker.client
+        return "connected"
+
+    return Litestar(
+        route_handlers=[
+            *command_routes(commit),
+            *health_routes({"event_store": event_store_answers}, {"nats": broker_is_connected}),
+        ],
+        exception_handlers=EXCEPTION_HANDLERS,
+        openapi_config=openapi_config("Runroom commands", "Create runs, move them on, add steps."),
+        request_max_body_size=settings.max_body_bytes,
+        logging_config=None,
+        debug=False,
+    )
+
+
+def _commit_settings(settings: Settings) -> GroupCommitSettings:
+    return GroupCommitSettings(
+        dsn=settings.event_store_dsn,
+        batch_commands=settings.batch_commands,
+        queue_commands=settings.queue_commands,
+        store_timeout=settings.store_timeout,
+        keep_outcomes=timedelta(hours=settings.idempotency_hours),
+    )
+
+
+def _relay_settings(settings: Settings) -> RelaySettings:
+    stream = StreamSettings(
+        replicas=settings.stream_replicas, max_age_seconds=settings.stream_max_age_days * _DAY_SECONDS
+    )
+    return RelaySettings(settings.event_store_dsn, stream)
+
+
+@contextlib.asynccontextmanager
+async def _broker(settings: Settings) -> AsyncGenerator[Broker, None]:
+    broker = Broker(settings.nats_url, name="runroom-command")
+    broker.start()
+    try:
+        yield broker
+    finally:
+        await broker.close()
+
+
+@contextlib.asynccontextmanager
+async def _pool(settings: Settings) -> AsyncGenerator[Pool, None]:
+    pool = await create_pool(settings.event_store_dsn, "runroom-command", most=2)
+    try:
+        yield pool
+    finally:
+        pool.terminate()
+
+
+@contextlib.asynccontextmanager
+async def _tasks(*tasks: asyncio.Task[None]) -> AsyncGenerator[tuple[asyncio.Task[None], ...], None]:
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
