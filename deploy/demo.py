@@ -130,7 +130,8 @@ async def _watch_a_run(console: Console, agent: Agent, watcher: Watcher) -> int:
         )
     for task in pending:
         task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
+    if pending:
+        await asyncio.wait(pending)
     for task in done:
         task.result()
     if pending:
@@ -223,7 +224,7 @@ def run() -> int:
     except DemoError as error:
         print(error, file=sys.stderr)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        print(f"COMMAND_URL or QUERY_URL is no URL: {error}.", file=sys.stderr)
+        print(f"COMMAND_URL or QUERY_URL is no URL: {error}", file=sys.stderr)
     except httpx.ConnectError as error:
         url = error.request.url
         print(
