@@ -89,7 +89,13 @@ def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) ->
     if error.status_code >= 500:
         return _on_crash(request, error)
     code = _CODES.get(error.status_code, "invalid_request")
-    detail = error.detail or HTTPStatus(error.status_code).phrase
+    match error.status_code:
+        case 404:
+            detail = "there is nothing at this path"
+        case 405:
+            detail = f"{request.method} is not allowed on this path"
+        case _:
+            detail = error.detail
     # Only what a client needs: the framework also hands over headers of its own making.
     headers = {k: v for k, v in (error.headers or {}).items() if k.lower() == "allow"}
     return problem_response(request, Problem(error.status_code, code, detail), headers)

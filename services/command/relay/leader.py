@@ -20,6 +20,8 @@ async def try_to_lead(connection: Connection) -> bool:
         return False
     await connection.execute(
         f"set idle_session_timeout = '{LEASE_SECONDS}s'; set tcp_keepalives_idle = 5;"
-        " set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3"
+        " set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3;"
+        # What a leader records is on the stream already: lost in a crash, it is read from there again.
+        " set synchronous_commit = off"
     )
     return True
