@@ -150,11 +150,15 @@ def _explain_malformed(raw: bytes, error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "body: not valid UTF-8"
     try:
-        json.loads(raw)
+        json.loads(raw, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return f"body: not valid JSON ({str(error).removeprefix('JSON is malformed: ')})"
     # The standard library takes one thing this decoder does not and the wire cannot hold.
     return "body: a string holds a lone surrogate, which no UTF-8 text can"
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _too_deep() -> Problem:

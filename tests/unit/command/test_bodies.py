@@ -1,0 +1,117 @@
+"""Bodies: what is taken, and what is refused by which name."""
+
+from typing import Any
+
+import pytest
+
+from services.command.domain.commands import CreateRun
+from services.command.http.bodies import (
+    MAX_DEPTH,
+    CreateRunBody,
+    CreateStepBody,
+    body_decoder,
+    to_create_run,
+    to_create_step,
+)
+from shared.http.problems import Problem
+
+decode = body_decoder(CreateRunBody)
+
+
+def nested(depth: int) -> bytes:
+    """A body whose ``input`` is ``depth`` objects deep; the body itself is one more."""
+    return b'{"room_id":"r","input":' + b'{"a":' * (depth - 1) + b"{}" + b"}" * depth
+
+
+@pytest.mark.parametrize(
+    ("raw", "detail"),
+    [
+        (b'{"room_id":1}', "room_id: expected"),
+        (b'{"room_id":"r","input":[]}', "input: expected"),
+        (b'{"room_id":"r","tags":["a",1]}', "tags[1]: expected"),
+        (b'{"room_id":"r","tags":"a"}', "tags: expected"),
+        (b'{"room_id":"r","zeta":1,"alpha":2}', "unknown members: alpha, zeta"),
+        (b"[]", "body: expected"),
+        (b"{", "body: not valid JSON"),
+        (b'{"room_id":"r"} x', "body: not valid JSON"),
+        (b'{"room_id":"\xff"}', "body: not valid UTF-8"),
+        (b'{"room_id":"r","title":"\\ud800"}', "lone surrogate"),
+        (b'{"room_id":"r","title":"a\\u0000"}', "title: a string holds NUL"),
+        (b'{"room_id":"r","input":{"a":["\\u0000"]}}', "input: a string holds NUL"),
+        (b'{"room_id":"r","input":{"\\u0000":1}}', "input: a string holds NUL"),
+        (b'{"room_id":"r","tags":["\\u0000"]}', "tags: a string holds NUL"),
+        (b'{"room_id":"r","input":{"a":1e999}}', "input[...]: number out of range"),
+        (b'{"room_id":"r","input":{"a":' + b"9" * 5000 + b"}}", "input[...]: integer value out of range"),
+        (b'{"room_id":"r","input":{"a":NaN}}', "body: not valid JSON"),
+        (nested(MAX_DEPTH), "nested deeper"),
+        (nested(100_000), "nested deeper"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_by_name(raw: bytes, detail: str) -> None:
+    with pytest.raises(Problem) as raised:
+        decode(raw)
+    assert (raised.value.status, raised.value.error) == (400, "invalid_request")
+    assert detail in raised.value.detail
+
+
+def test_what_only_looks_dangerous_is_taken() -> None:
+    body = decode(b'{"room_id":"r","title":"a \\\\u0000 is not a NUL","input":{"a":"' + b"[{" * 300 + b'"}}')
+    assert body.title == "a \\u0000 is not a NUL"
+    assert decode(nested(MAX_DEPTH - 1)).input is not None
+
+
+def test_an_empty_body_is_an_empty_object() -> None:
+    assert decode(b"") == decode(b"{}") == CreateRunBody()
+
+
+@pytest.mark.parametrize(
+    ("members", "error", "detail"),
+    [
+        ({"room_id": None}, "missing_room_id", "room_id"),
+        ({"room_id": ""}, "missing_room_id", "room_id"),
+        ({"room_id": "a.b"}, "invalid_request", "room_id"),
+        ({"room_id": "a\n"}, "invalid_request", "room_id"),
+        ({"room_id": "*"}, "invalid_request", "room_id"),
+        ({"room_id": "r" * 129}, "invalid_request", "room_id"),
+        ({"room_id": "ä"}, "invalid_request", "room_id"),
+        ({"thread_id": ""}, "invalid_request", "thread_id"),
+        ({"thread_id": "a b"}, "invalid_request", "thread_id"),
+        ({"correlation_id": ""}, "invalid_request", "correlation_id"),
+        ({"correlation_id": "a b"}, "invalid_request", "correlation_id"),
+        ({"correlation_id": "c" * 129}, "invalid_request", "correlation_id"),
+        ({"correlation_id": "\u00a0"}, "invalid_request", "correlation_id"),
+        ({"causation_id": "not-an-event"}, "invalid_request", "causation_id"),
+        ({"tags": ("",)}, "invalid_request", "tags[0]"),
+        ({"tags": ("ok", "t" * 257)}, "invalid_request", "tags[1]"),
+        ({"tags": ("t",) * 101}, "invalid_request", "tags"),
+    ],
+)
+def test_members_out_of_form_are_named(members: dict[str, Any], error: str, detail: str) -> None:
+    with pytest.raises(Problem) as raised:
+        to_create_run(CreateRunBody(**({"room_id": "r"} | members)))
+    assert (raised.value.status, raised.value.error) == (400, error)
+    assert raised.value.detail.startswith(detail)
+
+
+def test_a_whole_body_becomes_a_command() -> None:
+    raw = (
+        b'{"room_id":"r","thread_id":"t","title":"T","goal":"G","input":{"a":[1,2.5,null]},"tags":["x"],'
+        b'"correlation_id":"c/1","causation_id":"01a20913-7fd0-74d2-a2b2-2fbca737d637"}'
+    )
+    assert to_create_run(decode(raw)) == CreateRun(
+        room_id="r",
+        thread_id="t",
+        title="T",
+        goal="G",
+        input={"a": [1, 2.5, None]},
+        tags=("x",),
+        correlation_id="c/1",
+        causation_id="01a20913-7fd0-74d2-a2b2-2fbca737d637",
+    )
+
+
+@pytest.mark.parametrize("kind", [None, ""])
+def test_a_step_needs_a_kind(kind: str | None) -> None:
+    with pytest.raises(Problem) as raised:
+        to_create_step("run_1", CreateStepBody(kind=kind))
+    assert raised.value.error == "missing_kind"
