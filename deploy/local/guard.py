@@ -79,7 +79,8 @@ def main(parent, death_signal, identity, *program):
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     # Only now: the kernel forgets the death signal whenever credentials change.
-    call("prctl", PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+    if sys.platform == "linux":  # elsewhere nothing tells a child that its parent was killed
+        call("prctl", PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
     if os.getppid() != int(parent):
         return PARENT_GONE
     try:

@@ -117,7 +117,7 @@ server_name: {name}
 listen: "{LOOPBACK}:{port}"
 max_payload: 8MB
 jetstream {{
-  store_dir: {json.dumps(str(store))}
+  store_dir: {json.dumps(str(store), ensure_ascii=False)}
   sync_interval: always
 }}
 """

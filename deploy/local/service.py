@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import http.client
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ Echo = Callable[[str, str], None]
 """Called from a thread with the service's name and one line of its output."""
 
 _READY_TIMEOUT_S = 60.0
+_COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
 _STOP_GRACE_S = 15.0  # above the services' own grace for open requests
 
 
@@ -131,9 +133,10 @@ class Service:
     def _follow(self, child: subprocess.Popen[bytes], log: IO[bytes]) -> None:
         with log, child.stdout or log as output:
             for raw in output:
-                log.write(raw)
-                log.flush()
                 line = raw.decode(errors="replace").rstrip()
-                self._last_lines.append(line)
+                plain = _COLOUR_CODES.sub("", line)
+                log.write(f"{plain}\n".encode())
+                log.flush()
+                self._last_lines.append(plain)
                 if self._echo is not None:
                     self._echo(self.name, line)
