@@ -2,20 +2,22 @@
 -- depends:
 -- migrate: apply
 
--- Worker processes alive now; leases are shared out evenly among them.
+-- Worker processes, which projections each runs, and until when it counts as alive by this database's clock.
+-- Leases are shared out evenly among the living.
 create table projector_workers (
     worker_id text collate "C" primary key,
-    seen_at timestamptz not null
+    projections text[] not null,
+    expires_at timestamptz not null
 );
 
--- Who applies which partition, and up to where. epoch is the fence: it grows with every change of owner.
+-- Who applies which partition, and up to where. A lease lasts as long as its owner is alive, so that renewing all of a
+-- worker's leases is one row's write. epoch is the fence: it grows with every change of owner.
 -- stream_position is the last position applied, in the stream called stream_identity.
 create table projector_leases (
     projection text collate "C" not null,
     partition smallint not null,
     owner text collate "C",
     epoch bigint not null default 0,
-    expires_at timestamptz not null default '-infinity',
     stream_identity text not null default '',
     stream_position bigint not null default 0,
     primary key (projection, partition)

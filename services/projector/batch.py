@@ -1,0 +1,127 @@
+"""What one transaction is to apply, taken from several partitions.
+
+Invariant: a batch stays the same until it is applied, however often that is tried; only what is no longer ours leaves.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from services.projector.ordering import Ordered, fill, put_in_order
+from services.projector.partition import Partition, Room
+from services.projector.projection_store import Mark
+from services.projector.projections.base import Recorded, RoomEvents
+
+MOST_EVENTS = 2000
+MOST_BYTES = 32 * 1024 * 1024
+MOST_DUE_ROOMS = 200
+
+
+class Portion(NamedTuple):
+    """What a batch takes from one partition: messages with their subjects, and the checkpoint behind them.
+
+    ``before`` is the checkpoint as it was; ``due`` are rooms to be filled from the event store.
+    """
+
+    partition: Partition
+    messages: list[tuple[str, Recorded]]
+    due: list[Room]
+    before: Mark
+    after: Mark
+
+
+class Group(NamedTuple):
+    """Consecutive new events of one room."""
+
+    room: Room
+    events: Sequence[Recorded]
+
+    def as_room_events(self) -> RoomEvents:
+        return RoomEvents(self.room.key, self.events)
+
+
+class Batch:
+    def __init__(self, portions: Iterable[Portion]) -> None:
+        self.portions = list(portions)
+
+    def keep(self, is_ours: Callable[[Partition], bool]) -> bool:
+        """Lets go of what is no longer ours. Whether anything is left."""
+        self.portions = [portion for portion in self.portions if is_ours(portion.partition)]
+        return bool(self.portions)
+
+    def arrivals(self) -> tuple[dict[Room, list[Recorded]], int]:
+        """The events per room as they came, and how many messages were of no room."""
+        rooms: dict[Room, list[Recorded]] = {}
+        strays = 0
+        for portion in self.portions:
+            room_of = portion.partition.room
+            for subject, recorded in portion.messages:
+                room = room_of(subject)
+                if room is None or recorded.stream_seq == 0:
+                    strays += 1
+                elif (arrived := rooms.get(room)) is None:
+                    rooms[room] = [recorded]
+                else:
+                    arrived.append(recorded)
+            for room in portion.due:
+                rooms.setdefault(room, [])
+        return rooms, strays
+
+
+def take_batch(partitions: Sequence[Partition], now: float) -> Batch:
+    """The next batch: everything at hand, up to ``MOST_EVENTS`` and about ``MOST_BYTES``. ``now`` is monotonic.
+
+    The partitions' order is the order of service; the caller turns it from batch to batch.
+    """
+    portions: list[Portion] = []
+    left = MOST_EVENTS
+    bytes_left = MOST_BYTES
+    rooms_left = MOST_DUE_ROOMS
+    for partition in partitions:
+        due = list(islice(partition.due(now), rooms_left)) if partition.behind else []
+        before = partition.mark()
+        messages = partition.take(left, bytes_left) if left > 0 and bytes_left > 0 else []
+        if messages or due:
+            portions.append(Portion(partition, messages, due, before, partition.mark()))
+            left -= len(messages)
+            bytes_left -= sum(len(recorded.envelope) for _, recorded in messages)
+            rooms_left -= len(due)
+    return Batch(portions)
+
+
+class Sorting:
+    """The rooms of a batch put in order: what can be applied, and what is missing before the rest."""
+
+    def __init__(self, rooms: dict[Room, list[Recorded]], now: float) -> None:
+        self.ordered: dict[Room, Ordered] = {}
+        self.open: list[Room] = []
+        """Rooms with a hole that is to be filled now."""
+        self.repeated = 0
+        for room, arrived in rooms.items():
+            ordered = put_in_order(room.applied_seq, arrived)
+            self.repeated += ordered.repeated
+            if room.held_at and now < room.retry_at:
+                # Behind an event that cannot be applied: all of it comes from the event store once that can be.
+                if arrived:
+                    room.want(arrived[-1].stream_seq)
+                continue
+            if ordered.beyond:
+                room.want(max(ordered.beyond))
+            self.ordered[room] = ordered
+            if room.wanted_seq > room.applied_seq + len(ordered.ready) and now >= room.retry_at:
+                self.open.append(room)
+            elif room.wanted_seq and room.wanted_seq <= room.applied_seq:
+                room.advance(room.applied_seq)
+
+    def fill(self, room: Room, stored: Sequence[Recorded]) -> int:
+        """Adds events from the event store. How many of them were needed."""
+        before = self.ordered[room]
+        after = fill(before, room.applied_seq, stored)
+        self.ordered[room] = after
+        filled = len(after.ready) - len(before.ready)
+        if filled == 0:
+            room.postpone()
+        return filled
+
+    def groups(self) -> list[Group]:
+        return [Group(room, ordered.ready) for room, ordered in self.ordered.items() if ordered.ready]

@@ -1,0 +1,189 @@
+"""Reading one partition of the stream: an ephemeral pull consumer that the broker keeps no acknowledgements for.
+
+Invariant: what is in the buffer is everything of the partition from the start position on, in stream order, or the
+consumer has a fault and is thrown away. The broker sends only what was asked for, so the buffer is bounded.
+
+Messages arrive with a reply subject ``$JS.ACK.[domain.account.]<stream>.<consumer>.<delivered>.<stream position>.
+<consumer seq>.<time>.<pending>[.token]``; statuses on the subject they were asked on.
+"""
+
+import json
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from services.projector.projections.base import Recorded
+from shared.contracts.subjects import HEADER_STREAM_SEQ, STREAM, partition_filter
+from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
+from shared.telemetry import Logger
+
+PULL_MESSAGES = 400
+"""Messages asked for at a time; the buffer holds at most one and a half times as many."""
+PULL_BYTES = 8 * 1024 * 1024
+"""Bytes asked for at a time, or a little more than the largest message the broker takes."""
+_PULL_SECONDS = 30
+_HEARTBEAT_SECONDS = 2
+_SILENCE_SECONDS = 5.0
+_INACTIVE_SECONDS = 30
+_NANOSECONDS = 1_000_000_000
+_PLAIN_TOKENS = 9
+_HEADER_ROOM = 64 * 1024
+
+
+class Consumer:
+    """The consumer of one partition, from ``start`` (a stream position) on. ``fault`` says why it is of no more use."""
+
+    def __init__(self, name: str, partition: int, start: int, stream_key: str) -> None:
+        self.name = name
+        self.partition = partition
+        self.stream_key = stream_key
+        self.buffer: deque[tuple[str, Recorded]] = deque()
+        self.pending = 0
+        """Messages behind the last one received, by the broker's word."""
+        self.fault: str | None = None
+        self._start = start
+        self._asked = 0
+        self._consumer_seq = 0
+        self._heard = time.monotonic()
+
+    @property
+    def wants_more(self) -> bool:
+        return self._asked == 0 and self.fault is None and len(self.buffer) <= PULL_MESSAGES // 2
+
+    async def create(self, broker: Broker) -> None:
+        """Raises ``BrokerUnavailableError`` or ``JetStreamError``."""
+        subject = partition_filter(self.partition)
+        answer = await broker.jetstream(
+            f"CONSUMER.CREATE.{STREAM}.{self.name}.{subject}",
+            {
+                "stream_name": STREAM,
+                "action": "create",
+                "config": {
+                    "name": self.name,
+                    "ack_policy": "none",
+                    "deliver_policy": "by_start_sequence",
+                    "opt_start_seq": self._start,
+                    "filter_subject": subject,
+                    "inactive_threshold": _INACTIVE_SECONDS * _NANOSECONDS,
+                    "max_waiting": 8,
+                    "mem_storage": True,
+                    "num_replicas": 1,
+                },
+            },
+            seconds=5.0,
+        )
+        self.pending = int(answer.get("num_pending", 0))
+
+    async def pull(self, broker: Broker, inbox: str) -> None:
+        """Asks for the next messages, to be sent below ``inbox``. Raises ``BrokerUnavailableError``."""
+        request = {
+            "batch": PULL_MESSAGES,
+            "max_bytes": max(PULL_BYTES, broker.client.max_payload + _HEADER_ROOM),
+            "expires": _PULL_SECONDS * _NANOSECONDS,
+            "idle_heartbeat": _HEARTBEAT_SECONDS * _NANOSECONDS,
+        }
+        self._asked = PULL_MESSAGES
+        self._heard = time.monotonic()
+        await _publish(broker, f"CONSUMER.MSG.NEXT.{STREAM}.{self.name}", json.dumps(request).encode(), inbox)
+
+    def receive(self, message: Msg, tokens: list[str]) -> None:
+        """Takes a message in; ``tokens`` are those of its reply subject."""
+        if self.fault is not None:
+            return
+        shift = 0 if len(tokens) == _PLAIN_TOKENS else 2
+        consumer_seq = int(tokens[6 + shift])
+        if consumer_seq != self._consumer_seq + 1:
+            self.fault = "gap"
+            return
+        self._consumer_seq = consumer_seq
+        self.pending = int(tokens[8 + shift])
+        self._asked -= 1
+        self._heard = time.monotonic()
+        headers = message.headers
+        # Whoever else writes to the stream: without a seq it is no event, and 0 is never the next of a room.
+        seq = headers.get(HEADER_STREAM_SEQ, "") if headers else ""
+        recorded = Recorded(int(seq) if seq.isdecimal() else 0, int(tokens[5 + shift]), message.data)
+        self.buffer.append((message.subject, recorded))
+
+    def receive_status(self, status: str, description: str) -> None:
+        """Takes in what the broker says instead of a message."""
+        self._heard = time.monotonic()
+        if status == "100":
+            return
+        self._asked = 0
+        # 408: nothing came within the time asked for. 409 is a full basket, or the end of the consumer.
+        if status != "408" and not (status == "409" and "MaxBytes" in description):
+            self.fault = f"status {status}"
+
+    def check(self, now: float) -> None:
+        """Finds a fault when the broker has been silent for too long."""
+        if self._asked and now - self._heard > _SILENCE_SECONDS:
+            self.fault = self.fault or "silence"
+
+
+class Inbox:
+    """The one subscription all consumers of a runner are served on. ``arrived`` is called after each message."""
+
+    def __init__(self, broker: Broker, arrived: Callable[[], None]) -> None:
+        self._broker = broker
+        self._arrived = arrived
+        self._prefix = ""
+        self._subscription: Subscription | None = None
+        self._consumers: dict[str, Consumer] = {}
+        self._log: Logger = structlog.get_logger("consumer")
+
+    async def open(self, projection: str, partition: int, start: int, stream_key: str) -> Consumer:
+        """A new consumer, which has asked for nothing yet. Raises ``BrokerUnavailableError`` or ``JetStreamError``."""
+        if self._subscription is None:
+            self._prefix = self._broker.client.new_inbox()
+            self._subscription = await self._broker.subscribe(f"{self._prefix}.*", self._receive)
+        name = f"projector-{projection}-{partition}-{secrets.token_hex(6)}"
+        consumer = Consumer(name, partition, start, stream_key)
+        await consumer.create(self._broker)
+        self._consumers[name] = consumer
+        return consumer
+
+    async def pull(self, consumer: Consumer) -> None:
+        await consumer.pull(self._broker, f"{self._prefix}.{consumer.name}")
+
+    async def close_useless(self) -> None:
+        """Forgets consumers with a fault. The broker is told if it can be; otherwise it finds out by itself."""
+        for consumer in [consumer for consumer in self._consumers.values() if consumer.fault is not None]:
+            del self._consumers[consumer.name]
+            try:
+                await _publish(self._broker, f"CONSUMER.DELETE.{STREAM}.{consumer.name}", b"", "")
+            except BrokerUnavailableError as error:
+                self._log.debug("consumer_left_to_expire", consumer=consumer.name, error=str(error))
+
+    def fail_all(self, fault: str) -> None:
+        """Marks every consumer as useless."""
+        for consumer in self._consumers.values():
+            consumer.fault = consumer.fault or fault
+
+    async def _receive(self, message: Msg) -> None:
+        reply = message.reply
+        if reply.startswith("$JS.ACK."):
+            tokens = reply.split(".")
+            consumer = self._consumers.get(tokens[3] if len(tokens) == _PLAIN_TOKENS else tokens[5])
+            if consumer is None:
+                return
+            consumer.receive(message, tokens)
+        else:
+            consumer = self._consumers.get(message.subject.rpartition(".")[2])
+            if consumer is None:
+                return
+            headers = message.headers or {}
+            consumer.receive_status(headers.get("Status", "none"), headers.get("Description", ""))
+        self._arrived()
+
+
+async def _publish(broker: Broker, call: str, payload: bytes, reply: str) -> None:
+    try:
+        await broker.client.publish(f"$JS.API.{call}", payload, reply=reply)
+    except BROKER_ERRORS as error:
+        raise BrokerUnavailableError(f"cannot ask NATS: {type(error).__name__}") from error

@@ -1,0 +1,72 @@
+"""The event store, as far as a projector needs it: the events that the stream did not bring.
+
+Invariant: reads only. The event store is the truth, the stream is the usual road to it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import asyncpg
+
+from services.projector.projections.base import Recorded
+from services.projector.session import Session
+from shared.contracts.ids import RoomKey
+from shared.postgres import STORE_ERRORS, load_queries
+
+_SQL = load_queries(Path(__file__).parent / "sql")
+
+MOST_EVENTS_OF_ROOM = 500
+MOST_EVENTS = 2000
+MOST_BYTES = 16 * 1024 * 1024
+
+
+class Hole(NamedTuple):
+    """Events of a room after ``applied_seq`` and up to ``last_seq``."""
+
+    key: RoomKey
+    applied_seq: int
+    last_seq: int
+
+
+class PublishedRoom(NamedTuple):
+    key: RoomKey
+    published_seq: int
+
+
+class EventSource:
+    """One task's own way to the event store. Every method raises one of ``STORE_ERRORS``."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def missing(self, holes: Sequence[Hole]) -> dict[RoomKey, list[Recorded]]:
+        """The first events of each hole, in order; a bounded number, so that some holes may stay open."""
+        rows = await self._fetch(
+            "missing_events",
+            [hole.key.workspace_id for hole in holes],
+            [hole.key.room_id for hole in holes],
+            [hole.applied_seq for hole in holes],
+            [hole.last_seq for hole in holes],
+            MOST_EVENTS_OF_ROOM,
+            MOST_EVENTS,
+            MOST_BYTES,
+        )
+        found: dict[RoomKey, list[Recorded]] = {}
+        for row in rows:
+            key = RoomKey(row["workspace_id"], row["room_id"])
+            found.setdefault(key, []).append(Recorded(row["stream_seq"], 0, row["envelope"]))
+        return found
+
+    async def published_rooms(self, after: RoomKey, most: int) -> list[PublishedRoom]:
+        """A page of all rooms in key order, and up to where the relay says it published each."""
+        rows = await self._fetch("published_rooms", after.workspace_id, after.room_id, most)
+        return [PublishedRoom(RoomKey(row["workspace_id"], row["room_id"]), row["published_seq"]) for row in rows]
+
+    async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        connection = await self._session.get()
+        try:
+            return await connection.fetch(_SQL[query], *arguments)
+        except STORE_ERRORS:
+            self._session.discard()
+            raise

@@ -1,0 +1,206 @@
+"""Sharing the partitions out among the workers.
+
+Invariant: a partition has one owner and an epoch that grows with every change of owner. Clocks only decide when
+somebody may take over; whether a worker may still write is decided by the epoch, in the transaction that writes.
+"""
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import structlog
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from services.projector.session import Session
+from services.projector.shares import fair_share
+from shared.contracts.subjects import PARTITIONS
+from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
+from shared.postgres import STORE_ERRORS, Connection, load_queries
+from shared.telemetry import Logger
+
+_SQL = load_queries(Path(__file__).parent / "sql")
+
+WAKE_SUBJECT = "projector.wake"
+"""Core NATS ping to all workers: there are leases to be taken or given back."""
+_TICKS_PER_LEASE = 5
+_STOP_SECONDS = 3.0
+
+
+class Lease(NamedTuple):
+    """One partition of one projection, ours while ``epoch`` is its epoch. The rest is its checkpoint."""
+
+    partition: int
+    epoch: int
+    stream_key: str
+    position: int
+
+
+class Holder(Protocol):
+    """Whoever works on the partitions of one projection."""
+
+    @property
+    def name(self) -> str: ...
+
+    def held(self) -> Mapping[int, int]:
+        """Partition → epoch of what is being worked on."""
+        ...
+
+    def grant(self, leases: Collection[Lease]) -> None:
+        """Starts work on partitions."""
+        ...
+
+    def drop(self, partitions: Collection[int]) -> None:
+        """Stops work on partitions that are no longer ours."""
+        ...
+
+    async def give_back(self, partitions: Collection[int]) -> None:
+        """Stops work on partitions and returns when nothing of them is being written any more, or nearly so."""
+        ...
+
+
+def new_worker_id() -> str:
+    """A name no other worker has, that still tells where it runs."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+class LeaseKeeper:
+    """Keeps a worker alive in the others' eyes and its share of the partitions at the right size."""
+
+    def __init__(
+        self, session: Session, broker: Broker, holders: Sequence[Holder], worker: str, *, lease_seconds: float
+    ) -> None:
+        self._session = session
+        self._broker = broker
+        self._holders = holders
+        self._worker = worker
+        self._lease_seconds = lease_seconds
+        self._alive_until = 0.0
+        self._wake = asyncio.Event()
+        self._ticking = asyncio.Lock()
+        self._stopping = False
+        self._joined = False
+        self._well = True
+        self._subscription: Subscription | None = None
+        self._log: Logger = structlog.get_logger("leases")
+
+    async def run(self) -> None:
+        """Never returns."""
+        while True:
+            async with self._ticking:
+                if not self._stopping:
+                    await self._try_tick()
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(self._lease_seconds / _TICKS_PER_LEASE):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def stop(self) -> None:
+        """Gives everything back, so that other workers take over at once."""
+        self._stopping = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_SECONDS), self._ticking:
+                await asyncio.gather(*(holder.give_back(holder.held()) for holder in self._holders))
+                if not self._joined:
+                    return
+                try:
+                    connection = await self._session.get()
+                    await connection.execute(_SQL["retire"], self._worker)
+                except STORE_ERRORS as error:
+                    self._log.warning("leases_left_to_expire", error=type(error).__name__)
+                await self._ping()
+                self._log.info("leases_given_back")
+
+    async def _try_tick(self) -> None:
+        started = time.monotonic()
+        left = self._alive_until - started
+        try:
+            async with asyncio.timeout(left if left > 0 else self._lease_seconds):
+                await self._tick(await self._session.get())
+        except STORE_ERRORS as error:
+            self._session.discard()
+            if self._well:
+                self._log.warning("projection_store_unavailable", error=type(error).__name__)
+            self._well = False
+            if time.monotonic() >= self._alive_until:
+                self._drop_all()
+            return
+        if not self._well:
+            self._log.info("projection_store_available")
+        self._well = True
+        self._alive_until = started + self._lease_seconds
+
+    def _drop_all(self) -> None:
+        """By our own clock everything has expired. Late writes would be fenced off; this spares trying."""
+        for holder in self._holders:
+            if held := holder.held():
+                self._log.warning("leases_expired", projection=holder.name, partitions=len(held))
+                holder.drop(held)
+
+    async def _tick(self, connection: Connection) -> None:
+        if not self._joined:
+            for holder in self._holders:
+                await connection.execute(_SQL["lease_rows"], holder.name, PARTITIONS)
+        names = [holder.name for holder in self._holders]
+        await connection.execute(_SQL["heartbeat"], self._worker, names, self._lease_seconds)
+        if not self._joined:
+            self._joined = True
+            await self._ping()
+        await self._listen()
+        living = await connection.fetch(_SQL["living_workers"])
+        ours: dict[str, dict[int, int]] = {name: {} for name in names}
+        for row in await connection.fetch(_SQL["leases_of"], self._worker):
+            ours.setdefault(row["projection"], {})[row["partition"]] = row["epoch"]
+        for turn, holder in enumerate(self._holders):
+            workers = [row["worker_id"] for row in living if holder.name in row["projections"]]
+            share = fair_share(PARTITIONS, workers, self._worker, turn)
+            await self._settle(connection, holder, ours[holder.name], share)
+
+    async def _settle(self, connection: Connection, holder: Holder, ours: Mapping[int, int], share: int) -> None:
+        """Makes what the holder works on equal to what is ours, and that equal to our share."""
+        held = holder.held()
+        lost = [partition for partition, epoch in held.items() if ours.get(partition) != epoch]
+        if lost:
+            self._log.warning("leases_lost", projection=holder.name, partitions=sorted(lost))
+            holder.drop(lost)
+        kept = sorted(held.keys() - set(lost))
+        surplus = kept[share:]
+        if surplus:
+            await holder.give_back(surplus)
+        # Ours and not worked on: a return that failed half way. It gets a new epoch like everything else.
+        idle = [partition for partition in ours if partition not in kept]
+        if unwanted := [*surplus, *idle]:
+            await connection.execute(_SQL["release"], holder.name, unwanted, self._worker)
+            self._log.info("leases_released", projection=holder.name, partitions=len(unwanted), share=share)
+            await self._ping()
+        if len(kept) < share:
+            rows = await connection.fetch(_SQL["claim"], holder.name, self._worker, share - len(kept))
+            if rows:
+                leases = [
+                    Lease(row["partition"], row["epoch"], row["stream_identity"], row["stream_position"])
+                    for row in rows
+                ]
+                self._log.info("leases_taken", projection=holder.name, partitions=len(leases), share=share)
+                holder.grant(leases)
+
+    async def _listen(self) -> None:
+        if self._subscription is None and self._broker.is_connected:
+            with suppress(BrokerUnavailableError, *BROKER_ERRORS):
+                self._subscription = await self._broker.subscribe(WAKE_SUBJECT, self._on_wake)
+
+    async def _ping(self) -> None:
+        """Best effort: without it the others notice at their next tick."""
+        with suppress(BrokerUnavailableError, *BROKER_ERRORS):
+            await self._broker.client.publish(WAKE_SUBJECT, self._worker.encode())
+
+    async def _on_wake(self, message: Msg) -> None:
+        if message.data != self._worker.encode():
+            self._wake.set()

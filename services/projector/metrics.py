@@ -1,0 +1,42 @@
+"""The projector's metrics."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+EVENTS = Counter("runroom_projector_events_total", "Events applied.", ["projection"])
+REPEATED = Counter("runroom_projector_repeated_total", "Events that came again and were dropped.", ["projection"])
+STRAYS = Counter(
+    "runroom_projector_strays_total", "Messages of the stream that are no event of their room.", ["projection"]
+)
+FILLED = Counter("runroom_projector_filled_total", "Events read from the event store to fill a hole.", ["projection"])
+BATCH_SIZE = Histogram(
+    "runroom_projector_batch_events",
+    "Events per transaction.",
+    ["projection"],
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000),
+)
+APPLY_SECONDS = Histogram(
+    "runroom_projector_apply_seconds",
+    "Seconds from the fold to the commit of a batch.",
+    ["projection"],
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+LAG = Gauge(
+    "runroom_projector_lag_events",
+    "Events on the stream that this worker has yet to apply.",
+    ["projection", "partition"],
+)
+LEASES = Gauge("runroom_projector_leases", "Partitions held by this worker.", ["projection"])
+HELD_ROOMS = Gauge(
+    "runroom_projector_held_rooms", "Rooms held back by an event that cannot be applied.", ["projection"]
+)
+BEHIND_ROOMS = Gauge("runroom_projector_behind_rooms", "Rooms to be filled from the event store.", ["projection"])
+LEASES_LOST = Counter(
+    "runroom_projector_leases_lost_total", "Partitions that another worker had taken over.", ["projection"]
+)
+CONSUMERS = Counter("runroom_projector_consumers_total", "Stream consumers built, by cause.", ["projection", "cause"])
+STORE_RETRIES = Counter(
+    "runroom_projector_store_retries_total", "Batches tried again after a database failed.", ["projection"]
+)
+HEALED = Counter(
+    "runroom_projector_healed_rooms_total", "Rooms the reconciler found to lag behind the event store.", ["projection"]
+)

@@ -1,0 +1,146 @@
+"""What a worker knows of a partition it owns, and of the rooms in it.
+
+Invariant: it lives as long as the lease. Another lease of the same partition starts from what the database says.
+"""
+
+import time
+from collections.abc import Iterator
+
+from services.projector.consumer import Consumer
+from services.projector.leases import Lease
+from services.projector.projection_store import Mark
+from services.projector.projections.base import Recorded
+from shared.contracts.ids import RoomKey
+from shared.contracts.subjects import partition_of, room_subject
+
+MOST_ROOMS = 2048
+"""Rooms remembered per partition; of others the applied seq is read again."""
+UNKNOWN = -1
+_LONGEST_BACKOFF = 60.0
+
+
+class Room:
+    """One room of a partition. ``applied_seq`` is ``UNKNOWN`` until it was read.
+
+    ``wanted_seq`` is a seq that is known to exist and that the stream alone did not lead to; the events up to there are
+    read from the event store, not before ``retry_at`` (monotonic seconds). ``held_at`` is the seq of the event that
+    cannot be applied, 0 when there is none, and ``reason`` what is wrong with it.
+    """
+
+    __slots__ = ("applied_seq", "attempts", "held_at", "key", "partition", "reason", "retry_at", "wanted_seq")
+
+    def __init__(self, key: RoomKey, partition: "Partition") -> None:
+        self.key = key
+        self.partition = partition
+        self.applied_seq = UNKNOWN
+        self.wanted_seq = 0
+        self.retry_at = 0.0
+        self.attempts = 0
+        self.held_at = 0
+        self.reason = ""
+
+    def want(self, seq: int) -> None:
+        """Remembers that events up to ``seq`` exist."""
+        self.wanted_seq = max(self.wanted_seq, seq)
+        self.partition.behind[room_subject(*self.key)] = self
+
+    def postpone(self) -> None:
+        """Puts the next try off, further each time."""
+        self.attempts += 1
+        self.retry_at = time.monotonic() + min(0.25 * 2**self.attempts, _LONGEST_BACKOFF)
+
+    def hold(self, seq: int, reason: str) -> bool:
+        """Stops the room before event ``seq``. Whether that is news."""
+        news = self.held_at != seq
+        self.held_at = seq
+        self.reason = reason
+        self.want(seq)
+        self.postpone()
+        return news
+
+    def advance(self, seq: int) -> None:
+        """Everything up to ``seq`` is applied."""
+        self.applied_seq = seq
+        self.attempts = 0
+        self.held_at = 0
+        if seq >= self.wanted_seq and self.wanted_seq:
+            self.wanted_seq = 0
+            self.partition.behind.pop(room_subject(*self.key), None)
+
+
+class Partition:
+    """One owned partition. ``stream_key`` and ``position`` are what the next commit puts into the checkpoint."""
+
+    def __init__(self, lease: Lease) -> None:
+        self.number = lease.partition
+        self.epoch = lease.epoch
+        self.stream_key = lease.stream_key
+        self.position = lease.position
+        self.consumer: Consumer | None = None
+        self.behind: dict[str, Room] = {}
+        self._rooms: dict[str, Room] = {}
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether everything the stream holds of the partition has been taken from it."""
+        consumer = self.consumer
+        return consumer is not None and consumer.fault is None and not consumer.buffer and not consumer.pending
+
+    @property
+    def lag(self) -> int:
+        """Messages yet to be taken."""
+        return len(self.consumer.buffer) + self.consumer.pending if self.consumer else 0
+
+    def take(self, most: int, most_bytes: int) -> list[tuple[str, Recorded]]:
+        """Up to ``most`` messages from the buffer, with their subjects; ``position`` moves with them.
+
+        The one that goes beyond ``most_bytes`` is the last.
+        """
+        consumer = self.consumer
+        if consumer is None or consumer.fault is not None or not consumer.buffer:
+            return []
+        buffer = consumer.buffer
+        taken: list[tuple[str, Recorded]] = []
+        while buffer and len(taken) < most and most_bytes > 0:
+            message = buffer.popleft()
+            taken.append(message)
+            most_bytes -= len(message[1].envelope)
+        self.position = taken[-1][1].position
+        return taken
+
+    def restart(self, consumer: Consumer, position: int) -> None:
+        """Goes on with another consumer, which starts right after ``position``."""
+        self.consumer = consumer
+        self.stream_key = consumer.stream_key
+        self.position = position
+
+    def mark(self) -> Mark:
+        return Mark(self.number, self.epoch, self.stream_key, self.position)
+
+    def room(self, subject: str) -> Room | None:
+        """The room with this subject, or None when it is no subject of a room of this partition."""
+        room = self._rooms.get(subject)
+        if room is not None:
+            return room
+        room = self.behind.get(subject)
+        if room is None:
+            tokens = subject.split(".")
+            if len(tokens) != 4 or partition_of(tokens[2], tokens[3]) != self.number:
+                return None
+            room = Room(RoomKey(tokens[2], tokens[3]), self)
+        self._rooms[subject] = room
+        return room
+
+    def due(self, now: float) -> Iterator[Room]:
+        """Rooms that wait for events from the event store, and whose time has come."""
+        return (room for room in self.behind.values() if room.retry_at <= now)
+
+    def trim(self) -> None:
+        """Forgets the rooms longest known beyond ``MOST_ROOMS``. Not while any of them is being worked on."""
+        for subject in list(self._rooms)[: max(len(self._rooms) - MOST_ROOMS, 0)]:
+            del self._rooms[subject]
+
+    def doubt(self) -> None:
+        """A commit's outcome is unknown: every applied seq is to be read again."""
+        for room in (*self._rooms.values(), *self.behind.values()):
+            room.applied_seq = UNKNOWN

@@ -1,0 +1,128 @@
+"""Writing a projection: its rows, the rooms' applied seq and the checkpoints, in one transaction.
+
+Invariant: a batch is committed only while every partition in it is ours by epoch. That fence, not a clock, is why each
+event is applied exactly once; a worker that wakes up late writes nothing.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import asyncpg
+
+from services.projector.projections.base import Write
+from services.projector.session import Session
+from shared.contracts.ids import RoomKey
+from shared.postgres import STORE_ERRORS, load_queries
+
+_SQL = load_queries(Path(__file__).parent / "sql")
+
+_DATA_ERRORS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    ValueError,  # asyncpg's own, for values it cannot encode
+)
+
+
+class LeaseLostError(Exception):
+    """Somebody else has taken over ``partitions``; nothing was written."""
+
+    def __init__(self, partitions: frozenset[int]) -> None:
+        super().__init__(f"partitions {sorted(partitions)} are no longer ours")
+        self.partitions = partitions
+
+
+class PoisonError(Exception):
+    """Something in the batch cannot be applied, now or later, by this code; nothing was written."""
+
+
+class Mark(NamedTuple):
+    """The checkpoint of one partition: applied up to ``position`` of the stream ``stream_key``, under ``epoch``."""
+
+    partition: int
+    epoch: int
+    stream_key: str
+    position: int
+
+
+class Advance(NamedTuple):
+    """How far a room has come."""
+
+    key: RoomKey
+    partition: int
+    applied_seq: int
+
+
+class ProjectionStore:
+    """One projection's own connection to the projection database. ``owner`` is the worker."""
+
+    def __init__(self, session: Session, projection: str, owner: str) -> None:
+        self._session = session
+        self._projection = projection
+        self._owner = owner
+
+    async def applied_seqs(self, keys: Sequence[RoomKey]) -> dict[RoomKey, int]:
+        """How far each room has come; rooms never seen are absent. Raises one of ``STORE_ERRORS``."""
+        rows = await self._fetch(
+            "applied_seqs", self._projection, [key.workspace_id for key in keys], [key.room_id for key in keys]
+        )
+        return {RoomKey(row["workspace_id"], row["room_id"]): row["applied_seq"] for row in rows}
+
+    async def lagging(self, rooms: Sequence[tuple[RoomKey, int]]) -> list[tuple[RoomKey, int]]:
+        """Those of the rooms that have come less far than the seq given. Raises one of ``STORE_ERRORS``."""
+        rows = await self._fetch(
+            "lagging_rooms",
+            self._projection,
+            [key.workspace_id for key, _ in rooms],
+            [key.room_id for key, _ in rooms],
+            [seq for _, seq in rooms],
+        )
+        return [(RoomKey(row["workspace_id"], row["room_id"]), row["stream_seq"]) for row in rows]
+
+    async def apply(self, writes: Sequence[Write], advances: Sequence[Advance], marks: Sequence[Mark]) -> None:
+        """Commits all of it or nothing.
+
+        Raises ``LeaseLostError``, ``PoisonError`` (nothing was written, both), or one of ``STORE_ERRORS``, after which
+        the outcome is unknown.
+        """
+        connection = await self._session.get()
+        try:
+            async with connection.transaction():
+                for write in writes:
+                    missed = await connection.fetch(_SQL[write.query], *write.columns)
+                    if missed:
+                        raise PoisonError(f"{write.query} did not find {missed[0][0]}")
+                await self._advance(connection, advances, marks)
+        except _DATA_ERRORS as error:
+            raise PoisonError(f"{type(error).__name__}: {error}") from error
+        except STORE_ERRORS:
+            self._session.discard()
+            raise
+
+    async def _advance(
+        self, connection: "asyncpg.Connection[asyncpg.Record]", advances: Sequence[Advance], marks: Sequence[Mark]
+    ) -> None:
+        rows = await connection.fetch(
+            _SQL["advance"],
+            self._projection,
+            [advance.key.workspace_id for advance in advances],
+            [advance.key.room_id for advance in advances],
+            [advance.partition for advance in advances],
+            [advance.applied_seq for advance in advances],
+            self._owner,
+            [mark.partition for mark in marks],
+            [mark.epoch for mark in marks],
+            [mark.stream_key for mark in marks],
+            [mark.position for mark in marks],
+        )
+        if len(rows) != len(marks):
+            raise LeaseLostError(frozenset(mark.partition for mark in marks) - {row["partition"] for row in rows})
+
+    async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        connection = await self._session.get()
+        try:
+            return await connection.fetch(_SQL[query], *arguments)
+        except STORE_ERRORS:
+            self._session.discard()
+            raise

@@ -1,0 +1,50 @@
+"""What a projection is: a pure fold from events to rows, and the named statements that write them.
+
+Invariant: a projection decides from the events alone. It never reads a clock, a database or the stream, so that any
+split of the same events into batches writes the same rows.
+
+A projection is one module here, its statements in ``services/projector/sql/``, and one line in
+``services.projector.projections.PROJECTIONS``.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from shared.contracts.ids import RoomKey
+
+
+class Recorded(NamedTuple):
+    """One event of a room. ``position`` is where the stream held it; 0 when it was read from the event store."""
+
+    stream_seq: int
+    position: int
+    envelope: bytes
+
+
+class RoomEvents(NamedTuple):
+    """Consecutive events of one room, in order, none of which was applied before."""
+
+    key: RoomKey
+    events: Sequence[Recorded]
+
+
+class Write(NamedTuple):
+    """One set-based statement: its name, and one list of values per parameter, all equally long.
+
+    A statement that returns rows names in their first column what it should have changed and did not find; the batch
+    is rolled back then.
+    """
+
+    query: str
+    columns: tuple[list[Any], ...]
+
+
+class Projection(Protocol):
+    """One projection. ``name`` is that of its leases, its metrics and its progress messages."""
+
+    @property
+    def name(self) -> str: ...
+
+    def fold(self, rooms: Sequence[RoomEvents]) -> list[Write]:
+        """What the events change. Raises any exception for an event it cannot read or that makes no sense."""
+        ...

@@ -1,0 +1,247 @@
+"""``proj_runs`` and ``proj_steps``: the state of each run and its steps, for reads.
+
+Invariant: a run's row is what its events say, in order, whatever batches they came in. A change carries only what its
+events gave (None is "as it was"), so a large input is written once, not with every later step.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from services.projector.projections.base import Recorded, RoomEvents, Write
+from shared.contracts.events import Event, RunCompleted, RunCreated, RunFailed, RunStarted, StepCreated
+from shared.contracts.ids import RoomKey
+from shared.contracts.upcasting import registry
+
+EMPTY_OBJECT = "{}"
+
+
+class RunOrigin(msgspec.Struct, frozen=True):
+    """What ``run.created`` settles for good. ``input`` is JSON text, ``tags`` an array literal of PostgreSQL's."""
+
+    workspace_id: str
+    room_id: str
+    thread_id: str | None
+    title: str | None
+    goal: str | None
+    input: str
+    tags: str
+    created_at: str
+    correlation_id: str
+
+
+class RunChange(msgspec.Struct):
+    """What one batch of events does to one run. ``origin`` is there when the run was created in this batch.
+
+    Times are the contract's text; ``output`` and ``error`` are JSON text.
+    """
+
+    run_id: str
+    updated_at: str
+    last_event_id: str
+    stream_seq: int
+    origin: RunOrigin | None = None
+    status: str | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+    summary: str | None = None
+    output: str | None = None
+    error: str | None = None
+
+
+class StepRow(msgspec.Struct, frozen=True):
+    """A new step. ``input`` is JSON text."""
+
+    step_id: str
+    run_id: str
+    workspace_id: str
+    room_id: str
+    thread_id: str | None
+    kind: str
+    title: str | None
+    input: str
+    created_at: str
+    last_event_id: str
+    stream_seq: int
+
+
+class ImpossibleEventError(ValueError):
+    """The event contradicts the events before it or the place it was found in."""
+
+
+def evolve(change: RunChange | None, event: Event) -> RunChange:
+    """The change with the event added to it; ``change`` is altered in place. None starts a new one.
+
+    Every event of a run moves ``updated_at``, ``last_event_id`` and ``stream_seq``, steps included: the run's chain of
+    causation goes through them.
+    """
+    if change is not None and isinstance(event, RunCreated):
+        raise ImpossibleEventError(f"{event.run_id} was created twice, or after its first event")
+    if change is None:
+        change = RunChange(event.run_id, event.occurred_at, event.event_id, event.stream_seq)
+    else:
+        change.updated_at = event.occurred_at
+        change.last_event_id = event.event_id
+        change.stream_seq = event.stream_seq
+    match event:
+        case RunCreated():
+            change.origin = _origin(event)
+            change.status = "queued"
+        case RunStarted():
+            change.status = "running"
+            change.started_at = event.occurred_at
+        case RunCompleted(data=data):
+            change.status = "succeeded"
+            change.ended_at = event.occurred_at
+            change.summary = _given(data.summary)
+            change.output = _json(data.output)
+        case RunFailed(data=data):
+            change.status = "failed"
+            change.ended_at = event.occurred_at
+            if data.error is UNSET and data.message is not UNSET:
+                change.error = _json({"message": data.message})
+            else:
+                change.error = _json(data.error)
+        case StepCreated():
+            pass
+    return change
+
+
+def step_row(event: StepCreated) -> StepRow:
+    """The row a new step starts with, status ``queued``."""
+    data = event.data
+    return StepRow(
+        step_id=data.step_id,
+        run_id=event.run_id,
+        workspace_id=event.workspace_id,
+        room_id=event.room_id,
+        thread_id=event.thread_id,
+        kind=data.kind,
+        title=_given(data.title),
+        input=_json(data.input),
+        created_at=event.occurred_at,
+        last_event_id=event.event_id,
+        stream_seq=event.stream_seq,
+    )
+
+
+class Runs:
+    name = "runs"
+
+    def fold(self, rooms: Sequence[RoomEvents]) -> list[Write]:
+        changes: dict[str, RunChange] = {}
+        steps: list[StepRow] = []
+        for key, events in rooms:
+            for recorded in events:
+                event = _decode(key, recorded)
+                changes[event.run_id] = evolve(changes.get(event.run_id), event)
+                if isinstance(event, StepCreated):
+                    steps.append(step_row(event))
+        return [*_run_writes(changes.values()), *_step_writes(steps)]
+
+
+def _decode(key: RoomKey, recorded: Recorded) -> Event:
+    event = registry.decode(recorded.envelope)
+    if (
+        event.stream_seq != recorded.stream_seq
+        or event.room_id != key.room_id
+        or event.workspace_id != key.workspace_id
+    ):
+        raise ImpossibleEventError("the envelope is of another room or another stream_seq than the place it was in")
+    return event
+
+
+def _origin(event: RunCreated) -> RunOrigin:
+    data = event.data
+    return RunOrigin(
+        workspace_id=event.workspace_id,
+        room_id=event.room_id,
+        thread_id=event.thread_id,
+        title=_given(data.title),
+        goal=_given(data.goal),
+        input=_json(data.input),
+        tags=_array_literal(data.tags or ()),
+        created_at=event.occurred_at,
+        correlation_id=event.correlation_id,
+    )
+
+
+def _run_writes(changes: Collection[RunChange]) -> list[Write]:
+    created = [(change, change.origin) for change in changes if change.origin is not None]
+    moved = [change for change in changes if change.origin is None]
+    writes: list[Write] = []
+    if created:
+        columns = (
+            [change.run_id for change, _ in created],
+            [origin.workspace_id for _, origin in created],
+            [origin.room_id for _, origin in created],
+            [origin.thread_id for _, origin in created],
+            [change.status for change, _ in created],
+            [origin.title for _, origin in created],
+            [origin.goal for _, origin in created],
+            [origin.input for _, origin in created],
+            [change.output or EMPTY_OBJECT for change, _ in created],
+            [change.error or EMPTY_OBJECT for change, _ in created],
+            [change.summary for change, _ in created],
+            [origin.tags for _, origin in created],
+            [origin.created_at for _, origin in created],
+            [change.started_at for change, _ in created],
+            [change.ended_at for change, _ in created],
+            [change.updated_at for change, _ in created],
+            [origin.correlation_id for _, origin in created],
+            [change.last_event_id for change, _ in created],
+            [change.stream_seq for change, _ in created],
+        )
+        writes.append(Write("runs_insert", columns))
+    if moved:
+        columns = (
+            [change.run_id for change in moved],
+            [change.status for change in moved],
+            [change.output for change in moved],
+            [change.error for change in moved],
+            [change.summary for change in moved],
+            [change.started_at for change in moved],
+            [change.ended_at for change in moved],
+            [change.updated_at for change in moved],
+            [change.last_event_id for change in moved],
+            [change.stream_seq for change in moved],
+        )
+        writes.append(Write("runs_update", columns))
+    return writes
+
+
+def _step_writes(steps: Sequence[StepRow]) -> list[Write]:
+    if not steps:
+        return []
+    columns = (
+        [step.step_id for step in steps],
+        [step.run_id for step in steps],
+        [step.workspace_id for step in steps],
+        [step.room_id for step in steps],
+        [step.thread_id for step in steps],
+        [step.kind for step in steps],
+        [step.title for step in steps],
+        [step.input for step in steps],
+        [step.created_at for step in steps],
+        [step.last_event_id for step in steps],
+        [step.stream_seq for step in steps],
+    )
+    return [Write("steps_insert", columns)]
+
+
+def _given(value: str | UnsetType) -> str | None:
+    return None if value is UNSET else value
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def _json(value: dict[str, Any] | UnsetType) -> str:
+    return EMPTY_OBJECT if value is UNSET else _encoder.encode(value).decode()
+
+
+def _array_literal(items: Sequence[str]) -> str:
+    quoted = (item.replace("\\", "\\\\").replace('"', '\\"') for item in items)
+    return "{" + ",".join(f'"{item}"' for item in quoted) + "}"

@@ -1,0 +1,347 @@
+"""Working on all partitions a worker owns of one projection.
+
+Invariant: what was taken from the stream is applied, or was applied by somebody else, or stays wanted; it is never
+just let go. An outage is waited out with the batch in hand; an event that cannot be applied stops its room alone.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+import structlog
+
+from services.projector import metrics
+from services.projector.batch import Batch, Group, Sorting, take_batch
+from services.projector.consumer import Inbox
+from services.projector.event_source import EventSource, Hole
+from services.projector.leases import Lease
+from services.projector.partition import UNKNOWN, Partition, Room
+from services.projector.projection_store import Advance, LeaseLostError, Mark, PoisonError, ProjectionStore
+from services.projector.projections.base import Projection, Write
+from services.projector.stream_watch import StreamWatch, resume_after
+from shared.contracts.ids import RoomKey
+from shared.contracts.subjects import partition_of, progress_subject, room_subject
+from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, JetStreamError
+from shared.messaging.stream import StreamState
+from shared.postgres import STORE_ERRORS
+from shared.telemetry import Logger
+
+_TEND_SECONDS = 0.25
+_IDLE_SECONDS = 0.25
+_SHORTEST_BACKOFF = 0.1
+_LONGEST_BACKOFF = 2.0
+_GIVE_BACK_SECONDS = 0.5
+
+
+class HeldRoom(NamedTuple):
+    """A room held back before event ``seq``."""
+
+    key: RoomKey
+    seq: int
+    reason: str
+
+
+class Runner:
+    """One projection of one worker. ``grant``, ``drop`` and ``give_back`` are the lease keeper's."""
+
+    def __init__(
+        self, projection: Projection, store: ProjectionStore, events: EventSource, broker: Broker, watch: StreamWatch
+    ) -> None:
+        self._projection = projection
+        self._store = store
+        self._events = events
+        self._broker = broker
+        self._watch = watch
+        self._partitions: dict[int, Partition] = {}
+        self._arrived = asyncio.Event()
+        self._tend = asyncio.Event()
+        self._resting = asyncio.Event()
+        self._resting.set()
+        self._inbox = Inbox(broker, self._arrived.set)
+        self._turn = 0
+        self._store_well = True
+        self._stream_well = True
+        self._log: Logger = structlog.get_logger("runner").bind(projection=projection.name)
+        watch.on_change(self._on_stream_change)
+
+    @property
+    def name(self) -> str:
+        return self._projection.name
+
+    def held(self) -> dict[int, int]:
+        return {number: partition.epoch for number, partition in self._partitions.items()}
+
+    def held_rooms(self) -> list[HeldRoom]:
+        return [
+            HeldRoom(room.key, room.held_at, room.reason)
+            for partition in self._partitions.values()
+            for room in partition.behind.values()
+            if room.held_at
+        ]
+
+    def grant(self, leases: Collection[Lease]) -> None:
+        for lease in leases:
+            self._partitions[lease.partition] = Partition(lease)
+        metrics.LEASES.labels(self.name).set(len(self._partitions))
+        self._tend.set()
+
+    def drop(self, partitions: Collection[int]) -> None:
+        metrics.LEASES_LOST.labels(self.name).inc(len(partitions))
+        self._let_go(partitions)
+
+    async def give_back(self, partitions: Collection[int]) -> None:
+        self._let_go(partitions)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GIVE_BACK_SECONDS):
+                await self._resting.wait()
+
+    def quiet_partitions(self) -> set[int]:
+        """Partitions of which everything on the stream has been taken."""
+        return {number for number, partition in self._partitions.items() if partition.is_quiet}
+
+    def want(self, key: RoomKey, seq: int) -> bool:
+        """Has the room's events up to ``seq`` read from the event store, if it is ours. Whether that is news."""
+        partition = self._partitions.get(partition_of(*key))
+        room = partition.room(room_subject(*key)) if partition else None
+        if room is None or room.wanted_seq >= seq:
+            return False
+        room.want(seq)
+        self._arrived.set()
+        return True
+
+    async def run(self) -> None:
+        """Never returns."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tend_consumers(), name=f"{self.name}-consumers")
+            tasks.create_task(self._apply_batches(), name=f"{self.name}-apply")
+
+    def _let_go(self, partitions: Collection[int]) -> None:
+        for number in list(partitions):
+            partition = self._partitions.pop(number, None)
+            if partition is not None and partition.consumer is not None:
+                partition.consumer.fault = "released"
+            with suppress(KeyError):
+                metrics.LAG.remove(self.name, str(number))
+        metrics.LEASES.labels(self.name).set(len(self._partitions))
+        self._tend.set()
+
+    def _is_ours(self, partition: Partition) -> bool:
+        return self._partitions.get(partition.number) is partition
+
+    # Consumers
+
+    def _on_stream_change(self) -> None:
+        self._inbox.fail_all("reconnected or recreated")
+        self._tend.set()
+
+    async def _tend_consumers(self) -> None:
+        while True:
+            self._tend.clear()
+            try:
+                await self._inbox.close_useless()
+                if (stream := self._watch.state) is not None:
+                    await self._open_missing(stream)
+                self._stream_well = True
+            except (BrokerUnavailableError, JetStreamError) as error:
+                if self._stream_well:
+                    self._log.warning("stream_unavailable", error=str(error))
+                self._stream_well = False
+                await asyncio.sleep(_TEND_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TEND_SECONDS):
+                    await self._tend.wait()
+
+    async def _open_missing(self, stream: StreamState) -> None:
+        now = time.monotonic()
+        for partition in list(self._partitions.values()):
+            consumer = partition.consumer
+            if consumer is not None:
+                consumer.check(now)
+            if consumer is None or consumer.fault is not None or consumer.stream_key != stream.identity.key:
+                await self._open(partition, stream)
+            metrics.LAG.labels(self.name, str(partition.number)).set(partition.lag)
+
+    async def _open(self, partition: Partition, stream: StreamState) -> None:
+        cause = "start" if partition.consumer is None else partition.consumer.fault or "stream changed"
+        if partition.consumer is not None:
+            # From here on nothing is taken from it, so the position stands still.
+            partition.consumer.fault = cause
+        after = resume_after(partition.stream_key, partition.position, stream.identity)
+        consumer = await self._inbox.open(self.name, partition.number, after + 1, stream.identity.key)
+        metrics.CONSUMERS.labels(self.name, cause).inc()
+        if not self._is_ours(partition):
+            consumer.fault = "released"
+            return
+        partition.restart(consumer, after)
+        await self._inbox.pull(consumer)
+
+    # Batches
+
+    async def _apply_batches(self) -> None:
+        while True:
+            self._arrived.clear()
+            batch = take_batch(self._in_turn(), time.monotonic())
+            await self._ask_for_more()
+            if not batch.portions:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_IDLE_SECONDS):
+                        await self._arrived.wait()
+                continue
+            self._resting.clear()
+            try:
+                await self._apply(batch)
+            finally:
+                self._resting.set()
+            for portion in batch.portions:
+                portion.partition.trim()
+
+    def _in_turn(self) -> list[Partition]:
+        partitions = list(self._partitions.values())
+        self._turn = (self._turn + 1) % max(len(partitions), 1)
+        return partitions[self._turn :] + partitions[: self._turn]
+
+    async def _ask_for_more(self) -> None:
+        for partition in self._partitions.values():
+            consumer = partition.consumer
+            if consumer is not None and consumer.wants_more:
+                try:
+                    await self._inbox.pull(consumer)
+                except BrokerUnavailableError:
+                    consumer.fault = "disconnected"
+                    self._tend.set()
+
+    async def _apply(self, batch: Batch) -> None:
+        """Tries until the batch is applied or nothing of it is ours any more."""
+        backoff = _SHORTEST_BACKOFF
+        while batch.keep(self._is_ours):
+            try:
+                await self._attempt(batch)
+            except LeaseLostError as error:
+                self._log.warning("late_write_refused", partitions=sorted(error.partitions))
+                batch_of = {portion.partition.number: portion.partition for portion in batch.portions}
+                self.drop([number for number in error.partitions if self._is_ours(batch_of[number])])
+            except STORE_ERRORS as error:
+                if self._store_well:
+                    self._log.warning("projection_store_unavailable", error=type(error).__name__)
+                self._store_well = False
+                metrics.STORE_RETRIES.labels(self.name).inc()
+                for portion in batch.portions:
+                    portion.partition.doubt()
+                await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, _LONGEST_BACKOFF)
+            else:
+                if not self._store_well:
+                    self._log.info("projection_store_available")
+                self._store_well = True
+                return
+
+    async def _attempt(self, batch: Batch) -> None:
+        started = time.monotonic()
+        rooms, strays = batch.arrivals()
+        await self._learn([room for room in rooms if room.applied_seq == UNKNOWN])
+        sorting = Sorting(rooms, started)
+        if sorting.open:
+            await self._fill(sorting)
+        groups = sorting.groups()
+        before = [portion.before for portion in batch.portions]
+        after = [portion.after for portion in batch.portions]
+        try:
+            await self._commit(groups, after)
+        except PoisonError as error:
+            await self._isolate(groups, before, error)
+            await self._commit([], after)
+        metrics.APPLY_SECONDS.labels(self.name).observe(time.monotonic() - started)
+        metrics.REPEATED.labels(self.name).inc(sorting.repeated)
+        if strays:
+            metrics.STRAYS.labels(self.name).inc(strays)
+            self._log.warning("strays_skipped", messages=strays)
+        behind = sum(len(partition.behind) for partition in self._partitions.values())
+        metrics.BEHIND_ROOMS.labels(self.name).set(behind)
+        metrics.HELD_ROOMS.labels(self.name).set(len(self.held_rooms()) if behind else 0)
+
+    async def _learn(self, rooms: Sequence[Room]) -> None:
+        if rooms:
+            applied = await self._store.applied_seqs([room.key for room in rooms])
+            for room in rooms:
+                room.applied_seq = applied.get(room.key, 0)
+
+    async def _fill(self, sorting: Sorting) -> None:
+        """Closes holes from the event store. While that is away, the rooms concerned wait and the others go on."""
+        holes = [
+            Hole(room.key, room.applied_seq + len(sorting.ordered[room].ready), room.wanted_seq)
+            for room in sorting.open
+        ]
+        try:
+            found = await self._events.missing(holes)
+        except STORE_ERRORS as error:
+            self._log.warning("event_store_unavailable", rooms=len(holes), error=type(error).__name__)
+            for room in sorting.open:
+                room.postpone()
+            return
+        filled = sum(sorting.fill(room, found.get(room.key, ())) for room in sorting.open)
+        metrics.FILLED.labels(self.name).inc(filled)
+        self._log.info("holes_filled", rooms=len(holes), events=filled)
+
+    async def _commit(self, groups: Sequence[Group], marks: Sequence[Mark]) -> None:
+        advances = [
+            Advance(group.room.key, group.room.partition.number, group.events[-1].stream_seq) for group in groups
+        ]
+        await self._store.apply(self._fold(groups), advances, marks)
+        for group, advance in zip(groups, advances, strict=True):
+            group.room.advance(advance.applied_seq)
+        events = sum(len(group.events) for group in groups)
+        metrics.EVENTS.labels(self.name).inc(events)
+        metrics.BATCH_SIZE.labels(self.name).observe(events)
+        await self._announce(advances)
+
+    def _fold(self, groups: Sequence[Group]) -> list[Write]:
+        try:
+            return self._projection.fold([group.as_room_events() for group in groups])
+        except Exception as error:  # the fold is pure: whatever goes wrong in it is about the events
+            raise PoisonError(f"{type(error).__name__}: {error}") from error
+
+    async def _isolate(self, groups: Sequence[Group], marks: Sequence[Mark], error: PoisonError) -> None:
+        """Applies what can be applied of a batch that cannot, by halves, and holds back the rooms that cannot.
+
+        The checkpoints stay where they are until all of it is done.
+        """
+        if len(groups) > 1:
+            middle = len(groups) // 2
+            parts = [groups[:middle], groups[middle:]]
+        else:
+            room, events = groups[0]
+            if len(events) == 1:
+                self._hold(room, events[0].stream_seq, error)
+                return
+            middle = len(events) // 2
+            parts = [[Group(room, events[:middle])], [Group(room, events[middle:])]]
+        for part in parts:
+            if len(part) == 1 and part[0].room.applied_seq + 1 != part[0].events[0].stream_seq:
+                # The half before it did not get through.
+                part[0].room.want(part[0].events[-1].stream_seq)
+                continue
+            try:
+                await self._commit(part, marks)
+            except PoisonError as again:
+                await self._isolate(part, marks, again)
+
+    def _hold(self, room: Room, seq: int, error: PoisonError) -> None:
+        # The kind of error only: its text may quote the event.
+        if room.hold(seq, type(error.__cause__ or error).__name__):
+            self._log.error(
+                "room_held_back",
+                workspace_id=room.key.workspace_id,
+                room_id=room.key.room_id,
+                stream_seq=seq,
+                error=room.reason,
+            )
+
+    async def _announce(self, advances: Sequence[Advance]) -> None:
+        """Tells whoever waits for these rooms. Best effort: they look for themselves too."""
+        with suppress(BrokerUnavailableError, *BROKER_ERRORS):
+            client = self._broker.client
+            for key, _, applied_seq in advances:
+                progress = f'{{"projection":"{self.name}","stream_seq":{applied_seq}}}'
+                await client.publish(progress_subject(*key), progress.encode())

@@ -1,0 +1,47 @@
+"""One PostgreSQL connection of one task's own.
+
+Invariant: after trouble the next use gets a new connection, never one in an unknown state. A worker that stands still
+in the middle of a transaction is cut off by PostgreSQL, so that its locks never outlive its leases by much.
+"""
+
+from contextlib import suppress
+
+from shared.postgres import STORE_ERRORS, Connection, connect
+
+
+class Session:
+    """``idle_seconds`` is how long PostgreSQL lets a transaction stand still before it ends the connection."""
+
+    def __init__(self, dsn: str, name: str, *, idle_seconds: float, command_timeout: float = 30.0) -> None:
+        self._dsn = dsn
+        self._name = name
+        self._idle_milliseconds = int(idle_seconds * 1000)
+        self._command_timeout = command_timeout
+        self._connection: Connection | None = None
+
+    async def get(self) -> Connection:
+        """The connection, opened if need be. Raises one of ``STORE_ERRORS``."""
+        if self._connection is None or self._connection.is_closed():
+            connection = await connect(self._dsn, self._name, command_timeout=self._command_timeout)
+            try:
+                await connection.execute(
+                    f"set idle_in_transaction_session_timeout = {self._idle_milliseconds};"
+                    " set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3"
+                )
+            except BaseException:
+                connection.terminate()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def discard(self) -> None:
+        """Throws the connection away, whatever it is doing."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(*STORE_ERRORS):
+                await connection.close(timeout=1.0)

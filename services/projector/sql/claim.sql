@@ -1,0 +1,19 @@
+-- Takes up to so many leases that nobody alive holds. A lease somebody is just using is left for the next time.
+with free as (
+    select l.projection, l.partition
+    from projector_leases as l
+    where
+        l.projection = $1
+        and (
+            l.owner is null
+            or not exists (select from projector_workers as w where w.worker_id = l.owner and w.expires_at > now())
+        )
+    order by l.partition
+    limit $3
+    for update of l skip locked
+)
+
+update projector_leases as l set owner = $2, epoch = l.epoch + 1
+from free as f
+where l.projection = f.projection and l.partition = f.partition
+returning l.partition, l.epoch, l.stream_identity, l.stream_position

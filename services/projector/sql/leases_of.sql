@@ -1,0 +1,2 @@
+-- The leases a worker holds.
+select projection, partition, epoch from projector_leases where owner = $1

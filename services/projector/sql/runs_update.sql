@@ -1,0 +1,29 @@
+-- Moves runs created in earlier batches; a null leaves the column as it was. A row never goes back in time.
+-- Returns a run that does not exist, if there is one.
+with given as (
+    select *
+    from unnest(
+        $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+        $10::bigint[]
+    ) as x (run_id, status, output, error, summary, started_at, ended_at, updated_at, last_event_id, stream_seq)
+),
+
+moved as (
+    update proj_runs_v1 as r set
+        status = coalesce(g.status, r.status),
+        output = coalesce(g.output::json, r.output),
+        error = coalesce(g.error::json, r.error),
+        summary = coalesce(g.summary, r.summary),
+        started_at = coalesce(g.started_at::timestamptz, r.started_at),
+        ended_at = coalesce(g.ended_at::timestamptz, r.ended_at),
+        updated_at = g.updated_at::timestamptz,
+        last_event_id = g.last_event_id::uuid,
+        stream_seq = g.stream_seq
+    from given as g
+    where r.run_id = g.run_id and r.stream_seq < g.stream_seq
+)
+
+select g.run_id
+from given as g
+where not exists (select from proj_runs_v1 as r where r.run_id = g.run_id)
+limit 1

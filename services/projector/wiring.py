@@ -1,0 +1,148 @@
+"""Puts a projector together: the only module that knows all its parts."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncGenerator, Sequence
+
+from litestar import Litestar
+
+from services.projector.event_source import EventSource
+from services.projector.leases import LeaseKeeper, new_worker_id
+from services.projector.projection_store import ProjectionStore
+from services.projector.projections import PROJECTIONS
+from services.projector.reconcile import Reconciled, Reconciler
+from services.projector.runner import Runner
+from services.projector.session import Session
+from services.projector.settings import DEFAULT_PORT, Settings
+from services.projector.stream_watch import StreamWatch
+from shared.http.health import health_routes
+from shared.http.problems import EXCEPTION_HANDLERS
+from shared.messaging.broker import Broker
+from shared.postgres import Pool, create_pool
+from shared.serving import ServiceError, bind, serve
+
+_PORTS = 64
+_NAME = "runroom-projector"
+
+
+async def run(settings: Settings) -> None:
+    """Serves until told to stop."""
+    listener = _bind(settings)
+    worker = new_worker_id()
+    async with contextlib.AsyncExitStack() as stack:
+
+        def session(dsn: str) -> Session:
+            opened = Session(dsn, _NAME, idle_seconds=settings.lease_seconds)
+            stack.push_async_callback(opened.close)
+            return opened
+
+        broker = await stack.enter_async_context(_broker(settings))
+        watch = StreamWatch(broker)
+        runners = [
+            Runner(
+                projection,
+                ProjectionStore(session(settings.projection_dsn), projection.name, worker),
+                EventSource(session(settings.event_store_dsn)),
+                broker,
+                watch,
+            )
+            for projection in PROJECTIONS
+        ]
+        keeper = LeaseKeeper(
+            session(settings.projection_dsn), broker, runners, worker, lease_seconds=settings.lease_seconds
+        )
+        comparing = session(settings.projection_dsn)
+        reconciler = Reconciler(
+            EventSource(session(settings.event_store_dsn)),
+            [Reconciled(runner, ProjectionStore(comparing, runner.name, worker)) for runner in runners],
+        )
+        broker.start()
+        tasks = await stack.enter_async_context(
+            _tasks(
+                asyncio.create_task(watch.run(), name="stream watch"),
+                asyncio.create_task(keeper.run(), name="leases"),
+                asyncio.create_task(reconciler.run(), name="reconciler"),
+                *(asyncio.create_task(runner.run(), name=f"projection {runner.name}") for runner in runners),
+            )
+        )
+        projections = await stack.enter_async_context(_pool(settings.projection_dsn))
+        event_store = await stack.enter_async_context(_pool(settings.event_store_dsn))
+        app = _app(projections, event_store, broker, runners)
+        await serve(app, listener, drain=keeper.stop, tasks=tasks)
+
+
+def _bind(settings: Settings) -> socket.socket:
+    if settings.port is not None:
+        return bind(settings.host, settings.port)
+    for port in range(DEFAULT_PORT, DEFAULT_PORT + _PORTS):
+        with contextlib.suppress(ServiceError):
+            return bind(settings.host, port)
+    raise ServiceError(
+        f"cannot listen on {settings.host}: no port from {DEFAULT_PORT} to {DEFAULT_PORT + _PORTS - 1} is to be had"
+    )
+
+
+def _app(projections: Pool, event_store: Pool, broker: Broker, runners: Sequence[Runner]) -> Litestar:
+    async def projection_store_answers() -> str:
+        await projections.fetchval("select 1 from proj_rooms limit 1")
+        return "answers"
+
+    async def event_store_answers() -> str:
+        await event_store.fetchval("select 1 from rooms limit 1")
+        return "answers"
+
+    async def broker_is_connected() -> str:
+        _ = broker.client
+        return "connected"
+
+    async def partitions() -> str:
+        return ", ".join(f"{runner.name}: {len(runner.held())}" for runner in runners)
+
+    async def held_rooms() -> str:
+        held = [
+            f"{runner.name}: {room.key.workspace_id}/{room.key.room_id} before {room.seq} ({room.reason})"
+            for runner in runners
+            for room in runner.held_rooms()
+        ]
+        return f"{len(held)} held back" + "".join(f"; {line}" for line in held[:10])
+
+    return Litestar(
+        route_handlers=health_routes(
+            {"projections": projection_store_answers, "nats": broker_is_connected},
+            {"event_store": event_store_answers, "partitions": partitions, "rooms": held_rooms},
+        ),
+        exception_handlers=EXCEPTION_HANDLERS,
+        openapi_config=None,
+        logging_config=None,
+        debug=False,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _broker(settings: Settings) -> AsyncGenerator[Broker, None]:
+    broker = Broker(settings.nats_url, name=_NAME)
+    try:
+        yield broker
+    finally:
+        await broker.close()
+
+
+@contextlib.asynccontextmanager
+async def _pool(dsn: str) -> AsyncGenerator[Pool, None]:
+    """For questions about health, which may come several at a time."""
+    pool = await create_pool(dsn, _NAME, most=2, command_timeout=2.0)
+    try:
+        yield pool
+    finally:
+        pool.terminate()
+
+
+@contextlib.asynccontextmanager
+async def _tasks(*tasks: asyncio.Task[None]) -> AsyncGenerator[tuple[asyncio.Task[None], ...], None]:
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
