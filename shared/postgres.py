@@ -21,8 +21,17 @@ else:
 MIGRATION_LOCK = 0x52756E726F6F6D
 """Advisory lock key held while migrating: the bytes of "Runroom"."""
 
-STORE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
-"""What a database that is away, restarting or refusing raises."""
+STORE_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+"""What a database that is away, restarting or refusing raises.
+
+``InternalClientError`` too: the driver's state machine raises it when a connection breaks between two of its steps.
+"""
 
 
 def load_queries(directory: Path) -> dict[str, str]:

@@ -1,0 +1,169 @@
+"""Command services as real processes on real servers, a client that does not give up, and the checks of what they left.
+
+Invariant checked here: every acknowledged command is one event; every room's numbers are gapless; the stream holds the
+store's events once each, each room in order.
+"""
+
+import asyncio
+import itertools
+import os
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import asyncpg
+import httpx
+
+from deploy.local.ports import free_port
+from deploy.local.service import Service
+from shared.contracts.subjects import HEADER_EVENT_ID, HEADER_STREAM_SEQ, STREAM_SUBJECTS
+from shared.contracts.upcasting import registry
+from shared.messaging.broker import Broker
+from shared.messaging.direct_get import next_by_subject
+from shared.messaging.stream import stream_state
+
+PATIENCE_SECONDS = 30.0
+
+
+class Acknowledged(NamedTuple):
+    run_id: str
+    event_id: str
+    room_id: str
+    stream_seq: int
+
+
+def command_service(folder: Path, dsn: str, nats_url: str, **settings: str) -> Service:
+    """A command service on a free port, not started yet."""
+    port = free_port()
+    environment = {
+        **os.environ,
+        "EVENT_STORE_DSN": dsn,
+        "NATS_URL": nats_url,
+        "COMMAND_PORT": str(port),
+        "LOG_FORMAT": "json",
+        **settings,
+    }
+    return Service("command", "services.command", port, env=environment, log_file=folder / f"command-{port}.log")
+
+
+@asynccontextmanager
+async def running(*services: Service) -> AsyncGenerator[None, None]:
+    """The services, started and ready, and stopped at the end."""
+    try:
+        for service in services:
+            service.start()
+        for service in services:
+            await asyncio.to_thread(service.wait_until_ready)
+        yield
+    finally:
+        for service in services:
+            await asyncio.to_thread(service.stop)
+
+
+class Client:
+    """Sends commands to any of the services, again and again under one key, until one answers."""
+
+    def __init__(self, services: Iterable[Service], workspace_id: str) -> None:
+        self._urls = itertools.cycle([service.url for service in services])
+        self._http = httpx.AsyncClient(
+            headers={"x-workspace-id": workspace_id}, timeout=10.0, limits=httpx.Limits(max_connections=64)
+        )
+        self.workspace_id = workspace_id
+        self.acknowledged: list[Acknowledged] = []
+
+    async def __aenter__(self) -> "Client":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def once(self, path: str, body: dict[str, Any], key: str | None = None) -> httpx.Response:
+        headers = {"idempotency-key": key} if key else {}
+        return await self._http.post(f"{next(self._urls)}{path}", json=body, headers=headers)
+
+    async def send(self, path: str, body: dict[str, Any]) -> Acknowledged:
+        key = str(uuid4())
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                try:
+                    response = await self.once(path, body, key)
+                except httpx.TransportError:
+                    response = None
+                if response is not None and response.status_code < 300:
+                    break
+                assert response is None or response.status_code == 503, response.text
+                await asyncio.sleep(0.05)
+        answer = response.json()
+        acknowledged = Acknowledged(answer["run_id"], answer["event_id"], answer["room_id"], answer["stream_seq"])
+        self.acknowledged.append(acknowledged)
+        return acknowledged
+
+    async def tell_run(self, room_id: str, steps: int = 2) -> None:
+        """A whole run: created, started, some steps at the same time, completed."""
+        run = await self.send("/v1/runs", {"room_id": room_id})
+        await self.send(f"/v1/runs/{run.run_id}/start", {})
+        step = f"/v1/runs/{run.run_id}/steps"
+        await asyncio.gather(*(self.send(step, {"kind": "tool"}) for _ in range(steps)))
+        await self.send(f"/v1/runs/{run.run_id}/complete", {"output": {"done": True}})
+
+
+async def stored_events(dsn: str) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetch(
+            "select workspace_id, room_id, stream_seq, event_id::text, run_id, envelope from events"
+            " order by workspace_id, room_id, stream_seq"
+        )
+    finally:
+        await connection.close()
+
+
+async def check_store(dsn: str, client: Client) -> None:
+    """Every acknowledged command is one event, and every event of the workspace was acknowledged."""
+    rooms: dict[str, list[int]] = defaultdict(list)
+    chains: dict[str, str | None] = {}
+    stored: set[Acknowledged] = set()
+    for row in await stored_events(dsn):
+        if row["workspace_id"] != client.workspace_id:
+            continue
+        rooms[row["room_id"]].append(row["stream_seq"])
+        stored.add(Acknowledged(row["run_id"], row["event_id"], row["room_id"], row["stream_seq"]))
+        event = registry.decode(row["envelope"])
+        assert (event.event_id, event.stream_seq) == (row["event_id"], row["stream_seq"])
+        assert event.causation_id == chains.get(event.run_id), "a run's events are one chain"
+        chains[event.run_id] = event.event_id
+    assert len(client.acknowledged) == len(set(client.acknowledged))
+    assert stored == set(client.acknowledged)
+    for room_id, numbers in rooms.items():
+        assert numbers == list(range(1, len(numbers) + 1)), room_id
+
+
+async def check_stream(dsn: str, nats_url: str) -> int:
+    """Waits until the stream holds everything, then compares it with the store. Gives the stream's epoch."""
+    expected: dict[tuple[str, str], list[tuple[int, str, bytes]]] = defaultdict(list)
+    for row in await stored_events(dsn):
+        room = (row["workspace_id"], row["room_id"])
+        expected[room].append((row["stream_seq"], row["event_id"], row["envelope"]))
+    total = sum(len(events) for events in expected.values())
+    broker = Broker(nats_url, name="check")
+    broker.start()
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await broker.wait_connected()
+            while (state := await stream_state(broker)) is None or state.last_seq < total:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        found: dict[tuple[str, str], list[tuple[int, str, bytes]]] = defaultdict(list)
+        position = 0
+        while messages := await next_by_subject(broker, STREAM_SUBJECTS, position + 1, 1000):
+            for message in messages:
+                _, _, workspace_id, room_id = message.subject.split(".")
+                event = (int(message.headers[HEADER_STREAM_SEQ]), message.headers[HEADER_EVENT_ID], message.data)
+                found[workspace_id, room_id].append(event)
+            position = messages[-1].position
+        assert found == expected
+        return state.identity.epoch
+    finally:
+        await broker.close()

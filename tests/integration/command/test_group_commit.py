@@ -1,0 +1,172 @@
+"""Two command services on one event store: order, idempotency, overload, and what a lost database leaves behind."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+
+from deploy.local import EmbeddedNats, EmbeddedPostgres
+from deploy.local.service import Service
+from shared.postgres import migrate
+from tests.integration.command.deployment import Client, check_store, check_stream, command_service, running
+from tests.support.proxy import cutting_proxy
+from tests.support.servers import EVENT_STORE_MIGRATIONS
+
+
+class Pair:
+    """Two command services on one event store and one broker."""
+
+    def __init__(self, services: list[Service], dsn: str, nats_url: str) -> None:
+        self.services = services
+        self.dsn = dsn
+        self.nats_url = nats_url
+
+
+@pytest.fixture(scope="module")
+async def pair(event_store_dsn: str, fresh_nats: EmbeddedNats, tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("pair")
+    services = [command_service(folder, event_store_dsn, fresh_nats.url) for _ in range(2)]
+    async with running(*services):
+        yield Pair(services, event_store_dsn, fresh_nats.url)
+
+
+async def test_writers_side_by_side_keep_every_room_in_order(pair: Pair) -> None:
+    async with Client(pair.services, "order") as client:
+        rooms = ["hot"] * 10 + [f"room_{number}" for number in range(10)]
+        await asyncio.gather(*(client.tell_run(room, steps=4) for room in rooms))
+        await check_store(pair.dsn, client)
+    await check_stream(pair.dsn, pair.nats_url)
+
+
+async def test_one_key_at_both_services_at_once_is_one_event(pair: Pair) -> None:
+    async with Client(pair.services, "twins") as client:
+        for number in range(25):
+            body = {"room_id": f"room_{number}"}
+            answers = await asyncio.gather(*(client.once("/v1/runs", body, f"key_{number}") for _ in range(4)))
+            assert {answer.status_code for answer in answers} == {201}
+            assert len({answer.content for answer in answers}) == 1
+            assert len({answer.headers["location"] for answer in answers}) == 1
+            assert [answer.headers.get("idempotency-replayed") for answer in answers].count("true") == 3
+            assert answers[0].json()["stream_seq"] == 1
+
+
+async def test_one_key_for_two_rooms_at_once_is_one_event_and_one_refusal(pair: Pair) -> None:
+    async with Client(pair.services, "rivals") as client:
+        for number in range(25):
+            answers = await asyncio.gather(
+                *(client.once("/v1/runs", {"room_id": f"{side}_{number}"}, f"key_{number}") for side in "ab")
+            )
+            assert sorted(answer.status_code for answer in answers) == [201, 422]
+
+
+async def test_the_event_store_refuses_to_change_or_forget(pair: Pair) -> None:
+    async with Client(pair.services, "forever") as client:
+        await client.send("/v1/runs", {"room_id": "r"})
+    connection = await asyncpg.connect(pair.dsn)
+    try:
+        for change in ("update events set stream_seq = stream_seq + 1", "delete from events", "truncate events"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(change)
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def locked_room(dsn: str, workspace_id: str, room_id: str) -> AsyncGenerator[None, None]:
+    """Somebody else holds the room: whoever writes to it has to wait."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute(
+                "select from rooms where workspace_id = $1 and room_id = $2 for update", workspace_id, room_id
+            )
+            yield
+    finally:
+        await connection.close()
+
+
+async def test_overload_is_answered_and_nothing_is_lost(
+    event_store_dsn: str, fresh_nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    settings = {"QUEUE_COMMANDS": "5", "BATCH_COMMANDS": "2", "STORE_TIMEOUT_SECONDS": "1"}
+    service = command_service(tmp_path, event_store_dsn, fresh_nats.url, **settings)
+    async with running(service), Client([service], "overload") as client:
+        await client.send("/v1/runs", {"room_id": "r"})
+        async with locked_room(event_store_dsn, "overload", "r"):
+            answers = await asyncio.gather(*(client.once("/v1/runs", {"room_id": "r"}) for _ in range(20)))
+            errors = {answer.json()["error"] for answer in answers}
+            assert {answer.status_code for answer in answers} == {503}
+            assert errors == {"overloaded", "store_unavailable"}
+            assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
+        await client.send("/v1/runs", {"room_id": "r"})
+        await check_store(event_store_dsn, client)
+
+
+async def test_a_database_killed_under_load_loses_and_doubles_nothing(
+    fresh_postgres: EmbeddedPostgres, tmp_path: Path, nats_server: EmbeddedNats
+) -> None:
+    dsn = fresh_postgres.dsn("event_store")
+    await asyncio.gather(*(migrate(dsn, EVENT_STORE_MIGRATIONS) for _ in range(3)))
+    services = [command_service(tmp_path, dsn, nats_server.url) for _ in range(2)]
+    async with running(*services), Client(services, "killed") as client:
+        load = asyncio.gather(*(client.tell_run(f"room_{number % 7}", steps=3) for number in range(60)))
+        for _ in range(2):
+            await asyncio.sleep(0.4)
+            await asyncio.to_thread(fresh_postgres.kill)
+            await asyncio.to_thread(fresh_postgres.start)
+        await load
+        await check_store(dsn, client)
+
+
+async def test_a_commit_whose_answer_was_lost_is_settled_by_looking(
+    event_store_dsn: str, fresh_nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    """Without idempotency keys: nothing but the event itself tells that it was committed."""
+    async with cutting_proxy(event_store_dsn) as (proxy, dsn):
+        service = command_service(tmp_path, dsn, fresh_nats.url)
+        async with running(service), Client([service], "cut") as client:
+            await client.once("/v1/runs", {"room_id": "r", "title": "first"})
+            for round_ in range(3):
+                proxy.cut_after(b"commit")
+                titles = [f"{round_}.{number}" for number in range(10)]
+                answers = await asyncio.gather(
+                    *(client.once("/v1/runs", {"room_id": "r", "title": title}) for title in titles)
+                )
+                assert [answer.status_code for answer in answers] == [201] * 10
+                assert proxy.cuts == round_ + 1
+    connection = await asyncpg.connect(event_store_dsn)
+    try:
+        stored = await connection.fetchval(
+            "select array_agg(convert_from(envelope, 'utf8')::json #>> '{data,title}') from events"
+            " where workspace_id = 'cut'"
+        )
+    finally:
+        await connection.close()
+    assert len(stored) == 31
+    assert len(set(stored)) == 31
+
+
+async def test_without_a_database_the_answer_is_503_in_time(tmp_path: Path, nats_server: EmbeddedNats) -> None:
+    dsn = "postgresql://nobody@127.0.0.1:1/event_store"
+    service = command_service(tmp_path, dsn, nats_server.url, STORE_TIMEOUT_SECONDS="0.5")
+    service.start()
+    try:
+        async with httpx.AsyncClient(base_url=service.url) as http:
+            async with asyncio.timeout(20):
+                while True:
+                    try:
+                        health = await http.get("/healthz")
+                        break
+                    except httpx.TransportError:
+                        await asyncio.sleep(0.05)
+            assert health.status_code == 200
+            assert (await http.get("/readyz")).status_code == 503
+            answer = await http.post("/v1/runs", json={"room_id": "r"})
+            assert (answer.status_code, answer.json()["error"]) == (503, "store_unavailable")
+            assert "retry-after" in answer.headers
+    finally:
+        await asyncio.to_thread(service.stop)

@@ -1,0 +1,38 @@
+"""Logs: structured, and free of payloads even when something crashes."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+CRASH = """
+import structlog
+from shared.telemetry import configure_logging
+
+configure_logging("test", "info", {log_format!r})
+def fail(payload):
+    raise ValueError("went wrong")
+try:
+    fail("a secret")
+except ValueError as error:
+    structlog.get_logger("test").error("crashed", exc_info=error, room_id="r")
+"""
+
+
+def crash(log_format: str) -> str:
+    program = CRASH.format(log_format=log_format)
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stderr
+
+
+@pytest.mark.parametrize("log_format", ["json", "console", "auto"])
+def test_a_traceback_names_the_place_and_no_values(log_format: str) -> None:
+    line = crash(log_format)
+    assert "went wrong" in line
+    assert "fail" in line
+    assert "a secret" not in line.replace('fail("a secret")', "")
+
+
+def test_off_a_terminal_a_line_is_one_json_object() -> None:
+    record = json.loads(crash("auto"))
+    assert (record["event"], record["service"], record["level"], record["room_id"]) == ("crashed", "test", "error", "r")
