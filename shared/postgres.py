@@ -5,6 +5,7 @@ owns it.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,10 +47,18 @@ async def connect(dsn: str, application_name: str, *, command_timeout: float | N
     )
 
 
-async def create_pool(dsn: str, application_name: str, *, most: int, command_timeout: float = 30.0) -> Pool:
+async def create_pool(
+    dsn: str,
+    application_name: str,
+    *,
+    most: int,
+    command_timeout: float = 30.0,
+    parameters: Mapping[str, str] | None = None,
+) -> Pool:
     """A pool that connects on first use, so that a service starts while its database is still away.
 
-    ``most`` connections at the most; ``command_timeout`` in seconds bounds every statement.
+    ``most`` connections at the most; ``command_timeout`` in seconds bounds every statement; ``parameters`` are set in
+    each session.
     """
     pool = asyncpg.create_pool(
         dsn,
@@ -58,7 +67,7 @@ async def create_pool(dsn: str, application_name: str, *, most: int, command_tim
         timeout=5.0,
         command_timeout=command_timeout,
         max_inactive_connection_lifetime=300.0,
-        server_settings=_server_settings(application_name),
+        server_settings={**_server_settings(application_name), **(parameters or {})},
     )
     return await pool
 

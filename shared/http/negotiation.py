@@ -13,7 +13,7 @@ from shared.http.problems import Problem
 def require_acceptable(request: Request[Any, Any, Any], media_type: str) -> None:
     """Raises a 406 ``Problem`` when the request's Accept header rules out ``media_type``."""
     accept = request.headers.get("accept")
-    if accept is None or accept == "*/*":
+    if not accept or accept == "*/*":
         return
     kind = media_type.partition("/")[0]
     wanted = {media_type, f"{kind}/*", "*/*"}

@@ -88,7 +88,7 @@ def test_an_empty_body_is_an_empty_object() -> None:
 )
 def test_members_out_of_form_are_named(members: dict[str, Any], error: str, detail: str) -> None:
     with pytest.raises(Problem) as raised:
-        to_create_run(CreateRunBody(**{**{"room_id": "r"}, **members}))
+        to_create_run(CreateRunBody(**{"room_id": "r", **members}))
     assert (raised.value.status, raised.value.error) == (400, error)
     assert raised.value.detail.startswith(detail)
 
