@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[stacks.Deployment]:
     """The deployment under test; each xdist worker has its own, except with `--stack=url`."""
-    start = stacks.STACKS[request.config.getoption("stack", default="embedded")]
+    start = stacks.STACKS[str(request.config.getoption("stack", default="embedded"))]
     with start(tmp_path_factory.mktemp("stack")) as running:
         yield running
 

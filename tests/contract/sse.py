@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-DEADLINE = 30.0
+DEADLINE = 20.0
 """Seconds any single wait may take before the test fails; far beyond what a healthy deployment needs."""
 
 
@@ -100,9 +100,10 @@ class RoomStream:
                     return decode(frame)
 
     async def frame(self) -> Event | Control:
-        """Return the next frame, whatever it is."""
-        while isinstance(item := await self.item(), Comment):
-            pass
+        """Return the next frame, whatever it is; comments do not put off the deadline."""
+        async with asyncio.timeout(DEADLINE):
+            while isinstance(item := await self.item(), Comment):
+                pass
         return item
 
     async def control(self) -> Control:

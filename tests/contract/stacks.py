@@ -51,18 +51,19 @@ def containers(data_dir: Path) -> Iterator[Deployment]:
 
     password = secrets.token_hex(16)
     # Over TCP: while the image sets the database up, the server listens on its socket alone.
-    ready = ExecWaitStrategy(["pg_isready", "-h", "127.0.0.1", "-U", "runroom", "-d", "event_store"])
+    ready = ExecWaitStrategy(["pg_isready", "-h", "127.0.0.1", "-U", "runroom", "-d", "projections"])
     postgres = DockerContainer("postgres:18").with_exposed_ports(5432)
-    postgres.with_env("POSTGRES_USER", "runroom").with_env("POSTGRES_DB", "event_store")
-    postgres.with_env("POSTGRES_PASSWORD", password).waiting_for(ready.with_startup_timeout(START_TIMEOUT))
-    nats = DockerContainer("nats:2.15-alpine").with_exposed_ports(4222).with_command("-js -sd /tmp/jetstream")
+    postgres.with_env("POSTGRES_USER", "runroom").with_env("POSTGRES_PASSWORD", password)
+    postgres.with_volume_mapping(ROOT / "deploy/postgres/databases.sql", "/docker-entrypoint-initdb.d/databases.sql")
+    postgres.waiting_for(ready.with_startup_timeout(START_TIMEOUT))
+    nats = DockerContainer("nats:2.15-alpine").with_exposed_ports(4222)
+    nats.with_volume_mapping(ROOT / "deploy/nats/nats.conf", "/etc/nats/runroom.conf")
+    nats.with_command(["--config", "/etc/nats/runroom.conf"])
     nats.waiting_for(LogMessageWaitStrategy("Server is ready").with_startup_timeout(START_TIMEOUT))
 
     with ExitStack() as stack:
         stack.enter_context(postgres)
         stack.enter_context(nats)
-        made = postgres.exec(["createdb", "-h", "/var/run/postgresql", "-U", "runroom", "projections"])
-        assert made.exit_code == 0, made.output
         at = f"postgresql://runroom:{password}@127.0.0.1:{postgres.get_exposed_port(5432)}"
         settings = LocalSettings(
             data_dir=data_dir,
@@ -77,13 +78,8 @@ def containers(data_dir: Path) -> Iterator[Deployment]:
 def compose(data_dir: Path) -> Iterator[Deployment]:
     """`docker-compose.yml` as it stands, under a name and on ports of its own."""
     project = f"runroom-contract-{secrets.token_hex(4)}"
-    command_port, query_port, projector_port = free_ports(3)
-    environment = {
-        **os.environ,
-        "COMMAND_PORT": str(command_port),
-        "QUERY_PORT": str(query_port),
-        "PROJECTOR_PORT": str(projector_port),
-    }
+    command_port, query_port = free_ports(2)
+    environment = {**os.environ, "COMMAND_PORT": str(command_port), "QUERY_PORT": str(query_port)}
 
     def docker_compose(*arguments: str) -> None:
         command = ["docker", "compose", "--project-name", project, *arguments]
