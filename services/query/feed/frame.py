@@ -1,0 +1,44 @@
+"""What a room stream is made of on the wire: event frames, the named control frames, comments.
+
+Invariant: an event's frame is ``id`` and ``data`` and nothing else, the envelope's bytes as they are; it is encoded
+once and shared by every viewer. Control frames are named and carry no id, so a browser never resumes from one.
+"""
+
+from typing import Literal
+
+import msgspec
+
+ResetReason = Literal["cursor_ahead", "history_trimmed"]
+StreamLimit = Literal["process", "room", "shutdown"]
+
+HEARTBEAT = b":\n\n"
+BUSY_RETRY_MS = 5000
+
+
+def event_frame(stream_seq: int, envelope: bytes) -> bytes:
+    """The frame of one event. ``envelope`` is one line of JSON."""
+    return b"id: %d\ndata: %b\n\n" % (stream_seq, envelope)
+
+
+def retry_frame(milliseconds: int) -> bytes:
+    """How long a browser waits before it connects again."""
+    return b"retry: %d\n\n" % milliseconds
+
+
+def caught_up_frame(stream_seq: int) -> bytes:
+    """History is sent, up to and including ``stream_seq``."""
+    return _control("caught-up", {"stream_seq": stream_seq})
+
+
+def reset_frame(reason: ResetReason, first_seq: int, head_seq: int) -> bytes:
+    """The cursor cannot be honoured; ``first_seq`` to ``head_seq`` are the events there are."""
+    return _control("reset", {"reason": reason, "first_seq": first_seq, "head_seq": head_seq})
+
+
+def busy_frame(limit: StreamLimit) -> bytes:
+    """There is no room for one more stream; ``limit`` says where."""
+    return _control("busy", {"limit": limit})
+
+
+def _control(name: str, data: dict[str, str | int]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), msgspec.json.encode(data))

@@ -1,0 +1,89 @@
+"""The newest frames of one room, shared by everybody who watches it.
+
+Invariant: the ring holds the frames of ``first`` to ``last`` without a hole, within its bounds; what left it can be had
+from history. It never decides what a client sees: it either has what follows a cursor, or says that it has not.
+"""
+
+from services.query.feed.cursor import Verdict, judge
+
+_COMPACT_AT = 512
+
+
+class Ring:
+    """At most ``most_events`` frames and ``most_bytes`` bytes, but always the newest one.
+
+    ``last`` is the position before the first frame to come; an empty ring has ``first == last + 1``.
+    """
+
+    __slots__ = ("_bytes", "_chunk", "_chunk_key", "_frames", "_most_bytes", "_most_events", "_start", "last")
+
+    def __init__(self, last: int, *, most_events: int, most_bytes: int) -> None:
+        self.last = last
+        self._most_events = most_events
+        self._most_bytes = most_bytes
+        self._frames: list[bytes] = []
+        self._start = 0  # index of the oldest frame: dropping one moves this, not the list
+        self._bytes = 0
+        self._chunk_key = (-1, -1)
+        self._chunk = (b"", -1)
+
+    def __len__(self) -> int:
+        return len(self._frames) - self._start
+
+    @property
+    def first(self) -> int:
+        """The position of the oldest frame."""
+        return self.last + 1 - len(self)
+
+    @property
+    def size(self) -> int:
+        """Bytes held."""
+        return self._bytes
+
+    def append(self, stream_seq: int, frame: bytes) -> bool:
+        """Takes the frame if it is the next one; whether it did."""
+        if judge(self.last, stream_seq) is not Verdict.NEXT:
+            return False
+        self._frames.append(frame)
+        self._bytes += len(frame)
+        self.last = stream_seq
+        while len(self) > 1 and (len(self) > self._most_events or self._bytes > self._most_bytes):
+            self._bytes -= len(self._frames[self._start])
+            self._frames[self._start] = b""
+            self._start += 1
+        if self._start >= _COMPACT_AT and self._start * 2 >= len(self._frames):
+            del self._frames[: self._start]
+            self._start = 0
+        return True
+
+    def rebase(self, last: int) -> None:
+        """Empties the ring and lets it go on after ``last``, which is not before where it was."""
+        if last < self.last:
+            raise ValueError(f"a ring at {self.last} cannot go back to {last}")
+        self._frames.clear()
+        self._start = 0
+        self._bytes = 0
+        self.last = last
+
+    def covers(self, cursor: int) -> bool:
+        """Whether everything after the cursor, as far as is known here, is in the ring."""
+        return self.first - 1 <= cursor <= self.last
+
+    def after(self, cursor: int, most_bytes: int) -> tuple[bytes, int]:
+        """The frames that follow a covered cursor, joined, and the position of the last of them.
+
+        At least one frame and at most ``most_bytes`` beyond it; nothing only when the cursor is at ``last``.
+        """
+        # Live viewers stand at the same few cursors, so one joined chunk serves them all.
+        key = (cursor, self.last)
+        if key == self._chunk_key:
+            return self._chunk
+        begin = end = self._start + cursor + 1 - self.first
+        size = 0
+        while end < len(self._frames) and (end == begin or size + len(self._frames[end]) <= most_bytes):
+            size += len(self._frames[end])
+            end += 1
+        frames = self._frames[begin:end]
+        self._chunk = (frames[0] if len(frames) == 1 else b"".join(frames), cursor + len(frames))
+        self._chunk_key = key
+        return self._chunk

@@ -1,0 +1,231 @@
+"""One watched room: its newest frames, how far it is known to have come, and who waits for more.
+
+Invariant: the ring grows by exactly the next event, whether that came live or from history. A live message only ever
+says "this event exists"; one that is early waits aside, one that is late is dropped, and a hole is filled from history
+by the room's own task, once for all viewers, for as long as it takes.
+"""
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+import structlog
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from services.query.feed.frame import event_frame
+from services.query.feed.projected import ProjectedFeed, ProjectionAwayError
+from services.query.feed.replay import PAGE_EVENTS, Replay, Trimmed
+from services.query.feed.ring import Ring
+from services.query.feed.stored import StoredFeed
+from services.query.metrics import HOLES_FILLED
+from services.query.settings import FeedSettings
+from shared.contracts.ids import RoomKey
+from shared.contracts.subjects import HEADER_STREAM_SEQ, room_subject
+from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
+from shared.telemetry import Logger
+
+_LEAST_PAUSE: Final = 0.05
+_MOST_PAUSE: Final = 1.0
+_MOST_EARLY: Final = 64
+
+_log: Logger = structlog.get_logger("feed")
+
+
+class Room:
+    """Created for its first viewer, closed after its last one.
+
+    ``waiters`` are resolved, and forgotten, when there may be something new. ``head_seq`` is the last event known to
+    exist; ``ring`` is None until a source has said where the room is. ``is_certain``: the projection and the stream
+    have both answered when they were last asked.
+    """
+
+    def __init__(
+        self,
+        key: RoomKey,
+        *,
+        broker: Broker,
+        projected: ProjectedFeed,
+        stored: StoredFeed,
+        replay: Replay,
+        settings: FeedSettings,
+        gate: asyncio.Semaphore,
+    ) -> None:
+        self.key = key
+        self.subject = room_subject(*key)
+        self.viewers = 0
+        self.ring: Ring | None = None
+        self.head_seq = 0
+        self.first_seq: int | None = None
+        self.waiters: set[asyncio.Future[None]] = set()
+        self.projection_answered = False
+        self.stream_answered = False
+        self._broker = broker
+        self._projected = projected
+        self._stored = stored
+        self._replay = replay
+        self._settings = settings
+        self._gate = gate
+        self._early: dict[int, bytes] = {}
+        self._attention = asyncio.Event()
+        self._closing = False
+        self._subscription: Subscription | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._task = asyncio.create_task(self._keep(), name="room")
+
+    @property
+    def is_certain(self) -> bool:
+        return self.projection_answered and self.stream_answered
+
+    def learn(self, stream_seq: int) -> None:
+        """An event at this position exists."""
+        if stream_seq > self.head_seq:
+            self.head_seq = stream_seq
+            self._notify()
+        if self.ring is None or self.ring.last < self.head_seq:
+            self._attention.set()
+
+    def attend(self) -> None:
+        """Something outside has changed, such as the connection to NATS: look after subscription and holes now."""
+        self._attention.set()
+
+    async def look(self) -> None:
+        """Asks the projection and the stream how far the room has come. Many may call it at once: one question."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look(), name="room-look")
+        await asyncio.shield(self._looking)
+
+    def close(self) -> asyncio.Task[None]:
+        """Lets the room's task give the subscription back and end; the task, to be waited for."""
+        # Not by cancelling: in the midst of subscribing that would lose a subscription for good.
+        self._closing = True
+        self._attention.set()
+        return self._task
+
+    async def receive(self, message: Msg) -> None:
+        """One live message."""
+        seq = (message.headers or {}).get(HEADER_STREAM_SEQ, "")
+        if not seq.isdecimal():
+            _log.warning("live_message_without_position", room_id=self.key.room_id)
+            return
+        self._offer(int(seq), message.data)
+
+    def _offer(self, stream_seq: int, envelope: bytes) -> None:
+        ring = self.ring
+        if ring is not None and ring.append(stream_seq, event_frame(stream_seq, envelope)):
+            self._admit_early(ring)
+            self.head_seq = max(self.head_seq, ring.last)
+            self._notify()
+        elif ring is None or stream_seq > ring.last:
+            self._set_aside(stream_seq, envelope)
+            self.learn(stream_seq)
+
+    def _set_aside(self, stream_seq: int, envelope: bytes) -> None:
+        # What does not fit is only read back from the stream later.
+        held = sum(map(len, self._early.values()))
+        if len(self._early) < _MOST_EARLY and held + len(envelope) <= self._settings.ring_bytes:
+            self._early[stream_seq] = envelope
+
+    def _admit_early(self, ring: Ring) -> None:
+        while (envelope := self._early.pop(ring.last + 1, None)) is not None:
+            ring.append(ring.last + 1, event_frame(ring.last + 1, envelope))
+        for stream_seq in [seq for seq in self._early if seq <= ring.last]:
+            del self._early[stream_seq]
+
+    def _notify(self) -> None:
+        waiters, self.waiters = self.waiters, set()
+        for future in waiters:
+            if not future.done():
+                future.set_result(None)
+
+    async def _look(self) -> None:
+        async with self._gate:
+            try:
+                head = await self._projected.head(self.key)
+            except ProjectionAwayError:
+                self.projection_answered = False
+            else:
+                self.projection_answered = True
+                self.first_seq = head.first_seq
+                self.learn(head.head_seq)
+            try:
+                tails = await self._stored.tails([self.subject])
+            except BrokerUnavailableError:
+                self.stream_answered = False
+            else:
+                self.stream_answered = True
+                if (tail := tails.get(self.subject)) is not None:
+                    self.learn(tail.stream_seq)
+
+    async def _keep(self) -> None:
+        pause = _LEAST_PAUSE
+        while not self._closing:
+            self._attention.clear()
+            try:
+                settled = await self._advance()
+            except Exception:
+                _log.exception("room_failed", room_id=self.key.room_id)
+                settled = False
+            if settled:
+                pause = _LEAST_PAUSE
+                await self._attention.wait()
+            else:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _MOST_PAUSE)
+        if self._subscription is not None:
+            with suppress(BrokerUnavailableError, *BROKER_ERRORS):
+                await self._subscription.unsubscribe()
+
+    async def _advance(self) -> bool:
+        """Looks after everything once; whether nothing is left to try again for.
+
+        What only an answer of PostgreSQL or NATS can change is not tried again here: the hub asks for all rooms.
+        """
+        if self._subscription is None and self._broker.is_connected:
+            with suppress(BrokerUnavailableError, *BROKER_ERRORS):
+                self._subscription = await self._broker.subscribe(self.subject, self.receive)
+        if self.ring is None:
+            # After subscribing, on the same connection: no event falls between the tail and the first live one.
+            await self.look()
+            # A stream that has nothing of the room says nothing about what the projection holds.
+            if self.head_seq == 0 and not self.projection_answered:
+                return True
+            self.ring = self._new_ring()
+            self._admit_early(self.ring)
+            self._notify()
+        return await self._fill(self.ring)
+
+    def _new_ring(self) -> Ring:
+        settings = self._settings
+        # Early live messages may be ahead of what can be read back yet: the ring begins before them.
+        base = min([self.head_seq, *(seq - 1 for seq in self._early)])
+        return Ring(base, most_events=settings.ring_events, most_bytes=settings.ring_bytes)
+
+    async def _fill(self, ring: Ring) -> bool:
+        """Brings the ring up to the head; whether it is there."""
+        hint = 0
+        while ring.last < self.head_seq:
+            if self.head_seq - ring.last > max(1, self._settings.ring_events // 2):
+                # Too much to push through the ring: every viewer reads it from history, in pages they share.
+                self._rebase(ring)
+                break
+            most_events = min(self.head_seq - ring.last, PAGE_EVENTS)
+            found = await self._replay.read(self.key, ring.last, most_events, hint)
+            if found is None:
+                return ring.last >= self.head_seq
+            if isinstance(found, Trimmed):
+                self._rebase(ring)
+                break
+            for entry in found:
+                if ring.append(entry.stream_seq, event_frame(entry.stream_seq, entry.envelope)):
+                    HOLES_FILLED.inc()
+                hint = entry.position
+            self._admit_early(ring)
+            self.head_seq = max(self.head_seq, ring.last)
+            self._notify()
+        return True
+
+    def _rebase(self, ring: Ring) -> None:
+        ring.rebase(self.head_seq)
+        self._admit_early(ring)
+        self._notify()

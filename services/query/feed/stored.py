@@ -1,0 +1,85 @@
+"""A room's history as the stream itself holds it, read by the room's subject without a consumer.
+
+Invariant: a start position is a hint and nothing more. What does not begin right after the cursor is searched for over
+the whole stream, and only then called absent. Every method raises ``BrokerUnavailableError``.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from services.query.feed.entry import Entry, contiguous
+from services.query.metrics import HISTORY_READS
+from shared.contracts.subjects import HEADER_STREAM_SEQ
+from shared.messaging.broker import Broker
+from shared.messaging.direct_get import MOST_SUBJECTS, StoredMessage, last_by_subjects, next_by_subject
+
+MOST_TAILS = MOST_SUBJECTS
+
+
+class Absent(NamedTuple):
+    """The stream does not hold the event. ``first_seq`` is the oldest of the room that it does hold, if any."""
+
+    first_seq: int | None
+
+
+class StoredFeed:
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def tails(self, subjects: list[str]) -> dict[str, Entry]:
+        """The last event of each subject that has one. At most ``MOST_TAILS`` subjects."""
+        messages = await last_by_subjects(self._broker, subjects)
+        return {message.subject: _entry(message) for message in messages if HEADER_STREAM_SEQ in message.headers}
+
+    async def following(self, subject: str, after: int, start: int, most_events: int) -> list[Entry]:
+        """The events right after the position as found from ``start`` on; empty if they are not found there."""
+        return contiguous(await self._read(subject, start, most_events), after)
+
+    async def search(self, subject: str, after: int, most_events: int) -> list[Entry] | Absent:
+        """The events right after the position, wherever the stream holds them."""
+        first = await self._read(subject, 1, most_events)
+        if not first:
+            return Absent(None)
+        if taken := contiguous(first, after):
+            return taken
+        tail = (await self.tails([subject])).get(subject)
+        if first[0].stream_seq > after + 1 or tail is None or tail.stream_seq <= after:
+            return Absent(first[0].stream_seq)
+        start = await self._locate(subject, after + 1, first[-1].position + 1, tail.position)
+        if taken := await self.following(subject, after, start, most_events):
+            return taken
+        return await self._scan(subject, after, most_events)
+
+    async def _locate(self, subject: str, stream_seq: int, low: int, high: int) -> int:
+        """The stream position of ``stream_seq`` between two positions, if the room is in order there."""
+        while low < high:
+            middle = (low + high) // 2
+            found = await self._read(subject, middle, 1)
+            if found and found[0].stream_seq < stream_seq:
+                low = found[0].position + 1
+            else:
+                high = middle
+        return low
+
+    async def _scan(self, subject: str, after: int, most_events: int) -> list[Entry] | Absent:
+        """From the beginning, batch by batch: what a stream that repeats itself after a recovery may need."""
+        start, first_seq = 1, None
+        while batch := await self._read(subject, start, most_events):
+            first_seq = first_seq or batch[0].stream_seq
+            if taken := contiguous((entry for entry in batch if entry.stream_seq > after), after):
+                return taken
+            start = batch[-1].position + 1
+        return Absent(first_seq)
+
+    async def _read(self, subject: str, start: int, most_events: int) -> list[Entry]:
+        HISTORY_READS.labels("stream").inc()
+        return _entries(await next_by_subject(self._broker, subject, start, most_events))
+
+
+def _entries(messages: Iterable[StoredMessage]) -> list[Entry]:
+    # Nothing but the relay writes to the stream; what carries no position of ours is none of ours.
+    return [_entry(message) for message in messages if HEADER_STREAM_SEQ in message.headers]
+
+
+def _entry(message: StoredMessage) -> Entry:
+    return Entry(int(message.headers[HEADER_STREAM_SEQ]), message.position, message.data)

@@ -1,0 +1,221 @@
+"""The three reads of runs and steps.
+
+Invariant: an answer is of the caller's own workspace. Under ``min_seq`` it reflects that event or it is a 503, never a
+404 and never stale.
+"""
+
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+import structlog
+from litestar import Request, Response, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import ResponseSpec
+
+from services.query.http.describe import LIST_PARAMETERS, RUN_PARAMETERS, STEP_PARAMETERS, described
+from services.query.http.parameters import MOST_SEQ, Parameters
+from services.query.paging import (
+    PageCursorError,
+    fingerprint,
+    read_run_cursor,
+    read_step_cursor,
+    write_run_cursor,
+    write_step_cursor,
+)
+from services.query.progress import Judged, Progress, ProjectionBehindError, WaitersOverloadedError
+from services.query.reads import (
+    Reads,
+    ReadsOverloadedError,
+    Run,
+    RunFilters,
+    Step,
+    StoreUnavailableError,
+    encode_page,
+)
+from shared.contracts.ids import is_token
+from shared.http.identity import identify
+from shared.http.negotiation import require_acceptable
+from shared.http.problems import Problem
+from shared.telemetry import Logger
+
+AnyRequest = Request[Any, Any, Any]
+JudgedT = TypeVar("JudgedT", bound=Judged)
+
+_MOST_ROWS = 200
+_log: Logger = structlog.get_logger("reads")
+_encode = msgspec.json.Encoder().encode
+
+
+class RunBody(msgspec.Struct, frozen=True):
+    run: Run
+
+
+class RunsBody(msgspec.Struct, frozen=True):
+    runs: list[Run]
+    next_cursor: str | None
+
+
+class StepsBody(msgspec.Struct, frozen=True):
+    steps: list[Step]
+    next_cursor: str | None
+
+
+class _Applied(NamedTuple):
+    """A room's position alone; a room nobody has written to yet is at 0."""
+
+    room_id: str | None
+    applied_seq: int
+
+
+class _Freshness(NamedTuple):
+    """``min_seq`` and ``wait``: what the caller wants reflected, and for how long it waits for that."""
+
+    min_seq: int
+    wait_seconds: float
+
+
+def run_routes(reads: Reads, progress: Progress) -> list[HTTPRouteHandler]:
+    """The handlers, bound to what they read from."""
+
+    async def fresh(workspace_id: str, freshness: _Freshness, read: Callable[[], Awaitable[JudgedT]]) -> JudgedT:
+        with _problems():
+            if freshness.min_seq == 0:
+                return await read()
+            return await progress.reach(workspace_id, freshness.min_seq, freshness.wait_seconds, read)
+
+    @get(
+        "/v1/runs",
+        operation_id="ListRuns",
+        summary="List runs, newest first",
+        tags=["reads"],
+        operation_class=described(LIST_PARAMETERS),
+        responses={200: ResponseSpec(RunsBody, description="A page of runs", generate_examples=False)},
+    )
+    async def list_runs(request: AnyRequest) -> Response[bytes]:
+        require_acceptable(request, "application/json")
+        workspace_id = identify(request).workspace_id
+        parameters = Parameters(request)
+        filters = RunFilters(
+            room_id=parameters.token("room_id"),
+            thread_id=parameters.token("thread_id"),
+            statuses=parameters.statuses("status"),
+            tags=parameters.tags("tag"),
+            correlation_id=parameters.correlation_id("correlation_id"),
+            created_after=parameters.time("created_after"),
+            created_before=parameters.time("created_before"),
+        )
+        limit = parameters.integer("limit", 50, 1, _MOST_ROWS)
+        freshness = _freshness(parameters)
+        mark = fingerprint("runs", workspace_id, filters)
+        cursor = parameters.text("cursor")
+        try:
+            position = None if cursor is None else read_run_cursor(mark, cursor)
+        except PageCursorError as error:
+            raise _invalid_cursor(error) from None
+        if freshness.min_seq:
+            room_id = filters.room_id
+            if room_id is None:
+                raise Problem(400, "missing_room_id", "room_id: min_seq is a position in a room, so the room is needed")
+
+            async def applied() -> _Applied:
+                return _Applied(room_id, await reads.applied_seq(workspace_id, room_id))
+
+            # The page is read after this, so it can only be newer.
+            await fresh(workspace_id, freshness, applied)
+
+        with _problems():
+            page = await reads.runs(workspace_id, filters, position, limit)
+        following = None if page.last is None else write_run_cursor(mark, page.last)
+        return _json(encode_page("runs", page.runs, following))
+
+    @get(
+        "/v1/runs/{run_id:str}",
+        operation_id="GetRun",
+        summary="Read one run",
+        tags=["reads"],
+        operation_class=described(RUN_PARAMETERS),
+        responses={200: ResponseSpec(RunBody, description="The run", generate_examples=False)},
+    )
+    async def get_run(request: AnyRequest, run_id: str) -> Response[bytes]:
+        require_acceptable(request, "application/json")
+        workspace_id = identify(request).workspace_id
+        freshness = _freshness(Parameters(request))
+        _require_form(run_id)
+        answer = await fresh(workspace_id, freshness, lambda: reads.run(workspace_id, run_id))
+        if answer.run is None:
+            raise _run_not_found()
+        return _json(_encode(RunBody(answer.run)))
+
+    @get(
+        "/v1/runs/{run_id:str}/steps",
+        operation_id="ListSteps",
+        summary="List a run's steps, oldest first",
+        tags=["reads"],
+        operation_class=described(STEP_PARAMETERS),
+        responses={200: ResponseSpec(StepsBody, description="A page of steps", generate_examples=False)},
+    )
+    async def list_steps(request: AnyRequest, run_id: str) -> Response[bytes]:
+        require_acceptable(request, "application/json")
+        workspace_id = identify(request).workspace_id
+        parameters = Parameters(request)
+        limit = parameters.integer("limit", _MOST_ROWS, 1, _MOST_ROWS)
+        freshness = _freshness(parameters)
+        mark = fingerprint("steps", workspace_id, run_id)
+        cursor = parameters.text("cursor")
+        try:
+            after = 0 if cursor is None else read_step_cursor(mark, cursor)
+        except PageCursorError as error:
+            raise _invalid_cursor(error) from None
+        _require_form(run_id)
+        answer = await fresh(workspace_id, freshness, lambda: reads.steps(workspace_id, run_id, after, limit + 1))
+        if answer.steps is None:
+            raise _run_not_found()
+        steps = answer.steps[:limit]
+        following = write_step_cursor(mark, steps[-1].stream_seq) if len(answer.steps) > limit else None
+        return _json(encode_page("steps", steps, following))
+
+    return [list_runs, get_run, list_steps]
+
+
+@contextmanager
+def _problems() -> Generator[None, None, None]:
+    """What can go wrong with a read, as the contract says it."""
+    try:
+        yield
+    except ProjectionBehindError as error:
+        raise Problem(
+            503,
+            "projection_behind",
+            f"min_seq: the projection has applied up to {error.stream_seq} of this room",
+            retry_after=1,
+            extra={"stream_seq": error.stream_seq},
+        ) from None
+    except (ReadsOverloadedError, WaitersOverloadedError):
+        raise Problem(503, "overloaded", "too many requests are being read or waited for", retry_after=1) from None
+    except StoreUnavailableError as error:
+        _log.warning("store_unavailable", error=str(error))
+        raise Problem(503, "store_unavailable", "the projections cannot be read now", retry_after=1) from error
+
+
+def _freshness(parameters: Parameters) -> _Freshness:
+    return _Freshness(parameters.integer("min_seq", 0, 0, MOST_SEQ), parameters.integer("wait", 2000, 0, 30_000) / 1000)
+
+
+def _require_form(run_id: str) -> None:
+    # What no id can look like is nobody's run, and need not be asked for.
+    if not is_token(run_id):
+        raise _run_not_found()
+
+
+def _run_not_found() -> Problem:
+    return Problem(404, "run_not_found", "there is no such run in this workspace")
+
+
+def _invalid_cursor(error: PageCursorError) -> Problem:
+    return Problem(400, "invalid_cursor", f"cursor: {error}")
+
+
+def _json(body: bytes) -> Response[bytes]:
+    return Response(body, media_type="application/json")

@@ -1,0 +1,42 @@
+"""The room stream's route: everything that can still be refused is refused here, before the first byte."""
+
+from typing import Any
+
+from litestar import Request, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.types import ASGIApp
+
+from services.query.feed.cursor import CursorError, parse_start
+from services.query.feed.hub import Hub
+from services.query.feed.response import RoomStream, Streams
+from services.query.http.describe import STREAM_PARAMETERS, described, event_stream
+from services.query.http.parameters import Parameters
+from shared.contracts.ids import RoomKey, is_token
+from shared.http.identity import identify
+from shared.http.negotiation import require_acceptable
+from shared.http.problems import Problem, invalid_request
+
+
+def stream_route(hub: Hub, streams: Streams) -> HTTPRouteHandler:
+    """The handler, bound to the rooms."""
+
+    @get(
+        "/v1/streams/rooms/{room_id:str}",
+        operation_id="StreamRoom",
+        summary="Follow a room: its history, then what happens",
+        tags=["streams"],
+        operation_class=described(STREAM_PARAMETERS, event_stream),
+    )
+    async def stream_room(request: Request[Any, Any, Any], room_id: str) -> ASGIApp:
+        require_acceptable(request, "text/event-stream")
+        workspace_id = identify(request).workspace_id
+        if not is_token(room_id):
+            raise invalid_request("room_id: expected 1-128 of A-Z a-z 0-9 _ -")
+        from_seq = Parameters(request).text("from_seq")
+        try:
+            start = parse_start(request.headers.get("last-event-id"), from_seq)
+        except CursorError as error:
+            raise Problem(400, "invalid_cursor", str(error)) from None
+        return RoomStream(hub, streams, RoomKey(workspace_id, room_id), start)
+
+    return stream_room

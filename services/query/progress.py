@@ -1,0 +1,159 @@
+"""Reading one's own write: holding an answer back until the projection has come far enough.
+
+Invariant: an answer given under ``min_seq`` reflects that event, or it is ``ProjectionBehindError``. A wake-up only
+says when to look again; what is read decides. Listening begins before the look that waiting relies on, so a wake-up in
+between is not lost, and while NATS is away a slow re-check does its work.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Protocol, TypeVar
+
+import msgspec
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from services.query.metrics import MIN_SEQ_TIMEOUTS, MIN_SEQ_WAITS
+from shared.contracts.subjects import progress_subject
+from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
+
+_RECHECK_SECONDS = 0.25
+_ANY_ROOM = "*"
+
+
+class ProjectionBehindError(Exception):
+    """The event is not applied yet; ``stream_seq`` is where the room is, 0 when it is not known."""
+
+    def __init__(self, stream_seq: int) -> None:
+        super().__init__(f"applied up to {stream_seq}")
+        self.stream_seq = stream_seq
+
+
+class WaitersOverloadedError(Exception):
+    """As many requests wait as may."""
+
+
+class Judged(Protocol):
+    """Something read together with the position of its room; ``room_id`` is None while it is not there."""
+
+    @property
+    def room_id(self) -> str | None: ...
+
+    @property
+    def applied_seq(self) -> int: ...
+
+
+JudgedT = TypeVar("JudgedT", bound=Judged)
+
+
+class _Announcement(msgspec.Struct):
+    projection: str
+    stream_seq: int
+
+
+_decoder = msgspec.json.Decoder(_Announcement)
+
+
+class _Waiter:
+    def __init__(self, min_seq: int) -> None:
+        self.min_seq = min_seq
+        self.woken = asyncio.Event()
+
+
+class _Topic:
+    """One subject listened to, and who for."""
+
+    def __init__(self) -> None:
+        self.waiters: set[_Waiter] = set()
+        self.subscription: Subscription | None = None
+        self.subscribing = asyncio.Lock()
+
+    async def receive(self, message: Msg) -> None:
+        try:
+            said = _decoder.decode(message.data)
+        except msgspec.MsgspecError:
+            said = None  # whatever it means, looking again is right
+        for waiter in self.waiters:
+            if said is None or (said.projection == "runs" and said.stream_seq >= waiter.min_seq):
+                waiter.woken.set()
+
+
+class Progress:
+    """Waits for the projection ``runs``; at most ``limit`` requests at one time."""
+
+    def __init__(self, broker: Broker, *, limit: int) -> None:
+        self._broker = broker
+        self._limit = limit
+        self._waiting = 0
+        self._topics: dict[str, _Topic] = {}
+
+    async def reach(
+        self, workspace_id: str, min_seq: int, wait_seconds: float, read: Callable[[], Awaitable[JudgedT]]
+    ) -> JudgedT:
+        """What ``read`` gives once its room is applied up to ``min_seq``.
+
+        Raises ``ProjectionBehindError`` after ``wait_seconds``, ``WaitersOverloadedError``, and what ``read`` raises.
+        """
+        answer = await read()
+        if _is_there(answer, min_seq):
+            return answer
+        if self._waiting >= self._limit:
+            raise WaitersOverloadedError
+        self._waiting += 1
+        MIN_SEQ_WAITS.inc()
+        try:
+            return await self._wait(workspace_id, min_seq, wait_seconds, read, answer)
+        finally:
+            self._waiting -= 1
+
+    async def _wait(
+        self,
+        workspace_id: str,
+        min_seq: int,
+        wait_seconds: float,
+        read: Callable[[], Awaitable[JudgedT]],
+        answer: JudgedT,
+    ) -> JudgedT:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_seconds
+        waiter = _Waiter(min_seq)
+        async with self._listening(progress_subject(workspace_id, answer.room_id or _ANY_ROOM), waiter):
+            while True:
+                waiter.woken.clear()
+                answer = await read()
+                if _is_there(answer, min_seq):
+                    return answer
+                remaining = deadline - loop.time()
+                if remaining <= 0:
+                    MIN_SEQ_TIMEOUTS.inc()
+                    raise ProjectionBehindError(answer.applied_seq)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(remaining, _RECHECK_SECONDS)):
+                        await waiter.woken.wait()
+
+    @asynccontextmanager
+    async def _listening(self, subject: str, waiter: _Waiter) -> AsyncGenerator[None, None]:
+        topic = self._topics.get(subject)
+        if topic is None:
+            topic = self._topics[subject] = _Topic()
+        topic.waiters.add(waiter)
+        try:
+            with suppress(BrokerUnavailableError, *BROKER_ERRORS):
+                async with topic.subscribing:
+                    if topic.subscription is None:
+                        topic.subscription = await self._broker.subscribe(subject, topic.receive)
+                # The server has the subscription when it has answered what was sent after it.
+                await self._broker.client.flush(1)
+            yield
+        finally:
+            topic.waiters.discard(waiter)
+            if not topic.waiters and self._topics.get(subject) is topic:
+                del self._topics[subject]
+                if topic.subscription is not None:
+                    with suppress(BrokerUnavailableError, *BROKER_ERRORS):
+                        await topic.subscription.unsubscribe()
+
+
+def _is_there(answer: Judged, min_seq: int) -> bool:
+    return answer.room_id is not None and answer.applied_seq >= min_seq

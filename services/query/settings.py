@@ -1,0 +1,68 @@
+"""What the query service needs to know, read once from the environment.
+
+Invariant: every limit that bounds memory or time is stated here, with the bounds it may be set to.
+"""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from shared.settings import Environment
+
+
+class FeedSettings(Struct, frozen=True, kw_only=True):
+    """Limits of the room streams. Times are in seconds."""
+
+    heartbeat_seconds: float = 10.0
+    stall_seconds: float = 30.0
+    ring_events: int = 1024
+    ring_bytes: int = 256 * 1024
+    stream_limit_process: int = 20_000
+    stream_limit_room: int = 10_000
+    shutdown_grace_seconds: float = 10.0
+    cursor_ahead_grace_seconds: float = 2.0
+    tail_check_seconds: float = 2.0
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    projection_dsn: str
+    nats_url: str
+    host: str
+    port: int
+    log_level: str
+    log_format: str
+    reads_limit: int
+    """Requests that may read, or wait for a connection to do so, at one time."""
+    waiters_limit: int
+    """Requests with ``min_seq`` that may wait at one time."""
+    feed: FeedSettings
+
+
+def read_settings(variables: Mapping[str, str]) -> Settings:
+    """The settings. Raises ``SettingsError`` naming every fault."""
+    env = Environment(variables)
+    feed = FeedSettings(
+        # The contract promises a comment every 15 s at least.
+        heartbeat_seconds=env.number("HEARTBEAT_SECONDS", 10.0, 0.1, 15.0),
+        stall_seconds=env.number("STALL_SECONDS", 30.0, 1.0, 3600.0),
+        ring_events=env.integer("RING_EVENTS", 1024, 1, 1_000_000),
+        ring_bytes=env.integer("RING_BYTES", 256 * 1024, 1024, 1 << 30),
+        stream_limit_process=env.integer("STREAM_LIMIT_PROCESS", 20_000, 0, 1_000_000),
+        stream_limit_room=env.integer("STREAM_LIMIT_ROOM", 10_000, 0, 1_000_000),
+        shutdown_grace_seconds=env.number("SHUTDOWN_GRACE_SECONDS", 10.0, 0.0, 300.0),
+        cursor_ahead_grace_seconds=env.number("CURSOR_AHEAD_GRACE_SECONDS", 2.0, 0.0, 60.0),
+        tail_check_seconds=env.number("TAIL_CHECK_SECONDS", 2.0, 0.1, 60.0),
+    )
+    settings = Settings(
+        projection_dsn=env.url("PROJECTION_DSN", ("postgresql", "postgres")),
+        nats_url=env.url("NATS_URL", ("nats", "tls")),
+        host=env.text("HOST", "127.0.0.1"),
+        port=env.port("QUERY_PORT", 8002),
+        log_level=env.choice("LOG_LEVEL", ("debug", "info", "warning", "error"), "info"),
+        log_format=env.choice("LOG_FORMAT", ("auto", "json", "console"), "auto"),
+        reads_limit=env.integer("READS_LIMIT", 1000, 1, 1_000_000),
+        waiters_limit=env.integer("WAITERS_LIMIT", 1000, 0, 1_000_000),
+        feed=feed,
+    )
+    env.finish()
+    return settings

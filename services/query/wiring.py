@@ -1,0 +1,118 @@
+"""Puts the query service together: the only module that knows all its parts."""
+
+import asyncio
+import contextlib
+import gc
+import resource
+from collections.abc import AsyncGenerator
+from typing import Final
+
+from litestar import Litestar
+
+from services.query.feed.hub import Hub
+from services.query.feed.projected import ProjectedFeed
+from services.query.feed.replay import Replay
+from services.query.feed.response import Streams
+from services.query.feed.stored import StoredFeed
+from services.query.http.runs import run_routes
+from services.query.http.streams import stream_route
+from services.query.progress import Progress
+from services.query.reads import Reads
+from services.query.settings import Settings
+from shared.http.health import health_routes
+from shared.http.openapi import openapi_config
+from shared.http.problems import EXCEPTION_HANDLERS
+from shared.messaging.broker import Broker
+from shared.postgres import Pool, create_pool
+from shared.serving import ServiceError, bind, serve
+
+_NAME: Final = "runroom-query"
+_SEND_BUFFER: Final = 64 * 1024
+"""Bytes the kernel holds for a client that reads slowly; unbounded, it would take megabytes for each."""
+_CUT_SECONDS: Final = 2.0
+_COMMAND_SECONDS: Final = 10.0
+
+
+async def run(settings: Settings) -> None:
+    """Serves until told to stop."""
+    _prepare_process()
+    listener = bind(settings.host, settings.port, send_buffer=_SEND_BUFFER, stall_seconds=settings.feed.stall_seconds)
+    async with (
+        _broker(settings) as broker,
+        _pool(settings, most=10) as pool,
+        # Planned anew each time: which index is right depends on the values.
+        _pool(settings, most=6, parameters={"plan_cache_mode": "force_custom_plan"}) as lists,
+    ):
+        reads = Reads(pool, lists, limit=settings.reads_limit)
+        progress = Progress(broker, limit=settings.waiters_limit)
+        projected, stored = ProjectedFeed(pool), StoredFeed(broker)
+        hub = Hub(broker, projected, stored, Replay(projected, stored), settings.feed)
+        streams = Streams(settings.feed)
+        app = _app(reads, progress, hub, streams, broker)
+        broker.start()
+        checking = asyncio.create_task(hub.run(), name="tail check")
+        try:
+            await serve(app, listener, grace_seconds=_CUT_SECONDS, drain=streams.drain, tasks=(checking,))
+        finally:
+            checking.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):  # serve has reported it
+                await checking
+            await hub.close()
+
+
+def _app(reads: Reads, progress: Progress, hub: Hub, streams: Streams, broker: Broker) -> Litestar:
+    async def broker_is_connected() -> str:
+        # Reads and history go on without it.
+        _ = broker.client
+        return "connected"
+
+    async def is_staying() -> str:
+        if streams.is_draining:
+            raise ServiceError("the service is stopping")
+        return "serving"
+
+    return Litestar(
+        route_handlers=[
+            *run_routes(reads, progress),
+            stream_route(hub, streams),
+            *health_routes({"projections": reads.check, "service": is_staying}, {"nats": broker_is_connected}),
+        ],
+        exception_handlers=EXCEPTION_HANDLERS,
+        openapi_config=openapi_config("Runroom queries", "Read runs and steps, follow rooms."),
+        logging_config=None,
+        debug=False,
+    )
+
+
+def _prepare_process() -> None:
+    """Makes the process fit for thousands of connections."""
+    # Each stream is a descriptor, and the usual soft limit is 1024.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # A full collection looks at every object of every stream and stops them all meanwhile: leave what the start has
+    # made out of it, and do it seldom.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 100)
+
+
+@contextlib.asynccontextmanager
+async def _broker(settings: Settings) -> AsyncGenerator[Broker, None]:
+    broker = Broker(settings.nats_url, name=_NAME)
+    try:
+        yield broker
+    finally:
+        await broker.close()
+
+
+@contextlib.asynccontextmanager
+async def _pool(
+    settings: Settings, *, most: int, parameters: dict[str, str] | None = None
+) -> AsyncGenerator[Pool, None]:
+    pool = await create_pool(
+        settings.projection_dsn, _NAME, most=most, command_timeout=_COMMAND_SECONDS, parameters=parameters
+    )
+    try:
+        yield pool
+    finally:
+        pool.terminate()
