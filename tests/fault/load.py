@@ -1,0 +1,90 @@
+"""Engines that never give up: every command has an idempotency key and is sent until it is acknowledged."""
+
+import asyncio
+import itertools
+import random
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import httpx
+
+from deploy.local.service import Service
+
+PATIENCE_SECONDS = 90.0
+
+
+class Acknowledged(NamedTuple):
+    """What a service said it had committed."""
+
+    room_id: str
+    stream_seq: int
+    event_id: str
+    run_id: str
+
+
+class Load:
+    """Engines telling runs in rooms until told to stop. What they were promised is in ``acknowledged``."""
+
+    def __init__(self, services: Sequence[Service], rooms: Sequence[str], workspace_id: str, seed: int) -> None:
+        self.workspace_id = workspace_id
+        self.acknowledged: list[Acknowledged] = []
+        self.refused = 0
+        """Answers that asked to come again: 503s and broken connections."""
+        self._services = services
+        self._rooms = rooms
+        self._random = random.Random(seed)
+        self._turn = itertools.count()
+        self._stopping = False
+        self._http = httpx.AsyncClient(
+            headers={"x-workspace-id": workspace_id, "x-actor-type": "agent"},
+            timeout=httpx.Timeout(8.0, connect=2.0),
+            limits=httpx.Limits(max_connections=100),
+        )
+
+    async def run(self, engines: int) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(engines):
+                tasks.create_task(self._tell_runs())
+
+    def stop(self) -> None:
+        """No more runs; those that are being told are told to their end."""
+        self._stopping = True
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def send(self, path: str, body: dict[str, Any]) -> Acknowledged:
+        """Sends one command until it is acknowledged. Raises for any answer that is neither that nor a 503."""
+        key = str(UUID(int=self._random.getrandbits(128), version=4))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                service = self._services[next(self._turn) % len(self._services)]
+                try:
+                    response = await self._http.post(
+                        f"{service.url}{path}", json=body, headers={"idempotency-key": key}
+                    )
+                except httpx.TransportError:
+                    response = None
+                if response is not None and response.status_code < 300:
+                    break
+                if response is not None and response.status_code != 503:
+                    raise AssertionError(f"{path}: {response.status_code} {response.text}")
+                self.refused += 1
+                await asyncio.sleep(0.1)
+        answer = response.json()
+        acknowledged = Acknowledged(answer["room_id"], answer["stream_seq"], answer["event_id"], answer["run_id"])
+        self.acknowledged.append(acknowledged)
+        return acknowledged
+
+    async def _tell_runs(self) -> None:
+        while not self._stopping:
+            room_id = self._random.choice(self._rooms)
+            run = await self.send("/v1/runs", {"room_id": room_id, "title": "t", "tags": ["fault"], "input": {"n": 1}})
+            path = f"/v1/runs/{run.run_id}"
+            await self.send(f"{path}/start", {})
+            await asyncio.gather(*(self.send(f"{path}/steps", {"kind": "tool"}) for _ in range(3)))
+            if self._random.random() < 0.8:
+                await self.send(f"{path}/complete", {"summary": "s", "output": {"answer": 42}})
+            else:
+                await self.send(f"{path}/fail", {"message": "m"})

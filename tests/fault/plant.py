@@ -1,0 +1,121 @@
+"""A whole deployment as real processes: PostgreSQL, NATS, two command services, two query services, three projectors.
+
+Every process is started here and ended here, by pid.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+
+from deploy.local import EmbeddedNats, EmbeddedPostgres
+from deploy.local.ports import free_port
+from deploy.local.service import Service
+from shared.postgres import migrate
+from tests.support.servers import EVENT_STORE_MIGRATIONS, PROJECTION_MIGRATIONS
+
+COMMANDS = 2
+QUERIES = 2
+PROJECTORS = 3
+
+Server = EmbeddedPostgres | EmbeddedNats | Service
+
+
+class Plant:
+    """The processes of one deployment. ``kill``, ``pause`` and ``resume`` work on any of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.postgres = EmbeddedPostgres(folder / "postgres")
+        self.nats = EmbeddedNats(folder / "nats")
+        self.commands: list[Service] = []
+        self.queries: list[Service] = []
+        self.projectors: list[Service] = []
+
+    @property
+    def services(self) -> list[Service]:
+        return [*self.commands, *self.queries, *self.projectors]
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.postgres.start)
+        await asyncio.to_thread(self.nats.start)
+        await migrate(self.postgres.dsn("event_store"), EVENT_STORE_MIGRATIONS)
+        await migrate(self.postgres.dsn("projections"), PROJECTION_MIGRATIONS)
+        self.commands = self._make("command", "COMMAND_PORT", COMMANDS)
+        self.queries = self._make("query", "QUERY_PORT", QUERIES)
+        self.projectors = self._make("projector", "PROJECTOR_PORT", PROJECTORS)
+        for service in self.services:
+            service.start()
+        for service in self.services:
+            await asyncio.to_thread(service.wait_until_ready)
+
+    async def stop(self) -> None:
+        for service in self.services:
+            resume(service)
+            service.ask_to_stop()
+        for service in self.services:
+            await asyncio.to_thread(service.stop)
+        for server in (self.nats, self.postgres):
+            resume(server)
+            await asyncio.to_thread(server.stop)
+
+    def _make(self, name: str, port_variable: str, number: int) -> list[Service]:
+        return [self._service(name, port_variable, index) for index in range(number)]
+
+    def _service(self, name: str, port_variable: str, index: int) -> Service:
+        port = free_port()
+        environment = {
+            **os.environ,
+            "EVENT_STORE_DSN": self.postgres.dsn("event_store"),
+            "PROJECTION_DSN": self.postgres.dsn("projections"),
+            "NATS_URL": self.nats.url,
+            port_variable: str(port),
+            "LOG_FORMAT": "json",
+        }
+        log_file = self.folder / f"{name}-{index}.log"
+        return Service(f"{name}-{index}", f"services.{name}", port, env=environment, log_file=log_file)
+
+
+async def kill(servers: Sequence[Server]) -> None:
+    """SIGKILL to all of them."""
+    for server in servers:
+        await asyncio.to_thread(server.kill)
+
+
+async def start(servers: Sequence[Server]) -> None:
+    for server in servers:
+        await asyncio.to_thread(server.start)
+
+
+def pause(server: Server) -> None:
+    """SIGSTOP, to a server's own children too."""
+    for pid in _family(server):
+        os.kill(pid, signal.SIGSTOP)
+
+
+def resume(server: Server) -> None:
+    for pid in _family(server):
+        os.kill(pid, signal.SIGCONT)
+
+
+def _family(server: Server) -> list[int]:
+    if server.pid is None:
+        return []
+    family = [server.pid]
+    for pid in family:
+        with contextlib.suppress(OSError):
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            family += [int(child) for child in children]
+    return family
+
+
+@contextlib.asynccontextmanager
+async def running_plant(folder: Path) -> AsyncGenerator[Plant, None]:
+    plant = Plant(folder)
+    try:
+        await plant.start()
+        yield plant
+    finally:
+        await plant.stop()
