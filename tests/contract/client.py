@@ -123,20 +123,25 @@ class Workspace:
         self, room_id: str, from_seq: int | str | None, last_event_id: int | str | None, headers: Mapping[str, str]
     ) -> AsyncIterator[RoomStream]:
         params = {} if from_seq is None else {"from_seq": str(from_seq)}
-        sent = {"accept": "text/event-stream", "x-workspace-id": self.id, **headers}
+        sent = {"accept": "text/event-stream", **headers}
         if last_event_id is not None:
             sent["last-event-id"] = str(last_event_id)
-        async with open_stream(self.http, f"{self.query_url}/v1/streams/rooms/{room_id}", params, sent) as stream:
+        async with self.asked_stream(room_id, params, sent) as stream:
             assert stream.response.status_code == 200, await stream.response.aread()
             yield stream
+
+    def asked_stream(
+        self, room_id: str, params: Mapping[str, str] | None = None, headers: Mapping[str, str | bytes] | None = None
+    ) -> AbstractAsyncContextManager[RoomStream]:
+        """Ask for the room's stream with just these parameters and headers, whatever the answer."""
+        sent: dict[str, str | bytes] = {"x-workspace-id": self.id, **(headers or {})}
+        return open_stream(self.http, f"{self.query_url}/v1/streams/rooms/{room_id}", params or {}, sent)
 
     async def no_stream(
         self, room_id: str, params: Mapping[str, str] | None = None, headers: Mapping[str, str | bytes] | None = None
     ) -> httpx.Response:
         """Ask for a stream that is to be refused; return the refusal. One that opens all the same fails the test."""
-        sent: dict[str, str | bytes] = {"x-workspace-id": self.id, **(headers or {})}
-        url = f"{self.query_url}/v1/streams/rooms/{room_id}"
-        async with open_stream(self.http, url, params or {}, sent) as stream:
+        async with self.asked_stream(room_id, params, headers) as stream:
             assert stream.response.status_code != 200, "the stream opened"
             await stream.response.aread()
             return stream.response
@@ -145,3 +150,12 @@ class Workspace:
         """Return the room's events after `from_seq` up to position `seq`, whether they come as history or live."""
         async with self.stream(room_id, from_seq=from_seq) as stream:
             return await stream.until(seq)
+
+    async def alive(self, room_id: str, run: dict[str, Any] | None = None) -> None:
+        """The room still takes an event, streams all it has, and is read at its head."""
+        last = await self.create(room_id)
+        events = await self.feed(room_id, last["stream_seq"])
+        expect.gapless(events)
+        for event in events:
+            expect.envelope(event, self.id, room_id)
+        await self.run((run or last)["run_id"], last["stream_seq"])

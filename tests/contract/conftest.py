@@ -49,3 +49,12 @@ def workspace(deployment: stacks.Deployment, http: httpx.AsyncClient) -> Workspa
 @pytest.fixture
 def room() -> str:
     return fresh("room")
+
+
+@pytest.fixture
+async def run_id(workspace: Workspace, room: str) -> AsyncIterator[str]:
+    """A running run for commands that are to be refused: afterwards its room holds nothing but its two events."""
+    run = await workspace.running(room)
+    yield run["run_id"]
+    after = await workspace.create(room)
+    assert after["stream_seq"] == run["stream_seq"] + 1, "a refused command wrote an event"

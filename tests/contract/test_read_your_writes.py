@@ -87,6 +87,19 @@ async def test_a_position_that_is_not_there_is_behind(workspace: Workspace, room
         assert 2 in position or "2" in body["detail"].replace("1000", ""), "the current position is told"
 
 
+async def test_without_a_wait_of_its_own_a_read_waits_a_little(workspace: Workspace, room: str) -> None:
+    run = await workspace.create(room)
+    path = f"/v1/runs/{run['run_id']}"
+
+    row = await workspace.get(path, {"min_seq": 1})
+    behind = await workspace.get(path, {"min_seq": 2})
+    now = await workspace.get(path)
+
+    assert row.json()["run"]["stream_seq"] == 1
+    expect.problem(behind, 503, "projection_behind")
+    assert now.json() == row.json(), "a position that never comes harms nobody who does not ask for it"
+
+
 async def test_a_position_in_a_room_nobody_wrote_to_is_behind(workspace: Workspace, room: str) -> None:
     response = await workspace.get("/v1/runs", {"room_id": room, "min_seq": 1, "wait": 0})
 

@@ -98,24 +98,27 @@ async def test_a_cursor_ahead_is_reset_to_the_head(
 
 @pytest.mark.parametrize("seq", [str(2**53 + 1), str(2**63 - 1), str(2**63), "9" * 40, "9" * 5000])
 async def test_a_cursor_no_room_reaches_is_reset_or_refused(workspace: Workspace, room: str, seq: str) -> None:
-    response = await workspace.http.send(
-        workspace.http.build_request(
-            "GET",
-            f"{workspace.query_url}/v1/streams/rooms/{room}",
-            params={"from_seq": seq},
-            headers={"x-workspace-id": workspace.id},
-        ),
-        stream=True,
-    )
-    await response.aclose()
-    if response.status_code != 200:
-        expect.problem(await workspace.no_stream(room, {"from_seq": seq}), 400, "invalid_cursor")
-        return
+    async with workspace.asked_stream(room, {"from_seq": seq}) as stream:
+        if stream.response.status_code != 200:
+            await stream.response.aread()
+            expect.problem(stream.response, 400, "invalid_cursor")
+        else:
+            reset = await stream.control()
+            assert (reset.name, reset.data["reason"], reset.data["head_seq"]) == ("reset", "cursor_ahead", 0)
 
-    async with workspace.stream(room, from_seq=seq) as stream:
-        reset = await stream.control()
 
-    assert (reset.name, reset.data["reason"], reset.data["head_seq"]) == ("reset", "cursor_ahead", 0)
+@pytest.mark.parametrize("seq", ["", "+1", "01"])
+async def test_a_cursor_written_oddly_is_read_or_refused(workspace: Workspace, room: str, seq: str) -> None:
+    await write(workspace, room, 2)
+
+    for params, headers in (({"from_seq": seq}, {}), ({}, {"last-event-id": seq})):
+        async with workspace.asked_stream(room, params, headers) as stream:
+            if stream.response.status_code != 200:
+                await stream.response.aread()
+                expect.problem(stream.response, 400, "invalid_cursor")
+            else:
+                history, _ = await stream.caught_up()
+                expect.gapless(history, 2 if seq else 1)
 
 
 async def test_the_position_a_command_answered_is_never_ahead(workspace: Workspace, room: str) -> None:

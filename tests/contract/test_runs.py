@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from uuid import UUID
 
 import pytest
@@ -107,6 +108,17 @@ async def test_a_created_run_has_a_location(workspace: Workspace, room: str) -> 
     run_id = expect.accepted(response, 201)["run_id"]
 
     assert response.headers["location"] == f"/v1/runs/{run_id}"
+
+
+async def test_a_body_may_come_in_pieces(workspace: Workspace, room: str) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for byte in f'{{"room_id": "{room}", "title": "é"}}'.encode():
+            yield bytes([byte])
+
+    answer = expect.accepted(await workspace.post("/v1/runs", content=pieces()), 201)
+
+    (event,) = await workspace.feed(room, answer["stream_seq"])
+    assert event.envelope["data"]["title"] == "é"
 
 
 @pytest.mark.parametrize("actor_type", ["service", "user", "agent"])
