@@ -67,7 +67,7 @@ class ProjectedFeed:
         # Their places in the stream are left out: who goes on from here finds the last one's above, next time.
         entries = [Entry(row[0], 0, row[2]) for row in rows if row[0] > after]
         position = rows[0][1] if rows and rows[0][0] == after else 0
-        return ProjectedPage(position, entries)
+        return ProjectedPage(position, entries[:most_events])
 
     async def _fetch(self, name: str, *values: object) -> list[asyncpg.Record]:
         if time.monotonic() < self._away_until:

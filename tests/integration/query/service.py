@@ -98,6 +98,12 @@ class QueryService:
             while await self.metric(sample) != value:
                 await asyncio.sleep(0.05)
 
+    async def until_ready(self, dependency: str, status: str) -> None:
+        """Waits for ``/readyz`` to say this of the dependency."""
+        async with asyncio.timeout(20):
+            while (await self.get("/readyz")).json()["dependencies"][dependency]["status"] != status:
+                await asyncio.sleep(0.05)
+
 
 @asynccontextmanager
 async def running(variables: Mapping[str, str]) -> AsyncGenerator[QueryService, None]:

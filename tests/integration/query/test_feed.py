@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import pytest
 
 from shared.contracts.events import encode_event
-from tests.contract.sse import Comment, Control, RoomStream
+from tests.contract.sse import Control, RoomStream
 
 from .service import QueryService
+from .test_reads import problem
 from .world import Projections, Stream, event, events
 
 
@@ -60,3 +60,196 @@ async def test_history_from_the_projection_and_on_from_the_stream(
             history, position = await viewer.caught_up()
             assert [one.seq for one in history] == list(range(cursor + 1, 41))
             assert position == 40
+
+
+async def test_the_seam_under_load(query: QueryService, projections: Projections, stream: Stream, room: str) -> None:
+    """Viewers come at any moment while events are said and projected; each sees all of them once, in order."""
+    last = 480
+
+    async def say() -> None:
+        for start in range(1, last, 30):
+            said = events(room, start, start + 29)
+            await stream.publish(said)
+            await projections.apply_feed(said)
+
+    async def view(delay: float, cursor: int) -> None:
+        await asyncio.sleep(delay)
+        async with query.stream(room, cursor) as viewer:
+            seqs = [one.seq for one in await viewer.until(last)]
+        assert seqs == list(range(cursor + 1, last + 1))
+
+    await asyncio.gather(say(), *(view(number * 0.03, number % 3 * 10) for number in range(24)))
+
+
+async def test_live_messages_twice_early_and_out_of_order(query: QueryService, stream: Stream, room: str) -> None:
+    await stream.publish(events(room, 1, 2))
+    async with query.stream(room) as viewer:
+        await viewer.caught_up()
+        for seq in (4, 2, 3, 3, 1, 7, 6, 4, 5):
+            await stream.whisper(event(room, seq))
+        assert await sequence(viewer, 5) == [3, 4, 5, 6, 7]
+        await stream.whisper(event(room, 8))
+        assert await sequence(viewer, 1) == [8]
+
+
+async def test_live_messages_that_were_lost(query: QueryService, stream: Stream, room: str) -> None:
+    """An event that only the stream has: found when a later one shows the hole, and without that within a tick."""
+    await stream.publish(events(room, 1, 1))
+    async with query.stream(room) as viewer:
+        await viewer.caught_up()
+        await stream.publish(events(room, 2, 4), quietly=True)
+        await stream.publish([event(room, 5)])
+        assert await sequence(viewer, 4) == [2, 3, 4, 5]
+        await stream.publish(events(room, 6, 6), quietly=True)
+        async with asyncio.timeout(3):
+            assert await sequence(viewer, 1) == [6]
+    assert await query.metric("runroom_query_holes_filled_total") >= 4
+
+
+async def test_more_was_lost_than_the_ring_holds(query: QueryService, stream: Stream, room: str) -> None:
+    await stream.publish(events(room, 1, 1))
+    async with query.stream(room) as viewer, query.stream(room, "latest") as other:
+        await viewer.caught_up()
+        await other.caught_up()
+        await stream.publish(events(room, 2, 700), quietly=True)
+        await stream.publish(events(room, 701, 702))
+        assert await sequence(viewer, 701) == list(range(2, 703))
+        assert await sequence(other, 701) == list(range(2, 703))
+
+
+async def test_a_room_nobody_has_written_to(query: QueryService, stream: Stream, room: str) -> None:
+    async with query.stream(room) as viewer, query.stream(room, "latest") as other:
+        assert await viewer.caught_up() == ([], 0)
+        assert await other.caught_up() == ([], 0)
+        await stream.publish(events(room, 1, 2))
+        assert await sequence(viewer, 2) == [1, 2]
+        assert await sequence(other, 2) == [1, 2]
+
+
+async def test_where_a_stream_starts(query: QueryService, projections: Projections, stream: Stream, room: str) -> None:
+    said = events(room, 1, 6)
+    await stream.publish(said)
+    await projections.apply_feed(said[:4])
+
+    async def start(from_seq: int | str | None, **headers: str) -> tuple[list[int], int]:
+        async with query.stream(room, from_seq, **headers) as viewer:
+            history, position = await viewer.caught_up()
+        return [one.seq for one in history], position
+
+    assert await start(None) == ([1, 2, 3, 4, 5, 6], 6)
+    assert await start(2) == ([3, 4, 5, 6], 6)
+    assert await start(6) == ([], 6)
+    assert await start("latest") == ([], 6)
+    assert await start("latest", last_event_id="4") == ([5, 6], 6)
+    assert await start(0, last_event_id="5") == ([6], 6)
+    assert await start(5, last_event_id="") == ([6], 6)
+    assert await start("0005") == ([6], 6)
+
+
+@pytest.mark.parametrize("cursor", ["", "-1", "+1", "1.0", "abc", "9223372036854775808", "1" * 30, "Latest", "\u0661"])
+async def test_a_cursor_that_is_no_number(query: QueryService, room: str, cursor: str) -> None:
+    path = f"/v1/streams/rooms/{room}"
+    problem(await query.get(path, {"from_seq": cursor}), 400, "invalid_cursor", "from_seq")
+    if cursor.isascii() and cursor:
+        problem(await query.get(path, last_event_id=cursor), 400, "invalid_cursor", "Last-Event-ID")
+
+
+async def test_what_a_stream_refuses(query: QueryService, room: str) -> None:
+    path = f"/v1/streams/rooms/{room}"
+    problem(await query.get(path, "from_seq=1&from_seq=2"), 400, "invalid_request", "from_seq")
+    problem(await query.get(path, accept="application/json"), 406, "not_acceptable")
+    problem(await query.get(path, x_workspace_id="a b"), 400, "invalid_request", "x-workspace-id")
+    for name in ("a.b", "x" * 129, "a%20b", "*", "%3E", "%00", "%FF"):
+        problem(await query.get(f"/v1/streams/rooms/{name}"), 400, "invalid_request", "room_id")
+
+
+async def test_a_cursor_just_ahead_of_the_stream_is_waited_for(query: QueryService, stream: Stream, room: str) -> None:
+    """A client that uses the position a command has just answered."""
+    await stream.publish(events(room, 1, 3))
+    async with query.stream(room, 5) as viewer:
+        await asyncio.sleep(0.3)
+        await stream.publish(events(room, 4, 7))
+        history, _ = await viewer.caught_up()
+        assert [one.seq for one in history + await viewer.events(2 - len(history))] == [6, 7]
+
+
+async def test_a_cursor_beyond_the_room_is_reset(query: QueryService, stream: Stream, room: str) -> None:
+    await stream.publish(events(room, 1, 3))
+    async with query.stream(room, 50) as viewer:
+        reset = await viewer.control()
+        assert reset == Control("reset", {"reason": "cursor_ahead", "first_seq": 4, "head_seq": 3})
+        assert await viewer.control() == Control("caught-up", {"stream_seq": 3})
+        await stream.publish(events(room, 4, 5))
+        assert await sequence(viewer, 2) == [4, 5]
+
+
+async def test_history_that_is_gone(query: QueryService, projections: Projections, room: str) -> None:
+    await projections.apply_feed(events(room, 11, 20))
+    for cursor in (0, 9):
+        async with query.stream(room, cursor) as viewer:
+            reset = await viewer.control()
+            assert reset == Control("reset", {"reason": "history_trimmed", "first_seq": 11, "head_seq": 20})
+            history, position = await viewer.caught_up()
+            assert [one.seq for one in history] == list(range(11, 21))
+            assert position == 20
+    async with query.stream(room, 10) as viewer:
+        history, _ = await viewer.caught_up()
+        assert [one.seq for one in history] == list(range(11, 21))
+
+
+async def test_history_that_is_late_is_waited_for(
+    query: QueryService, projections: Projections, stream: Stream, room: str
+) -> None:
+    """The stream has forgotten the beginning and the projection does not know it yet: no reset, no skip."""
+    await stream.publish(events(room, 5, 6))
+    async with query.stream(room) as viewer:
+        await asyncio.sleep(1)
+        assert [line for line in viewer.lines if line.startswith("event")] == []
+        await projections.apply_feed(events(room, 1, 4))
+        assert await sequence(viewer, 6) == [1, 2, 3, 4, 5, 6]
+
+
+async def test_events_of_any_size(query: QueryService, projections: Projections, stream: Stream, room: str) -> None:
+    """Frames larger than the ring and than a page."""
+    said = events(room, 1, 4, size=700_000)
+    await stream.publish(said)
+    await projections.apply_feed(said[:2])
+    async with query.stream(room) as viewer:
+        assert await sequence(viewer, 4) == [1, 2, 3, 4]
+        await stream.publish(events(room, 5, 6, size=700_000))
+        assert [one.line.encode() for one in await viewer.events(2)] == [
+            encode_event(one) for one in events(room, 5, 6, size=700_000)
+        ]
+
+
+async def test_rooms_and_workspaces_apart(query: QueryService, stream: Stream, room: str) -> None:
+    async with query.stream(room) as mine, query.stream(room, x_workspace_id="ws_b") as theirs:
+        await mine.caught_up()
+        await theirs.caught_up()
+        await stream.publish([event(room, 1), event(room, 1, workspace_id="ws_b"), event(room, 2)])
+        assert [one.envelope["workspace_id"] for one in await mine.events(2)] == ["ws_dev", "ws_dev"]
+        assert (await theirs.event()).envelope["workspace_id"] == "ws_b"
+
+
+async def test_many_viewers_of_one_room_read_its_history_once(
+    query: QueryService, projections: Projections, stream: Stream, room: str
+) -> None:
+    said = events(room, 1, 640)
+    await projections.apply_feed(said)
+    await stream.publish(said[-1:])
+    before = await query.metric('runroom_query_history_reads_total{source="projection"}')
+
+    async def view() -> None:
+        async with query.stream(room) as viewer:
+            history, _ = await viewer.caught_up()
+            assert [one.seq for one in history] == list(range(1, 641))
+            assert [one.seq for one in await viewer.events(2)] == [641, 642]
+
+    async def say() -> None:
+        await query.until("runroom_query_streams_open", 60)
+        await stream.publish(events(room, 641, 642))
+
+    await asyncio.gather(say(), *(view() for _ in range(60)))
+    assert await query.metric('runroom_query_history_reads_total{source="projection"}') - before <= 10
+    await query.until("runroom_query_streams_open", 0)
+    await query.until("runroom_query_rooms_watched", 0)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Iterable
-from contextlib import asynccontextmanager
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,11 +18,12 @@ from shared.contracts.subjects import (
     HEADER_EVENT_ID,
     HEADER_EVENT_TYPE,
     HEADER_STREAM_SEQ,
+    STREAM,
     partition_of,
     progress_subject,
     room_subject,
 )
-from shared.messaging.broker import Broker
+from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
 from shared.messaging.stream import StreamSettings, ensure_stream
 
 from .service import WORKSPACE
@@ -77,21 +78,37 @@ class Stream:
     def client(self) -> Client:
         return self._broker.client
 
+    async def reconnected(self) -> None:
+        """Waits until the server answers again; a connection that died a moment ago may not know that yet."""
+        async with asyncio.timeout(20):
+            while True:
+                with suppress(*BROKER_ERRORS, BrokerUnavailableError):
+                    await self.client.flush(1)
+                    return
+                await asyncio.sleep(0.02)
+
     async def start(self) -> None:
         self._broker.start()
         while not self._broker.is_connected:
-            await _moment()
+            await asyncio.sleep(0.02)
 
     async def close(self) -> None:
         await self._broker.close()
 
     async def ensure(self) -> None:
+        """The stream as the relay makes it, but that it also stores ``quiet.…`` as ``rooms.…``."""
         await ensure_stream(self._broker, StreamSettings())
+        config: dict[str, Any] = (await self._broker.jetstream(f"STREAM.INFO.{STREAM}"))["config"]
+        config["subjects"] = [*config["subjects"], "quiet.>"]
+        config["subject_transform"] = {"src": "quiet.>", "dest": "rooms.>"}
+        await self._broker.jetstream(f"STREAM.UPDATE.{STREAM}", config)
 
-    async def publish(self, said: Iterable[StepCreated]) -> None:
-        """Stored and live."""
+    async def publish(self, said: Iterable[StepCreated], *, quietly: bool = False) -> None:
+        """Stored and live. ``quietly``: stored, but the live message is lost on everybody."""
         for one in said:
             subject = room_subject(one.workspace_id, one.room_id)
+            if quietly:
+                subject = subject.replace("rooms.", "quiet.", 1)
             answer = await self.client.request(subject, encode_event(one), timeout=5, headers=headers(one))
             assert "error" not in msgspec.json.decode(answer.data), answer.data
 
@@ -195,9 +212,3 @@ async def stream(url: str) -> AsyncGenerator[Stream, None]:
         yield world
     finally:
         await world.close()
-
-
-async def _moment() -> None:
-    import asyncio
-
-    await asyncio.sleep(0.02)

@@ -1,0 +1,193 @@
+"""Clients of every kind cost a bounded amount, and nobody pays for another: slow ones, stalled ones, too many."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.sse import Comment, Control, StreamEndedError
+
+from .service import QueryService, running
+from .world import Projections, Stream, events
+
+STALL_SECONDS = 1.5
+
+
+@pytest.fixture(scope="module")
+async def query(variables: dict[str, str], stream: Stream) -> AsyncIterator[QueryService]:
+    """Small limits, so that they are met."""
+    limits = {
+        "HEARTBEAT_SECONDS": "0.3",
+        "STALL_SECONDS": str(STALL_SECONDS),
+        "RING_EVENTS": "16",
+        "RING_BYTES": "65536",
+        "STREAM_LIMIT_ROOM": "150",
+        "STREAM_LIMIT_PROCESS": "170",
+        "SHUTDOWN_GRACE_SECONDS": "2",
+    }
+    async with running(variables | limits) as query:
+        yield query
+
+
+async def raw(query: QueryService, room: str, from_seq: int | str = 0) -> socket.socket:
+    """A connection that has asked for the stream and reads nothing, with a small buffer of its own."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(client, ("127.0.0.1", query.port))
+    request = f"GET /v1/streams/rooms/{room}?from_seq={from_seq} HTTP/1.1\r\nHost: q\r\n\r\n"
+    await loop.sock_sendall(client, request.encode())
+    return client
+
+
+def resident_kib(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0])
+
+
+async def test_a_heartbeat_when_nothing_happens(query: QueryService, room: str) -> None:
+    async with query.stream(room) as viewer:
+        await viewer.caught_up()
+        started = time.monotonic()
+        assert [isinstance(await viewer.item(), Comment) for _ in range(4)] == [True] * 4
+        assert 1.0 < time.monotonic() - started < 3
+
+
+async def test_a_slow_reader_falls_behind_the_ring_and_loses_nothing(
+    query: QueryService, projections: Projections, stream: Stream, room: str
+) -> None:
+    """It reads a little now and then, which is not stalled."""
+    last = 400
+    said = events(room, 1, last, size=4000)
+    behind = await query.metric("runroom_query_catch_ups_total")
+    slow = await raw(query, room)
+    loop = asyncio.get_running_loop()
+    received = b""
+    async with query.stream(room) as fast:
+        await fast.caught_up()
+        publishing = asyncio.create_task(stream.publish(said))
+        quickest = [one.seq for one in await fast.until(last)]
+        await publishing
+        await projections.apply_feed(said[: last // 2])
+        assert quickest == list(range(1, last + 1))
+        # The ring has moved on, the slow one has read nothing since its headers.
+        while b"id: %d\n" % last not in received:
+            received += await asyncio.wait_for(loop.sock_recv(slow, 65536), 10)
+            await asyncio.sleep(0.002)
+    slow.close()
+    seqs = [int(line[4:]) for line in received.split(b"\n") if line.startswith(b"id: ")]
+    assert seqs == list(range(1, last + 1))
+    assert await query.metric("runroom_query_catch_ups_total") > behind
+
+
+async def test_who_reads_nothing_is_dropped(query: QueryService, projections: Projections, room: str) -> None:
+    await projections.apply_feed(events(room, 1, 3000, size=3000))
+    before = resident_kib(query.pid)
+    stalled = [await raw(query, room) for _ in range(100)]
+    started = time.monotonic()
+    await query.until("runroom_query_streams_open", 100)
+    # Ten megabytes of history wait for each of them; what is held is a buffer of some 100 KB.
+    assert resident_kib(query.pid) - before < 100 * 400
+    await query.until("runroom_query_streams_open", 0)
+    assert time.monotonic() - started < STALL_SECONDS + 4
+    await query.until("runroom_query_rooms_watched", 0)
+    # The connections are gone, not only their responses.
+    async with asyncio.timeout(5):
+        while established(query.port) > 5:
+            await asyncio.sleep(0.1)
+    for client in stalled:
+        client.close()
+    async with query.stream(room, 2999) as viewer:
+        assert (await viewer.event()).seq == 3000
+
+
+def established(port: int) -> int:
+    """Connections the service still has on its side, stuck ones that wait to send included."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    gone = {"06", "07", "0A"}  # TIME_WAIT, CLOSE, LISTEN
+    return sum(
+        fields[1].endswith(f":{port:04X}") and fields[3] not in gone for fields in (line.split() for line in lines)
+    )
+
+
+async def test_who_leaves_is_forgotten_at_once(query: QueryService, room: str) -> None:
+    clients = [await raw(query, room) for _ in range(50)]
+    await query.until("runroom_query_streams_open", 50)
+    for client in clients:
+        client.close()
+    started = time.monotonic()
+    await query.until("runroom_query_streams_open", 0)
+    assert time.monotonic() - started < 2
+
+
+async def test_one_stream_too_many(query: QueryService, room: str) -> None:
+    clients = [await raw(query, room) for _ in range(150)]
+    await query.until("runroom_query_streams_open", 150)
+
+    async def refused(room: str, limit: str) -> None:
+        async with query.stream(room) as viewer:
+            assert viewer.response.status_code == 200
+            assert viewer.response.headers["content-type"].startswith("text/event-stream")
+            assert await viewer.control() == Control("busy", {"limit": limit})
+            assert "retry: 5000" in viewer.lines
+            with pytest.raises(StreamEndedError):
+                await viewer.line()
+
+    await refused(room, "room")
+    clients += [await raw(query, room + "_b") for _ in range(20)]
+    await query.until("runroom_query_streams_open", 170)
+    await refused(room + "_c", "process")
+    for client in clients:
+        client.close()
+    await query.until("runroom_query_streams_open", 0)
+    async with query.stream(room) as viewer:
+        await viewer.caught_up()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_streams_end_cleanly_when_the_service_stops(
+    variables: dict[str, str], projections: Projections, stream: Stream, room: str, number: int
+) -> None:
+    await projections.apply_feed(events(room, 1, 2000, size=3000))
+    async with running(variables | {"SHUTDOWN_GRACE_SECONDS": "2"}) as query:
+        ends: list[float] = []
+
+        async def view() -> None:
+            async with query.stream(room, 2000) as viewer:
+                await viewer.caught_up()
+                with pytest.raises(StreamEndedError):  # the end of the body, not a broken connection
+                    while True:
+                        await viewer.line()
+            ends.append(time.monotonic())
+
+        viewers = [asyncio.create_task(view()) for _ in range(60)]
+        stuck = await raw(query, room)  # will not take its end
+        await query.until("runroom_query_streams_open", 61)
+        started = time.monotonic()
+        assert await query.stop(number) == 0
+        assert time.monotonic() - started < 6
+        await asyncio.gather(*viewers)
+        stuck.close()
+        # Not all at once.
+        assert max(ends) - min(ends) > 0.8
+
+
+async def test_who_comes_while_the_service_stops_is_sent_away_softly(variables: dict[str, str], room: str) -> None:
+    async with running(variables | {"SHUTDOWN_GRACE_SECONDS": "3"}) as query, query.stream(room) as viewer:
+        await viewer.caught_up()
+        async with query.stream(room) as other:
+            await other.caught_up()
+            stopping = asyncio.create_task(query.stop())
+            async with asyncio.timeout(5):
+                while (await query.get("/readyz")).status_code == 200:
+                    await asyncio.sleep(0.05)
+            async with query.stream(room) as late:
+                assert (await late.control()).name == "busy"
+            assert await stopping == 0

@@ -1,0 +1,164 @@
+"""NATS or PostgreSQL away: streams wait with heartbeats and go on where they were; nothing is skipped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from deploy.local import EmbeddedNats, EmbeddedPostgres
+from shared.postgres import migrate
+from tests.contract.sse import Comment, Control, RoomStream
+from tests.support.servers import PROJECTION_MIGRATIONS, running_nats
+
+from . import world
+from .service import QueryService, running
+from .test_reads import problem
+from .world import Projections, Stream, event, events, fresh
+
+
+@pytest.fixture(scope="module")
+async def variables(fresh_postgres: EmbeddedPostgres, fresh_nats: EmbeddedNats) -> dict[str, str]:
+    """Servers that these tests may kill."""
+    dsn = fresh_postgres.dsn("projections")
+    await migrate(dsn, PROJECTION_MIGRATIONS)
+    return {"PROJECTION_DSN": dsn, "NATS_URL": fresh_nats.url, "HEARTBEAT_SECONDS": "0.3"}
+
+
+@pytest.fixture
+async def projections(variables: dict[str, str]) -> AsyncIterator[Projections]:
+    async with world.projections(variables["PROJECTION_DSN"]) as projections:
+        yield projections
+
+
+async def seqs(stream: RoomStream, count: int) -> list[int]:
+    return [one.seq for one in await stream.events(count)]
+
+
+async def test_the_broker_is_killed_and_comes_back(
+    query: QueryService, projections: Projections, stream: Stream, fresh_nats: EmbeddedNats
+) -> None:
+    room, quiet, unwatched = fresh("room"), fresh("room"), fresh("room")
+    said = events(room, 1, 5)
+    await stream.publish([*said, event(quiet, 1), *events(unwatched, 1, 3)])
+    await projections.apply_feed(said[:3])
+    await projections.apply_feed(events(unwatched, 1, 2))
+    async with query.stream(room) as viewer, query.stream(quiet) as other:
+        assert await seqs(viewer, 5) == [1, 2, 3, 4, 5]
+        assert await seqs(other, 1) == [1]
+        fresh_nats.kill()
+        try:
+            await query.until_ready("nats", "failed")
+            # A room that nobody watched is what the projection knows of it.
+            async with query.stream(unwatched) as new:
+                assert [one.seq for one in (await new.caught_up())[0]] == [1, 2]
+            # Of a room that was watched more is known, and waited for.
+            async with query.stream(room) as late:
+                assert await seqs(late, 3) == [1, 2, 3]
+                # A cursor beyond the projection may be right: the stream is not there to say so.
+                async with query.stream(room, 9) as ahead:
+                    await asyncio.sleep(2.5)
+                    assert not any(line.startswith("event") for line in ahead.lines)
+                    assert isinstance(await ahead.item(), Comment)
+                    # What a projector applies is shown, even without the stream.
+                    await projections.apply_feed(events(room, 4, 6))
+                    assert await seqs(viewer, 1) == [6]
+                    fresh_nats.start()
+                    await stream.reconnected()
+                    await stream.publish(events(room, 6, 8))
+                    assert await seqs(viewer, 2) == [7, 8]
+                    assert await seqs(late, 5) == [4, 5, 6, 7, 8]
+                    assert await ahead.control() == Control(
+                        "reset", {"reason": "cursor_ahead", "first_seq": 1, "head_seq": 8}
+                    )
+        finally:
+            fresh_nats.start()
+        # A room in which nothing happened meanwhile is still listened to.
+        await stream.publish(events(quiet, 2, 3))
+        assert await seqs(other, 2) == [2, 3]
+
+
+async def test_while_the_broker_was_away_much_was_said(
+    query: QueryService, stream: Stream, fresh_nats: EmbeddedNats
+) -> None:
+    """More than the ring holds, and none of it in the projection."""
+    room = fresh("room")
+    await stream.publish(events(room, 1, 2))
+    async with query.stream(room) as viewer:
+        assert await seqs(viewer, 2) == [1, 2]
+        fresh_nats.kill()
+        fresh_nats.start()
+        await stream.reconnected()
+        await stream.publish(events(room, 3, 900), quietly=True)
+        assert await seqs(viewer, 898) == list(range(3, 901))
+
+
+async def test_postgres_is_killed_and_comes_back(
+    query: QueryService, projections: Projections, stream: Stream, fresh_postgres: EmbeddedPostgres
+) -> None:
+    room, unknown = fresh("room"), fresh("room")
+    said = events(room, 1, 300)
+    await stream.publish(said)
+    await projections.apply_feed(said)
+    async with query.stream(room, 300) as viewer:
+        await viewer.caught_up()
+        fresh_postgres.kill()
+        try:
+            for path in ("/v1/runs", "/v1/runs/run_1", "/v1/runs/run_1/steps", "/v1/runs/run_1?min_seq=1"):
+                response = await query.get(path)
+                problem(response, 503, "store_unavailable")
+            assert (await query.get("/readyz")).status_code == 503
+            assert (await query.get("/healthz")).status_code == 200
+            # Live goes on, and the stream serves history.
+            await stream.publish(events(room, 301, 302))
+            assert await seqs(viewer, 2) == [301, 302]
+            for cursor in (0, 150, 299):
+                async with query.stream(room, cursor) as late:
+                    assert await seqs(late, 302 - cursor) == list(range(cursor + 1, 303))
+            # Whether a room has no events, or only the projection has them, cannot be told now.
+            async with query.stream(unknown) as waiting:
+                await asyncio.sleep(0.5)
+                assert not any(line.startswith("event") for line in waiting.lines)
+                await stream.publish(events(unknown, 1, 1))
+                assert await seqs(waiting, 1) == [1]
+        finally:
+            fresh_postgres.start()
+        await query.until_ready("projections", "ok")
+        assert (await query.get("/v1/runs")).status_code == 200
+
+
+async def test_a_start_without_either(
+    variables: dict[str, str], fresh_postgres: EmbeddedPostgres, fresh_nats: EmbeddedNats, stream: Stream
+) -> None:
+    room = fresh("room")
+    await stream.publish(events(room, 1, 3))
+    fresh_postgres.stop()
+    fresh_nats.stop()
+    try:
+        async with running(variables) as query, query.stream(room) as viewer:
+            assert isinstance(await viewer.item(), Comment)
+            problem(await query.get("/v1/runs"), 503, "store_unavailable")
+            fresh_nats.start()
+            assert await seqs(viewer, 3) == [1, 2, 3]
+            fresh_postgres.start()
+            await query.until_ready("projections", "ok")
+            assert (await query.get("/readyz")).status_code == 200
+    finally:
+        fresh_nats.start()
+        fresh_postgres.start()
+
+
+async def test_a_broker_without_the_stream_yet(variables: dict[str, str], fresh_nats: EmbeddedNats) -> None:
+    """The relay has never run: an empty room is an open, empty stream, and goes on once there is a stream."""
+    room = fresh("room")
+    with running_nats() as empty:
+        async with (
+            running(variables | {"NATS_URL": empty.url}) as query,
+            query.stream(room) as viewer,
+            world.stream(empty.url) as stream,
+        ):
+            assert await viewer.caught_up() == ([], 0)
+            await stream.ensure()
+            await stream.publish(events(room, 1, 2))
+            assert await seqs(viewer, 2) == [1, 2]
