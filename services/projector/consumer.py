@@ -4,7 +4,7 @@ Invariant: what is in the buffer is everything of the partition from the start p
 consumer has a fault and is thrown away. The broker sends only what was asked for, so the buffer is bounded.
 
 Messages arrive with a reply subject ``$JS.ACK.[domain.account.]<stream>.<consumer>.<delivered>.<stream position>.
-<consumer seq>.<time>.<pending>[.token]``; statuses on the subject they were asked on.
+<consumer seq>.<time>.<pending>[.token]``; statuses on the subject that was asked on, ``<inbox>.<consumer>.<request>``.
 """
 
 import json
@@ -33,6 +33,7 @@ _INACTIVE_SECONDS = 30
 _NANOSECONDS = 1_000_000_000
 _PLAIN_TOKENS = 9
 _HEADER_ROOM = 64 * 1024
+_BASKET_FULL = ("Batch Completed", "Message Size Exceeds MaxBytes")
 
 
 class Consumer:
@@ -48,6 +49,7 @@ class Consumer:
         self.fault: str | None = None
         self._start = start
         self._asked = 0
+        self._requests = 0
         self._consumer_seq = 0
         self._heard = time.monotonic()
 
@@ -88,8 +90,10 @@ class Consumer:
             "idle_heartbeat": _HEARTBEAT_SECONDS * _NANOSECONDS,
         }
         self._asked = PULL_MESSAGES
+        self._requests += 1
         self._heard = time.monotonic()
-        await _publish(broker, f"CONSUMER.MSG.NEXT.{STREAM}.{self.name}", json.dumps(request).encode(), inbox)
+        reply = f"{inbox}.{self.name}.{self._requests}"
+        await _publish(broker, f"CONSUMER.MSG.NEXT.{STREAM}.{self.name}", json.dumps(request).encode(), reply)
 
     def receive(self, message: Msg, tokens: list[str]) -> None:
         """Takes a message in; ``tokens`` are those of its reply subject."""
@@ -110,14 +114,14 @@ class Consumer:
         recorded = Recorded(int(seq) if seq.isdecimal() else 0, int(tokens[5 + shift]), message.data)
         self.buffer.append((message.subject, recorded))
 
-    def receive_status(self, status: str, description: str) -> None:
-        """Takes in what the broker says instead of a message."""
+    def receive_status(self, request: str, status: str, description: str) -> None:
+        """Takes in what the broker says instead of a message, about the pull with this number."""
         self._heard = time.monotonic()
-        if status == "100":
+        if request != str(self._requests) or status == "100":
             return
         self._asked = 0
-        # 408: nothing came within the time asked for. 409 is a full basket, or the end of the consumer.
-        if status != "408" and not (status == "409" and "MaxBytes" in description):
+        # 408: nothing more came within the time asked for. 409: the basket is full, or the consumer is gone.
+        if status != "408" and not (status == "409" and description in _BASKET_FULL):
             self.fault = f"status {status}"
 
     def check(self, now: float) -> None:
@@ -141,7 +145,7 @@ class Inbox:
         """A new consumer, which has asked for nothing yet. Raises ``BrokerUnavailableError`` or ``JetStreamError``."""
         if self._subscription is None:
             self._prefix = self._broker.client.new_inbox()
-            self._subscription = await self._broker.subscribe(f"{self._prefix}.*", self._receive)
+            self._subscription = await self._broker.subscribe(f"{self._prefix}.*.*", self._receive)
         name = f"projector-{projection}-{partition}-{secrets.token_hex(6)}"
         consumer = Consumer(name, partition, start, stream_key)
         await consumer.create(self._broker)
@@ -149,7 +153,7 @@ class Inbox:
         return consumer
 
     async def pull(self, consumer: Consumer) -> None:
-        await consumer.pull(self._broker, f"{self._prefix}.{consumer.name}")
+        await consumer.pull(self._broker, self._prefix)
 
     async def close_useless(self) -> None:
         """Forgets consumers with a fault. The broker is told if it can be; otherwise it finds out by itself."""
@@ -174,11 +178,12 @@ class Inbox:
                 return
             consumer.receive(message, tokens)
         else:
-            consumer = self._consumers.get(message.subject.rpartition(".")[2])
+            _, name, request = message.subject.rsplit(".", 2)
+            consumer = self._consumers.get(name)
             if consumer is None:
                 return
             headers = message.headers or {}
-            consumer.receive_status(headers.get("Status", "none"), headers.get("Description", ""))
+            consumer.receive_status(request, headers.get("Status", "none"), headers.get("Description", ""))
         self._arrived()
 
 

@@ -93,10 +93,10 @@ class LeaseKeeper:
     async def run(self) -> None:
         """Never returns."""
         while True:
+            self._wake.clear()
             async with self._ticking:
                 if not self._stopping:
                     await self._try_tick()
-            self._wake.clear()
             try:
                 async with asyncio.timeout(self._lease_seconds / _TICKS_PER_LEASE):
                     await self._wake.wait()

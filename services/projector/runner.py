@@ -171,6 +171,7 @@ class Runner:
         after = resume_after(partition.stream_key, partition.position, stream.identity)
         consumer = await self._inbox.open(self.name, partition.number, after + 1, stream.identity.key)
         metrics.CONSUMERS.labels(self.name, cause).inc()
+        self._log.debug("consumer_opened", partition=partition.number, after=after, cause=cause)
         if not self._is_ours(partition):
             consumer.fault = "released"
             return

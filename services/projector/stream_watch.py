@@ -49,11 +49,11 @@ class StreamWatch:
         """Never returns."""
         while True:
             await self._broker.wait_connected()
+            self._wake.clear()
             try:
                 self._see(await stream_state(self._broker))
             except (BrokerUnavailableError, JetStreamError) as error:
                 self._log.debug("stream_not_seen", error=type(error).__name__)
-            self._wake.clear()
             try:
                 async with asyncio.timeout(CHECK_SECONDS):
                     await self._wake.wait()

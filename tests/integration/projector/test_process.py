@@ -1,0 +1,74 @@
+"""The process as whoever starts it sees it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from deploy.local import EmbeddedPostgres
+from deploy.local.ports import free_port
+from tests.integration.projector.workers import Workers, shared_by
+from tests.support.servers import REPOSITORY
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "services.projector", *arguments],
+        cwd=REPOSITORY,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_every_fault_of_the_environment_is_reported_at_once() -> None:
+    done = run(PROJECTION_DSN="mysql://nobody:secret@nowhere", LEASE_SECONDS="soon")
+    assert done.returncode == 1
+    assert "EVENT_STORE_DSN is required" in done.stderr
+    assert "PROJECTION_DSN is not a URL" in done.stderr
+    assert "NATS_URL is required" in done.stderr
+    assert "LEASE_SECONDS" in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_a_taken_port_that_was_asked_for_is_one_sentence() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = run(
+            EVENT_STORE_DSN="postgresql://x@127.0.0.1:1/x",
+            PROJECTION_DSN="postgresql://x@127.0.0.1:1/x",
+            NATS_URL="nats://127.0.0.1:1",
+            PROJECTOR_PORT=str(taken.getsockname()[1]),
+        )
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "cannot listen on 127.0.0.1" in done.stderr
+
+
+def test_migrating_twice_at_the_same_time_is_safe(fresh_postgres: EmbeddedPostgres) -> None:
+    environment = {**os.environ, "PROJECTION_DSN": fresh_postgres.dsn("projections")}
+    command = [sys.executable, "-m", "services.projector", "migrate"]
+    both = [subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(30) for process in both] == [0, 0]
+    assert fresh_postgres.execute("select count(*) from proj_runs", database="projections") == "0"
+
+
+async def test_workers_start_before_their_servers_and_beside_each_other(
+    event_store_dsn: str, projection_dsn: str, tmp_path: Path
+) -> None:
+    # No NATS at all: there is nothing to read, but the partitions are shared out.
+    workers = Workers(event_store_dsn, projection_dsn, f"nats://127.0.0.1:{free_port()}", tmp_path)
+    try:
+        both = [workers.start(PROJECTOR_PORT="") for _ in range(2)]
+        await shared_by(projection_dsn, 2)
+        for process in both:
+            process.terminate()
+        assert [process.wait(10) for process in both] == [0, 0]
+    finally:
+        workers.end()

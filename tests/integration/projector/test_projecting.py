@@ -1,0 +1,242 @@
+"""What is projected is what the event store holds, however it reached the workers and however many there are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import urllib.request
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from deploy.local.ports import free_port
+from shared.contracts.subjects import HEADER_STREAM_SEQ, partition_of, progress_subject, room_subject
+from shared.messaging.broker import Broker
+from tests.integration.projector.history import RoomHistory, publish, store
+from tests.integration.projector.workers import Workers, applied, dump, feed_matches, running, shared_by
+from tests.support.servers import MigratedDatabases
+
+
+def interleaved(histories: list[RoomHistory], seed: int) -> list:
+    """The histories' events in an order that keeps each room's."""
+    queues = [list(reversed(history.events)) for history in histories]
+    choice = random.Random(seed)
+    events = []
+    while queues := [queue for queue in queues if queue]:
+        events.append(choice.choice(queues).pop())
+    return events
+
+
+@pytest.fixture(scope="module")
+def workers(event_store_dsn: str, projection_dsn: str, stream_url: str, tmp_path_factory: pytest.TempPathFactory):
+    """One worker, used by the tests of this module that do not care how many there are."""
+    with running(event_store_dsn, projection_dsn, stream_url, tmp_path_factory.mktemp("logs")) as workers:
+        yield workers
+
+
+async def test_one_worker_and_four_write_the_same_rows(
+    migrated_databases: MigratedDatabases, event_store_dsn: str, stream_url: str, tmp_path: Path
+) -> None:
+    histories = [RoomHistory(f"same-{number}") for number in range(60)]
+    for number, history in enumerate(histories):
+        for turn in range(6):
+            history.run(steps=number % 4, end=("completed", "failed", None)[turn % 3])
+    events = interleaved(histories, 1)
+    await store(event_store_dsn, events)
+    dumps = []
+    for count in (1, 4):
+        dsn = migrated_databases.copy("projections")
+        logs = tmp_path / str(count)
+        logs.mkdir()
+        with running(event_store_dsn, dsn, stream_url, logs, count):
+            await shared_by(dsn, count)
+            if count == 1:
+                await publish(stream_url, events)
+            await applied(dsn, histories)
+            await feed_matches(dsn, histories)
+        dumps.append(await dump(dsn))
+    assert dumps[0] == dumps[1]
+    assert len(dumps[0]["runs"]) == 60 * 6
+    assert all(position > 0 for *_, position, _ in dumps[0]["room_events"])
+
+
+async def test_a_run_and_its_steps_are_told_as_their_events_were(
+    workers: Workers, event_store_dsn: str, stream_url: str
+) -> None:
+    history = RoomHistory("told")
+    created, started, step, completed = history.run(steps=1)
+    failed = history.run(steps=0, end="failed")
+    await store(event_store_dsn, history.events)
+    await publish(stream_url, history.events)
+    await applied(workers.projection_dsn, [history])
+    connection = await asyncpg.connect(workers.projection_dsn)
+    run = await connection.fetchrow("select * from proj_runs where run_id = $1", created.run_id)
+    row = await connection.fetchrow("select * from proj_steps where run_id = $1", created.run_id)
+    unlucky = await connection.fetchrow("select * from proj_runs where run_id = $1", failed[0].run_id)
+    await connection.close()
+    assert run is not None
+    assert row is not None
+    assert unlucky is not None
+    assert (run["status"], run["summary"], run["thread_id"]) == ("succeeded", "done", "thread")
+    assert json.loads(run["input"]) == {"n": 1, "text": "ü"}
+    assert json.loads(run["output"]) == {"answer": 42}
+    assert json.loads(run["error"]) == {}
+    assert run["tags"] == ['a"b', "c\\,d"]
+    assert run["created_at"] < run["started_at"] < run["ended_at"] == run["updated_at"]
+    assert (str(run["last_event_id"]), run["stream_seq"]) == (completed.event_id, 4)
+    assert (row["status"], row["kind"], row["title"]) == ("queued", "tool", "look")
+    assert json.loads(row["input"]) == {"q": [1, 2, None]}
+    assert (str(row["last_event_id"]), row["stream_seq"]) == (step.event_id, 3)
+    assert (unlucky["status"], json.loads(unlucky["error"])) == ("failed", {"message": "no luck"})
+    assert started.seq == 2
+
+
+async def test_repeated_reordered_and_missing_messages_change_nothing(
+    workers: Workers, event_store_dsn: str, stream_url: str
+) -> None:
+    histories = [RoomHistory(f"mess-{number}") for number in range(20)]
+    for history in histories:
+        for _ in range(10):
+            history.run(steps=3)
+    events = [event for history in histories for event in history.events]
+    await store(event_store_dsn, events)
+    choice = random.Random(2)
+    messy = [event for event in events if choice.random() > 0.2] + [e for e in events if choice.random() > 0.7]
+    choice.shuffle(messy)
+    # A tail that is missing shows with the next event; here that is the last one of each room, at the very end.
+    messy += [history.events[-1] for history in histories]
+    await publish(stream_url, messy)
+    await applied(workers.projection_dsn, histories)
+    await feed_matches(workers.projection_dsn, histories)
+    connection = await asyncpg.connect(workers.projection_dsn)
+    statuses = await connection.fetch("select status, count(*) from proj_runs where room_id like 'mess-%' group by 1")
+    steps = await connection.fetchval("select count(*) from proj_steps where room_id like 'mess-%'")
+    await connection.close()
+    assert [tuple(row) for row in statuses] == [("succeeded", 200)]
+    assert steps == 600
+
+
+async def test_a_tail_that_never_comes_is_found_in_the_event_store(
+    workers: Workers, event_store_dsn: str, stream_url: str
+) -> None:
+    history = RoomHistory("tail")
+    history.run(steps=2)
+    await store(event_store_dsn, history.events)
+    await publish(stream_url, history.events[:2])
+    await applied(workers.projection_dsn, [history])
+    await feed_matches(workers.projection_dsn, [history])
+
+
+async def test_progress_is_announced_once_it_is_there_to_be_read(
+    workers: Workers, event_store_dsn: str, stream_url: str, broker: Broker
+) -> None:
+    history = RoomHistory("announced")
+    history.run(steps=0)
+    heard: dict[str, int] = {}
+    done = asyncio.Event()
+
+    async def receive(message) -> None:
+        progress = json.loads(message.data)
+        connection = await asyncpg.connect(workers.projection_dsn)
+        seq = await connection.fetchval(
+            "select applied_seq from proj_rooms where projection = $1 and room_id = $2",
+            progress["projection"],
+            history.key.room_id,
+        )
+        await connection.close()
+        assert seq >= progress["stream_seq"]
+        heard[progress["projection"]] = progress["stream_seq"]
+        if heard == {"runs": 3, "room_feed": 3}:
+            done.set()
+
+    subscription = await broker.subscribe(progress_subject(*history.key), receive)
+    await store(event_store_dsn, history.events)
+    await publish(stream_url, history.events)
+    async with asyncio.timeout(10):
+        await done.wait()
+    await subscription.unsubscribe()
+
+
+async def test_a_poisonous_event_stops_its_room_and_nothing_else(
+    event_store_dsn: str, migrated_databases: MigratedDatabases, stream_url: str, tmp_path: Path
+) -> None:
+    dsn = migrated_databases.copy("projections")
+    port = free_port()
+    unreadable, unwritable, well = RoomHistory("unreadable"), RoomHistory("unwritable"), RoomHistory("well")
+    for history in (unreadable, unwritable, well):
+        history.run(steps=1)
+    unreadable.garbage(b'{"event_type": "run.created", "event_version": 99}')
+    unwritable.created("run_nul", title="a\x00b")
+    for history in (unreadable, unwritable, well):
+        history.run(steps=1)
+    histories = [unreadable, unwritable, well]
+    events = interleaved(histories, 3)
+    await store(event_store_dsn, events)
+    await publish(stream_url, events)
+    workers = Workers(event_store_dsn, dsn, stream_url, tmp_path)
+    try:
+        worker = workers.start(PROJECTOR_PORT=str(port))
+        await applied(dsn, [well])
+        connection = await asyncpg.connect(dsn)
+        # The feed shows everything: it does not read what it serves.
+        await feed_matches(dsn, histories)
+        query = "select room_id, applied_seq from proj_rooms where projection = 'runs' and room_id like 'un%'"
+        async with asyncio.timeout(5):
+            while {row["room_id"]: row["applied_seq"] for row in await connection.fetch(query)} != {
+                "unreadable": 4,
+                "unwritable": 4,
+            }:
+                await asyncio.sleep(0.05)
+        ready = json.loads(await asyncio.to_thread(_get, port, "/readyz"))
+        assert ready["status"] == "ok"
+        assert "2 held back" in ready["dependencies"]["rooms"]["detail"]
+        assert "unreadable before 5 (UnknownEventError)" in ready["dependencies"]["rooms"]["detail"]
+        metrics = await asyncio.to_thread(_get, port, "/metrics")
+        assert 'runroom_projector_held_rooms{projection="runs"} 2.0' in metrics
+        assert workers.log().count('"event": "room_held_back"') == 2
+        # The room goes on where it stood once the event can be applied, however the worker was restarted since.
+        worker.terminate()
+        assert worker.wait(10) == 0
+        await connection.execute("update projector_leases set stream_position = stream_position + 1000000")
+        store_connection = await asyncpg.connect(event_store_dsn)
+        await store_connection.execute("set session_replication_role = replica")
+        fixed = RoomHistory("unreadable")
+        healed = fixed.created("run_healed").envelope.replace(b'"stream_seq":1,', b'"stream_seq":5,')
+        await store_connection.execute(
+            "update events set envelope = $1 where room_id = 'unreadable' and stream_seq = 5", healed
+        )
+        await store_connection.close()
+        workers.start()
+        async with asyncio.timeout(10):
+            while {row["room_id"]: row["applied_seq"] for row in await connection.fetch(query)} != {
+                "unreadable": 9,
+                "unwritable": 4,
+            }:
+                await asyncio.sleep(0.05)
+        await connection.close()
+    finally:
+        workers.end()
+
+
+async def test_messages_that_are_no_events_are_passed_over(
+    workers: Workers, event_store_dsn: str, stream_url: str, broker: Broker
+) -> None:
+    history = RoomHistory("strays")
+    history.run(steps=0)
+    subject = room_subject(*history.key)
+    elsewhere = f"rooms.{(partition_of(*history.key) + 1) % 32}.{history.key.workspace_id}.{history.key.room_id}"
+    await broker.client.publish(subject, b"no headers at all")
+    await broker.client.publish(subject, b"{}", headers={HEADER_STREAM_SEQ: "many"})
+    await broker.client.publish(elsewhere, b"{}", headers={HEADER_STREAM_SEQ: "1"})
+    await broker.client.flush()
+    await store(event_store_dsn, history.events)
+    await publish(stream_url, history.events)
+    await applied(workers.projection_dsn, [history])
+    await feed_matches(workers.projection_dsn, [history])
+
+
+def _get(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        return answer.read().decode()

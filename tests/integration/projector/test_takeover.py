@@ -1,0 +1,164 @@
+"""Workers come, go, die and fall asleep; each event is applied once all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from services.projector.projection_store import Advance, LeaseLostError, Mark, ProjectionStore
+from services.projector.projections.base import Recorded, RoomEvents
+from services.projector.projections.room_feed import RoomFeed
+from services.projector.session import Session
+from shared.contracts.subjects import partition_of
+from tests.integration.projector.history import RoomHistory, publish, store
+from tests.integration.projector.workers import (
+    Workers,
+    applied,
+    dump,
+    feed_matches,
+    owners,
+    running,
+    shared_by,
+)
+from tests.support.servers import MigratedDatabases
+
+TAKEOVER_SECONDS = 3.0
+
+
+@pytest.fixture
+async def fresh_projections(migrated_databases: MigratedDatabases) -> str:
+    return migrated_databases.copy("projections")
+
+
+@pytest.fixture(scope="module")
+async def workers(
+    projection_dsn: str, event_store_dsn: str, stream_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Workers]:
+    """Three workers; each test adds one and loses it again."""
+    with running(event_store_dsn, projection_dsn, stream_url, tmp_path_factory.mktemp("logs"), 3) as workers:
+        await shared_by(projection_dsn, 3)
+        yield workers
+
+
+class Load:
+    """Rooms that are written to all the time until ``stop``."""
+
+    def __init__(self, name: str, event_store_dsn: str, stream_url: str) -> None:
+        self.histories = [RoomHistory(f"{name}-{number}") for number in range(40)]
+        self._dsn = event_store_dsn
+        self._url = stream_url
+        self._task = asyncio.create_task(self._write())
+        self._stopped = False
+
+    async def stop(self) -> None:
+        self._stopped = True
+        await self._task
+
+    async def _write(self) -> None:
+        while not self._stopped:
+            events = [event for history in self.histories for event in history.run(steps=1)]
+            await store(self._dsn, events)
+            await publish(self._url, events)
+            await asyncio.sleep(0.05)
+
+
+async def replaced(dsn: str, count: int, since: float) -> float:
+    await shared_by(dsn, count)
+    return time.monotonic() - since
+
+
+async def test_shares_follow_the_workers_that_come_and_go(workers: Workers) -> None:
+    dsn = workers.projection_dsn
+    totals: dict[str | None, int] = {}
+    for shares in (await owners(dsn)).values():
+        for owner, partitions in shares.items():
+            totals[owner] = totals.get(owner, 0) + partitions
+    assert max(totals.values()) - min(totals.values()) <= 1, "the odd partitions of both projections went to the same"
+    fourth = workers.start()
+    await shared_by(dsn, 4)
+    left = time.monotonic()
+    fourth.terminate()
+    assert await replaced(dsn, 3, left) < 1.0, "a clean stop hands over at once"
+    assert fourth.wait(10) == 0
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_dead_or_sleeping_worker_is_replaced_and_nothing_is_lost_or_repeated(
+    workers: Workers, event_store_dsn: str, stream_url: str, how: signal.Signals
+) -> None:
+    dsn = workers.projection_dsn
+    victim = workers.start()
+    await shared_by(dsn, 4)
+    load = Load(how.name, event_store_dsn, stream_url)
+    await asyncio.sleep(0.4)
+    struck = time.monotonic()
+    victim.send_signal(how)
+    took = await replaced(dsn, 3, struck)
+    await asyncio.sleep(0.2)
+    if how is signal.SIGSTOP:
+        victim.send_signal(signal.SIGCONT)
+        await shared_by(dsn, 4)
+        victim.terminate()
+    await load.stop()
+    await applied(dsn, load.histories)
+    await feed_matches(dsn, load.histories)
+    connection = await asyncpg.connect(dsn)
+    statuses = await connection.fetch(
+        "select status, count(*) from proj_runs where room_id like $1 group by 1", f"{how.name}-%"
+    )
+    await connection.close()
+    assert [tuple(row) for row in statuses] == [("succeeded", sum(history.head for history in load.histories) // 4)]
+    assert took < TAKEOVER_SECONDS
+
+
+async def test_a_worker_that_is_late_writes_nothing(fresh_projections: str) -> None:
+    history = RoomHistory("late")
+    history.run(steps=0)
+    partition = partition_of(*history.key)
+    connection = await asyncpg.connect(fresh_projections)
+    await connection.execute(
+        "insert into projector_leases (projection, partition, owner, epoch) values ('room_feed', $1, 'sleeper', 7)",
+        partition,
+    )
+    session = Session(fresh_projections, "test", idle_seconds=2)
+    sleeper = ProjectionStore(session, "room_feed", "sleeper")
+    first, second, third = history.events
+
+    async def apply(store: ProjectionStore, events: list, mark: Mark) -> None:
+        recorded = [Recorded(event.seq, event.seq, event.envelope) for event in events]
+        writes = RoomFeed().fold([RoomEvents(history.key, recorded)])
+        await store.apply(writes, [Advance(history.key, partition, events[-1].seq)], [mark])
+
+    await apply(sleeper, [first], Mark(partition, 7, "s/0", 1))
+    # Another takes over; then the first one wakes up, and later one of the same name under an old epoch.
+    await connection.execute("update projector_leases set owner = 'other', epoch = 8 where partition = $1", partition)
+    with pytest.raises(LeaseLostError) as lost:
+        await apply(sleeper, [second], Mark(partition, 7, "s/0", 2))
+    assert lost.value.partitions == {partition}
+    await connection.execute("update projector_leases set owner = 'sleeper', epoch = 9 where partition = $1", partition)
+    with pytest.raises(LeaseLostError):
+        await apply(sleeper, [second], Mark(partition, 7, "s/0", 2))
+    written = await dump(fresh_projections)
+    assert [row[2] for row in written["room_events"]] == [1]
+    assert written["rooms"] == [("room_feed", *history.key, partition, 1)]
+    assert await connection.fetchval("select stream_position from projector_leases") == 1
+    await apply(sleeper, [second, third], Mark(partition, 9, "s/0", 3))
+    assert [row[2] for row in (await dump(fresh_projections))["room_events"]] == [1, 2, 3]
+    await session.close()
+    await connection.close()
+
+
+async def test_a_transaction_that_stands_still_is_ended_so_that_its_locks_go(fresh_projections: str) -> None:
+    session = Session(fresh_projections, "test", idle_seconds=0.3)
+    connection = await session.get()
+    await connection.execute("begin")
+    await connection.execute("insert into projector_leases (projection, partition) values ('held', 1)")
+    await asyncio.sleep(0.6)
+    assert connection.is_closed()
+    assert await (await session.get()).fetchval("select count(*) from projector_leases") == 0
+    await session.close()
