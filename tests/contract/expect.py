@@ -121,8 +121,9 @@ def envelope(event: Event, workspace_id: str, room_id: str) -> None:
     assert (body["stream_type"], body["stream_id"]) == ("room", room_id)
     assert type(body["stream_seq"]) is int
     assert body["stream_seq"] == event.seq
-    assert body["data"]["run_id"] == body["run_id"]
-    assert body["data"].get("step_id") == body["step_id"]
+    own = "step_id" if body["event_type"].startswith("step.") else "run_id"
+    assert body["data"][own] == body[own]
+    assert (own == "step_id") == (body["step_id"] is not None)
     assert body["actor_type"] in {"service", "user", "agent"}
     minted = [typeid(body["run_id"], "run")] + ([typeid(body["step_id"], "step")] if body["step_id"] else [])
     assert UUID(body["event_id"]) not in minted

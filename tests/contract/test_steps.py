@@ -24,8 +24,8 @@ async def test_a_step_appears_in_the_room_of_its_run(workspace: Workspace, room:
         assert event.envelope["step_id"] == answer["step_id"]
         assert event.envelope["thread_id"] == "t1"
         assert event.event_id == answer["event_id"]
-    assert first.envelope["data"] == {"run_id": run["run_id"], "step_id": full["step_id"], **given}
-    assert second.envelope["data"] == {"run_id": run["run_id"], "step_id": bare["step_id"], "kind": "think"}
+    assert first.envelope["data"] == {"step_id": full["step_id"], **given}
+    assert second.envelope["data"] == {"step_id": bare["step_id"], "kind": "think"}
 
 
 async def test_step_ids_are_distinct_and_no_event_ids(workspace: Workspace, room: str) -> None:
