@@ -9,11 +9,14 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from deploy.local import EmbeddedNats, EmbeddedPostgres
 from deploy.local.ports import free_port
 from deploy.local.service import Service
 from shared.postgres import migrate
+from tests.fault.clock import stepping_clock
+from tests.fault.proxy import Proxy, running_proxy
 from tests.support.servers import EVENT_STORE_MIGRATIONS, PROJECTION_MIGRATIONS
 
 COMMANDS = 2
@@ -28,8 +31,12 @@ class Plant:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._stack = contextlib.AsyncExitStack()
         self.postgres = EmbeddedPostgres(folder / "postgres")
         self.nats = EmbeddedNats(folder / "nats")
+        self.clock_file = folder / "clock"
+        self.proxies: list[Proxy] = []
+        """What stands between the services and PostgreSQL, and between them and NATS."""
         self.commands: list[Service] = []
         self.queries: list[Service] = []
         self.projectors: list[Service] = []
@@ -41,6 +48,9 @@ class Plant:
     async def start(self) -> None:
         await asyncio.to_thread(self.postgres.start)
         await asyncio.to_thread(self.nats.start)
+        self.proxies = [
+            await self._stack.enter_async_context(running_proxy(server.port)) for server in (self.postgres, self.nats)
+        ]
         await migrate(self.postgres.dsn("event_store"), EVENT_STORE_MIGRATIONS)
         await migrate(self.postgres.dsn("projections"), PROJECTION_MIGRATIONS)
         self.commands = self._make("command", "COMMAND_PORT", COMMANDS)
@@ -57,6 +67,7 @@ class Plant:
             service.ask_to_stop()
         for service in self.services:
             await asyncio.to_thread(service.stop)
+        await self._stack.aclose()
         for server in (self.nats, self.postgres):
             resume(server)
             await asyncio.to_thread(server.stop)
@@ -66,16 +77,25 @@ class Plant:
 
     def _service(self, name: str, port_variable: str, index: int) -> Service:
         port = free_port()
+        postgres, nats = self.proxies
         environment = {
-            **os.environ,
-            "EVENT_STORE_DSN": self.postgres.dsn("event_store"),
-            "PROJECTION_DSN": self.postgres.dsn("projections"),
-            "NATS_URL": self.nats.url,
+            **stepping_clock(self.clock_file, dict(os.environ)),
+            "EVENT_STORE_DSN": _through(postgres, self.postgres.dsn("event_store")),
+            "PROJECTION_DSN": _through(postgres, self.postgres.dsn("projections")),
+            "NATS_URL": _through(nats, self.nats.url),
             port_variable: str(port),
             "LOG_FORMAT": "json",
         }
         log_file = self.folder / f"{name}-{index}.log"
         return Service(f"{name}-{index}", f"services.{name}", port, env=environment, log_file=log_file)
+
+
+def _through(proxy: Proxy, url: str) -> str:
+    """The URL with the proxy's port."""
+    parts = urlsplit(url)
+    credentials = parts.netloc.rpartition("@")[0]
+    host = f"{parts.hostname}:{proxy.port}"
+    return urlunsplit(parts._replace(netloc=f"{credentials}@{host}" if credentials else host))
 
 
 async def kill(servers: Sequence[Server]) -> None:

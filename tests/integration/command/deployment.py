@@ -153,7 +153,7 @@ async def check_stream(dsn: str, nats_url: str) -> int:
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             await broker.wait_connected()
-            while (state := await stream_state(broker)) is None or state.last_seq < total:  # noqa: ASYNC110
+            while (state := await stream_state(broker)) is None or state.last_seq < total:
                 await asyncio.sleep(0.05)
         found: dict[tuple[str, str], list[tuple[int, str, bytes]]] = defaultdict(list)
         position = 0

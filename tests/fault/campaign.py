@@ -1,0 +1,95 @@
+"""A campaign: one deployment under load, fault after fault, and the accounts at the end of it all.
+
+Invariant: a campaign is told by its seed; the same seed injects the same faults in the same order.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.fault.accounts import Accounts, balance, settle
+from tests.fault.faults import FAULTS, Fault
+from tests.fault.load import Load
+from tests.fault.plant import Plant, running_plant
+from tests.fault.readers import Reader
+
+ROOMS = 10
+ENGINES = 8
+VIEWERS_PER_ROOM = 2
+RECOVERY_SECONDS = 60.0
+
+Tell = Callable[[str], None]
+
+
+@dataclass
+class Injected:
+    """One fault, how long it lasted, and how long after it a new command took until a viewer saw its event."""
+
+    fault: str
+    lasted_seconds: float
+    recovered_seconds: float
+
+
+@dataclass
+class Report:
+    seed: int
+    injected: list[Injected] = field(default_factory=list)
+    refused: int = 0
+    reconnects: int = 0
+    settled_seconds: float = 0.0
+    accounts: Accounts = field(default_factory=Accounts)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+async def run_campaign(folder: Path, faults: Sequence[str], seed: int, tell: Tell) -> Report:
+    """Injects the named faults one after another. Raises ``AssertionError`` for an answer no client should get."""
+    rng = random.Random(seed)
+    report = Report(seed)
+    async with running_plant(folder) as plant:
+        rooms = [f"room_{number}" for number in range(ROOMS)]
+        load = Load(plant.commands, rooms, "fault", seed)
+        readers = [Reader(plant.queries, "fault", room, number) for number, room in enumerate(rooms * VIEWERS_PER_ROOM)]
+        watching = [asyncio.create_task(reader.run()) for reader in readers]
+        loading = asyncio.create_task(load.run(ENGINES))
+        try:
+            await asyncio.sleep(1.0)
+            for name in faults:
+                injected = await _inject(plant, load, readers[0], name, FAULTS[name], rng)
+                report.injected.append(injected)
+                tell(
+                    f"{name}: lasted {injected.lasted_seconds:.1f} s,"
+                    f" recovered {injected.recovered_seconds:.2f} s later"
+                )
+                if loading.done():
+                    break
+            load.stop()
+            await loading
+            report.settled_seconds = await settle(plant, load, readers)
+            report.accounts = await balance(plant, load, readers)
+        finally:
+            for task in (*watching, loading):
+                task.cancel()
+            await asyncio.gather(*watching, loading, return_exceptions=True)
+            await load.close()
+        report.refused = load.refused
+        report.reconnects = sum(reader.connections for reader in readers) - len(readers)
+    return report
+
+
+async def _inject(plant: Plant, load: Load, reader: Reader, name: str, fault: Fault, rng: random.Random) -> Injected:
+    started = time.monotonic()
+    await fault(plant, rng)
+    mended = time.monotonic()
+    async with asyncio.timeout(RECOVERY_SECONDS):
+        probe = await load.send("/v1/runs", {"room_id": reader.room_id, "title": "probe"})
+        while reader.last_seq < probe.stream_seq:
+            await asyncio.sleep(0.01)
+    recovered = time.monotonic() - mended
+    await asyncio.sleep(rng.uniform(0.5, 1.5))
+    return Injected(name, mended - started, recovered)

@@ -1,0 +1,93 @@
+"""TCP proxies in front of PostgreSQL and NATS, to cut connections, hold them up, or let answers vanish.
+
+Invariant: a proxy changes nothing of what passes; it only decides whether and when.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
+
+class Proxy:
+    """Forwards to a port on this machine. ``port`` is where it listens."""
+
+    def __init__(self, target_port: int) -> None:
+        self.port = 0
+        self._target_port = target_port
+        self._delay = 0.0
+        self._open = asyncio.Event()
+        self._open.set()
+        self._answers = asyncio.Event()
+        self._answers.set()
+        self._connections: set[asyncio.Task[None]] = set()
+
+    def cut(self) -> int:
+        """Breaks every connection that is open now, in the middle of whatever it does. How many there were."""
+        for connection in self._connections:
+            connection.cancel()
+        return len(self._connections)
+
+    def delay(self, seconds: float) -> None:
+        """From now on everything passes so much later; 0 ends that."""
+        self._delay = seconds
+
+    def hold(self) -> None:
+        """Nothing passes in either direction until ``release``; connections stay open."""
+        self._open.clear()
+
+    def swallow_answers(self) -> None:
+        """Requests pass, answers do not, until ``release``."""
+        self._answers.clear()
+
+    def release(self) -> None:
+        self._open.set()
+        self._answers.set()
+
+    async def serve(self) -> asyncio.Server:
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        return server
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = asyncio.ensure_future(self._forward(reader, writer))
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream = None
+        try:
+            upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", self._target_port)
+            async with asyncio.TaskGroup() as tasks:
+                there = tasks.create_task(self._copy(reader, upstream, ()))
+                back = tasks.create_task(self._copy(upstream_reader, writer, (self._answers,)))
+                await asyncio.wait({there, back}, return_when=asyncio.FIRST_COMPLETED)
+                there.cancel()
+                back.cancel()
+        except* OSError:
+            pass  # either side is gone, which ends the other
+        finally:
+            for side in (writer, upstream):
+                if side is not None:
+                    side.transport.abort()
+
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gates: tuple[asyncio.Event, ...]
+    ) -> None:
+        while data := await reader.read(65536):
+            for gate in (self._open, *gates):
+                await gate.wait()
+            if self._delay:
+                await asyncio.sleep(self._delay)
+            writer.write(data)
+            await writer.drain()
+
+
+@contextlib.asynccontextmanager
+async def running_proxy(target_port: int) -> AsyncGenerator[Proxy, None]:
+    proxy = Proxy(target_port)
+    server = await proxy.serve()
+    try:
+        yield proxy
+    finally:
+        server.close()
+        proxy.cut()
