@@ -8,6 +8,7 @@ COMMAND_URL and QUERY_URL (or COMMAND_PORT and QUERY_PORT) say where the service
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import sys
@@ -90,7 +91,7 @@ class Watcher:
                 await source.response.aread()
                 _body_of(source.response)
             async for frame in source.aiter_sse():
-                if frame.event == "message":
+                if frame.event == "message" and frame.data:  # httpx-sse reports a bare `retry:` as a frame too
                     yield frame.json()
                 elif frame.event == "caught-up":
                     yield None
@@ -110,7 +111,8 @@ async def main(console: Console, environment: Mapping[str, str]) -> None:
         about = (
             f"An agent works in room [bold]{room_id}[/].\n"
             f"It posts commands to   {command_url}\n"
-            f"You watch its room at  {query_url}/v1/streams/rooms/{room_id}"
+            f"You watch its room at  {query_url}/v1/streams/rooms/{room_id}\n"
+            "[dim]ms: from sending the command to seeing its event in the room[/]"
         )
         console.print(Panel(about, title="Runroom", border_style="blue", expand=False))
         agent, watcher = Agent(commands, room_id), Watcher(reads, room_id)
@@ -170,9 +172,9 @@ def _tell(console: Console, event: JSON, *, after_ms: float) -> None:
     line = Text.assemble(
         (f"  {event['stream_seq']:>3}  ", "dim"),
         (f"{event['event_type']:<14}", f"bold {_COLOURS.get(verb, 'white')}"),
-        f"  {data.get('title') or data.get('summary') or data.get('message') or ''}",
-        (f"   [{data['kind']}]" if "kind" in data else "", "magenta"),
-        (f"   {after_ms:.0f} ms after the POST", "dim"),
+        (f"{after_ms:>5.0f} ms  ", "dim"),
+        data.get("title") or data.get("summary") or f"by {event['actor_type']} {event['actor_id']}",
+        (f"  [{data['kind']}]" if "kind" in data else "", "magenta"),
     )
     console.print(line, soft_wrap=True)
 
@@ -186,7 +188,8 @@ async def _join_late(console: Console, watcher: Watcher, seen: int) -> None:
             break
         missed.append(event["stream_seq"])
     numbers = ", ".join(map(str, missed))
-    console.print(f"\n  A browser that lost its connection after {middle} comes back and gets exactly {numbers}.")
+    told = f"\n  A browser that lost its connection after event {middle} comes back and gets exactly {numbers}."
+    console.print(told, soft_wrap=True)
     if missed != list(range(middle + 1, seen + 1)):
         raise DemoError(f"It should have got {middle + 1} to {seen}.")
 
@@ -198,9 +201,10 @@ async def _read_the_run(console: Console, reads: httpx.AsyncClient, agent: Agent
     steps: list[JSON] = _body_of(await reads.get(f"/v1/runs/{agent.run_id}/steps", params=newest))["steps"]
     table = Table.grid(padding=(0, 2))
     for name in ("run_id", "status", "title", "summary", "output", "stream_seq", "correlation_id"):
-        table.add_row(Text(name, "dim"), str(run[name]))
+        value = run[name]
+        table.add_row(Text(name, "dim"), Text(value if isinstance(value, str) else json.dumps(value)))
     for step in steps:
-        table.add_row(Text("step", "dim"), f"{step['title']} [{step['kind']}]".replace("[", r"\["))
+        table.add_row(Text("step", "dim"), Text(f"{step['title']} [{step['kind']}]"))
     title = f"GET {reads.base_url}/v1/runs/{agent.run_id}".replace("//v1", "/v1")
     console.print(Group(Text(), Panel(table, title=title, border_style="green", expand=False)))
 

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from deploy.local.ports import LOOPBACK, free_port, is_free
 from deploy.local.process import LocalError
-from deploy.local.service import ROOT
+from deploy.local.service import ROOT, without_colour
 from deploy.local.settings import PROJECTOR_PORT, read_settings
 from deploy.local.stack import STACK_FILE, LocalStack, read_stack_file
 from shared.settings import Environment, SettingsError
@@ -48,10 +48,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _up() -> int:
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    if not colour:
-        os.environ["NO_COLOR"] = "1"  # the services write to a pipe, but what they say ends where ours does
-    stack = LocalStack(read_settings(os.environ), echo=_Printer(colour=colour))
+    stack = LocalStack(read_settings(os.environ), echo=_Printer())
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _stop_once)
@@ -130,14 +127,16 @@ def _drop_output() -> None:
 class _Printer:
     """Lines of all services, each prefixed with its service, one at a time."""
 
-    def __init__(self, *, colour: bool) -> None:
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._colour = colour
+        self._colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
     def __call__(self, service: str, line: str) -> None:
         prefix = f"{service:<11} │ "
         if self._colour:
             prefix = f"\x1b[{_COLOURS[service.partition('-')[0]]}m{prefix}\x1b[0m"
+        else:
+            line = without_colour(line)
         with self._lock:
             _tell(prefix + line)
 

@@ -25,7 +25,7 @@ Echo = Callable[[str, str], None]
 """Called from a thread with the service's name and one line of its output."""
 
 _READY_TIMEOUT_S = 60.0
-_COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
+_COLOUR_CODE = re.compile(r"\x1b\[[0-9;]*m")
 _STOP_GRACE_S = 15.0  # above the services' own grace for open requests
 
 
@@ -134,9 +134,13 @@ class Service:
         with log, child.stdout or log as output:
             for raw in output:
                 line = raw.decode(errors="replace").rstrip()
-                plain = _COLOUR_CODES.sub("", line)
+                plain = without_colour(line)
                 log.write(f"{plain}\n".encode())
                 log.flush()
                 self._last_lines.append(plain)
                 if self._echo is not None:
                     self._echo(self.name, line)
+
+
+def without_colour(line: str) -> str:
+    return _COLOUR_CODE.sub("", line)

@@ -35,7 +35,7 @@ class Up:
         }
         inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         self.output = data_dir.with_suffix(".out")
-        with self.output.open("ab") as output:
+        with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "deploy.local"],
                 env={**inherited, **ports, "DATA_DIR": str(data_dir), **variables},
@@ -186,6 +186,28 @@ def test_one_more_projector_joins_a_running_stack_and_says_so_when_there_is_none
     refused = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     assert refused.stderr.startswith("No stack is running on ")
+
+
+def test_the_demo_tells_a_whole_run_and_says_so_when_nothing_is_up(up: Callable[..., Up]) -> None:
+    one = up()
+    one.wait_until_up()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "COMMAND_PORT": str(one.command_port),
+        "QUERY_URL": f"http://127.0.0.1:{one.query_port}",
+    }
+    command = [sys.executable, "-m", "deploy.demo"]
+    told = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stderr) == (0, "")
+    kinds = ["run.created", "run.started", "step.created", "step.created", "step.created", "run.completed"]
+    numbered = [line.split()[:2] for line in told.stdout.splitlines() if line.strip()[:1].isdigit()]
+    assert numbered == [[str(seq), kind] for seq, kind in enumerate(kinds, 1)]
+    assert "succeeded" in told.stdout
+    assert one.end(signal.SIGTERM)[0] == 0
+    told = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    assert told.stderr.startswith("Nothing answers at ")
+    assert len(told.stderr.splitlines()) == 1
 
 
 def _is_ready(port: int) -> bool:
