@@ -63,7 +63,9 @@ create index proj_runs_v1_thread on proj_runs_v1 (workspace_id, thread_id, creat
 where thread_id is not null;
 create index proj_runs_v1_status on proj_runs_v1 (workspace_id, status, created_at desc, run_id desc);
 create index proj_runs_v1_correlation on proj_runs_v1 (workspace_id, correlation_id, created_at desc, run_id desc);
-create index proj_runs_v1_tags on proj_runs_v1 using gin (tags) where tags <> '{}';
+-- Of all rows, untagged ones too: a partial index would need its condition repeated in every query, and the planner would
+-- count it twice.
+create index proj_runs_v1_tags on proj_runs_v1 using gin (tags);
 
 create table proj_steps_v1 (
     step_id text collate "C" primary key,

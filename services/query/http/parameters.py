@@ -16,7 +16,7 @@ from shared.contracts.times import parse_time
 from shared.http.problems import Problem, invalid_request
 
 STATUSES = ("queued", "running", "succeeded", "failed")
-MOST_TAGS = 20
+MOST_TAGS = 100
 MOST_SEQ = 2**63 - 1
 
 _NUMBER = re.compile(r"[0-9]{1,19}", re.ASCII)

@@ -15,7 +15,7 @@ from ( -- if not statuses
     and room_id = :room_id -- if room_id
     and thread_id = :thread_id -- if thread_id
     and correlation_id = :correlation_id -- if correlation_id
-    and tags @> :tags::text[] and tags <> '{}' -- if tags
+    and tags @> :tags::text[] -- if tags
     and created_at > :created_after -- if created_after
     and created_at < :created_before -- if created_before
     and (created_at, run_id) < (:last_created_at, :last_run_id) -- if last_run_id
