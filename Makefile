@@ -65,6 +65,10 @@ contract-compose: venv ## The contract suite on docker-compose.yml
 contract-containers: venv ## The contract suite on PostgreSQL and NATS in containers
 	@$(TESTS) -q tests/contract --stack=containers
 
+.PHONY: fault
+fault: venv ## Minutes of kills, cuts and rewinds under load, and the accounts of what came of it
+	@exec $(PYTHON) -m tests.fault
+
 # --- keep ------------------------------------------------------------------------------------------------------
 
 .PHONY: format
