@@ -6,6 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -81,10 +82,25 @@ async def test_shares_follow_the_workers_that_come_and_go(workers: Workers) -> N
     assert max(totals.values()) - min(totals.values()) <= 1, "the odd partitions of both projections went to the same"
     fourth = workers.start()
     await shared_by(dsn, 4)
-    left = time.monotonic()
     fourth.terminate()
-    assert await replaced(dsn, 3, left) < 1.0, "a clean stop hands over at once"
+    await shared_by(dsn, 3)
     assert fourth.wait(10) == 0
+
+
+async def test_a_clean_start_and_stop_hand_over_at_once_however_long_the_leases(
+    fresh_projections: str, event_store_dsn: str, stream_url: str, tmp_path: Path
+) -> None:
+    workers = Workers(event_store_dsn, fresh_projections, stream_url, tmp_path)
+    try:
+        workers.start(LEASE_SECONDS="30")
+        await shared_by(fresh_projections, 1)
+        second = workers.start(LEASE_SECONDS="30")
+        await shared_by(fresh_projections, 2, seconds=3)
+        left = time.monotonic()
+        second.terminate()
+        assert await replaced(fresh_projections, 1, left) < 1.0
+    finally:
+        workers.end()
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])

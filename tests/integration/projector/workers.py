@@ -55,6 +55,11 @@ class Workers:
         self._processes.append(process)
         return process
 
+    @property
+    def running(self) -> list[bool]:
+        """Which of the processes run, in the order they were started."""
+        return [process.poll() is None for process in self._processes]
+
     def log(self) -> str:
         return "".join(path.read_text() for path in sorted(self.logs.glob("worker-*.log")))
 
