@@ -37,7 +37,7 @@ class JetStreamError(Exception):
 
 
 class Broker:
-    """One NATS connection of a service.
+    """One NATS connection of a service. ``url`` may name several servers of a cluster, separated by commas.
 
     ``start`` returns at once and connects in the background, for as long as it takes; ``close`` ends it. Hooks added
     with ``on_connected`` run after the first connect and after every reconnect.
@@ -113,7 +113,7 @@ class Broker:
         while True:
             try:
                 await self._client.connect(
-                    self._url,
+                    self._url.split(","),
                     name=self._name,
                     # One prefix per service, so that a broker can permit each service its own inboxes only.
                     inbox_prefix=f"_INBOX_{self._name}",

@@ -18,8 +18,8 @@ from services.command.relay.outbox import (
 )
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import HEADER_STREAM_SEQ, STREAM_SUBJECTS, room_subject
-from shared.messaging.broker import Broker
-from shared.messaging.direct_get import MOST_SUBJECTS, StoredMessage, last_by_subjects, next_by_subject
+from shared.messaging.broker import Broker, BrokerUnavailableError
+from shared.messaging.direct_get import MOST_SUBJECTS, StoredMessage, last_by_subjects_up_to, next_by_subject
 from shared.messaging.stream import StreamSettings, StreamState, ensure_stream, mark_rewound
 from shared.postgres import Connection
 from shared.telemetry import Logger
@@ -53,10 +53,12 @@ async def reconcile(connection: Connection, broker: Broker, settings: StreamSett
 
 async def _read_tail(connection: Connection, broker: Broker, stream: StreamState, position: int) -> None:
     published: dict[RoomKey, int] = {}
+    position = max(position, stream.first_seq - 1)
     while position < stream.last_seq:
         messages = await next_by_subject(broker, STREAM_SUBJECTS, position + 1, _TAIL_BATCH, seconds=10.0)
         if not messages:
-            break
+            # What is missed here would be published a second time.
+            raise BrokerUnavailableError(f"the stream's tail from {position + 1} to {stream.last_seq} is not to be had")
         for message in messages:
             room, stream_seq = _read(message)
             published[room] = max(published.get(room, 0), stream_seq)
@@ -70,7 +72,8 @@ async def _recount(connection: Connection, broker: Broker, stream: StreamState, 
     while rooms := await list_published(connection, after, MOST_SUBJECTS):
         found = dict.fromkeys(rooms, 0)
         if stream.last_seq:
-            for message in await last_by_subjects(broker, [room_subject(*room) for room in rooms], seconds=10.0):
+            subjects = [room_subject(*room) for room in rooms]
+            for message in await last_by_subjects_up_to(broker, subjects, stream.last_seq, seconds=10.0):
                 room, stream_seq = _read(message)
                 found[room] = stream_seq
         await reset_published(connection, found, oldest_kept)
