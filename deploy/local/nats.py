@@ -27,11 +27,16 @@ _STOP_GRACE_S = 10.0
 class EmbeddedNats:
     """One nats-server with JetStream. `port` 0 takes a free one at the first start and keeps it. All
     methods block.
+
+    `name` is the server's own, a new one at each start if there is none; `more` goes into its configuration as it is:
+    a member of a cluster needs both.
     """
 
-    def __init__(self, data_dir: Path, port: int = 0) -> None:
+    def __init__(self, data_dir: Path, port: int = 0, *, name: str | None = None, more: str = "") -> None:
         self.data_dir = data_dir.absolute()
         self.port = port
+        self._name = name
+        self._more = more
         self._log_file = self.data_dir / "nats.log"
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -83,8 +88,8 @@ class EmbeddedNats:
         config = self.data_dir / "nats.conf"
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            name = f"runroom-{secrets.token_hex(8)}"
-            config.write_text(_configuration(name, port, self.data_dir / "jetstream"))
+            name = self._name or f"runroom-{secrets.token_hex(8)}"
+            config.write_text(_configuration(name, port, self.data_dir / "jetstream") + self._more)
             log = self._log_file.open("wb")
         except OSError as error:
             raise LocalError(f"Cannot write NATS's data to {self.data_dir}: {error.strerror}.") from error
