@@ -10,10 +10,11 @@ from typing import Final
 from litestar import Litestar
 
 from services.query.feed.hub import Hub
+from services.query.feed.looker import Looker
 from services.query.feed.projected import ProjectedFeed
 from services.query.feed.replay import Replay
-from services.query.feed.response import Streams
 from services.query.feed.stored import StoredFeed
+from services.query.feed.streams import Streams
 from services.query.http.runs import run_routes
 from services.query.http.streams import stream_route
 from services.query.progress import Progress
@@ -46,17 +47,20 @@ async def run(settings: Settings) -> None:
         reads = Reads(pool, lists, limit=settings.reads_limit)
         progress = Progress(broker, limit=settings.waiters_limit)
         projected, stored = ProjectedFeed(pool), StoredFeed(broker)
-        hub = Hub(broker, projected, stored, Replay(projected, stored), settings.feed)
+        hub = Hub(broker, Looker(projected, stored), Replay(projected, stored), settings.feed)
         streams = Streams(settings.feed)
         app = _app(reads, progress, hub, streams, broker)
         broker.start()
-        checking = asyncio.create_task(hub.run(), name="tail check")
+        tasks = (
+            asyncio.create_task(hub.run(), name="tail check"),
+            asyncio.create_task(streams.run(), name="stream clock"),
+        )
         try:
-            await serve(app, listener, grace_seconds=_CUT_SECONDS, drain=streams.drain, tasks=(checking,))
+            await serve(app, listener, grace_seconds=_CUT_SECONDS, drain=streams.drain, tasks=tasks)
         finally:
-            checking.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):  # serve has reported it
-                await checking
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)  # serve has reported what went wrong
             await hub.close()
 
 

@@ -49,15 +49,10 @@ class ProjectedFeed:
         self._pool = pool
         self._away_until = 0.0
 
-    async def head(self, key: RoomKey) -> ProjectedHead:
-        (row,) = await self._fetch("feed_head", key.workspace_id, key.room_id)
-        return ProjectedHead(row["first_seq"], row["head_seq"])
-
-    async def heads(self, keys: Sequence[RoomKey]) -> dict[RoomKey, int]:
-        """The position applied in each of the rooms that the projection knows."""
-        workspace_ids = [key.workspace_id for key in keys]
-        rows = await self._fetch("feed_heads", workspace_ids, [key.room_id for key in keys])
-        return {RoomKey(row[0], row[1]): row[2] for row in rows}
+    async def heads(self, keys: Sequence[RoomKey]) -> dict[RoomKey, ProjectedHead]:
+        """What is held of each of the rooms."""
+        rows = await self._fetch("feed_heads", [key.workspace_id for key in keys], [key.room_id for key in keys])
+        return {RoomKey(row[0], row[1]): ProjectedHead(row[2], row[3]) for row in rows}
 
     async def page(self, key: RoomKey, after: int, most_events: int, most_bytes: int) -> ProjectedPage:
         """Events after the position: up to ``most_events``, and no more once ``most_bytes`` are reached."""

@@ -4,7 +4,7 @@ Invariant: a page begins right after the cursor it was asked for and has no hole
 asked for again; only what neither the projection nor the stream holds any more, by their own word, is ``Trimmed``.
 
 Many clients that come back at once stand at the same few cursors: a page is read once for all who ask for it, pages end
-at common boundaries, and full ones are kept for a while. The number of reads under way is bounded.
+at common boundaries, and they are kept for a while. The number of reads under way is bounded.
 """
 
 import asyncio
@@ -104,7 +104,7 @@ class Replay:
             first_seq = held.entries[0].stream_seq
         else:
             try:
-                head = await self._projected.head(key)
+                head = (await self._projected.heads([key]))[key]
                 if head.head_seq <= after:
                     return None
                 # It may have been applied between the two looks.
@@ -132,8 +132,7 @@ class Replay:
                 break
         last = entries[len(frames) - 1]
         page = Page(b"".join(frames), len(frames), last.stream_seq, last.position)
-        if len(frames) == most_events or size >= PAGE_BYTES:
-            self._keep((key, after), page)
+        self._keep((key, after), page)
         return page
 
     def _keep(self, at: tuple[RoomKey, int], page: Page) -> None:

@@ -29,8 +29,8 @@ from services.query.feed.frame import (
 from services.query.feed.hub import Hub
 from services.query.feed.replay import PAGE_BYTES, Page, Trimmed
 from services.query.feed.room import Room
-from services.query.metrics import CATCH_UPS, FRAMES_SENT, RESETS, STALLED, STREAMS_BUSY, STREAMS_OPEN
-from services.query.settings import FeedSettings
+from services.query.feed.streams import Streams
+from services.query.metrics import CATCH_UPS, RESETS, STALLED, STREAMS_BUSY
 from shared.contracts.ids import RoomKey
 from shared.telemetry import Logger
 
@@ -44,47 +44,11 @@ _RETRY_MS: Final = (1000, 3000)
 _AGAIN_SECONDS: Final = 1.0
 """How soon history that could not be had is asked for again."""
 _LOOK_SECONDS: Final = 0.2
-_AN_HOUR: Final = 3600.0
 _STALL_MARGIN_SECONDS: Final = 2.0
 """The kernel ends a stalled connection (``TCP_USER_TIMEOUT``) and so frees everything; where it cannot, we do."""
 
 T = TypeVar("T")
 _log: Logger = structlog.get_logger("feed")
-
-
-class Streams:
-    """The streams open now, to end them over a while when the service stops."""
-
-    def __init__(self, settings: FeedSettings) -> None:
-        self.settings = settings
-        self.is_draining = False
-        self._open: set[RoomStream] = set()
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def add(self, stream: RoomStream) -> None:
-        self._open.add(stream)
-        STREAMS_OPEN.inc()
-
-    def remove(self, stream: RoomStream) -> None:
-        self._open.discard(stream)
-        STREAMS_OPEN.dec()
-
-    async def drain(self) -> None:
-        """Ends every stream, evenly over the grace period."""
-        self.is_draining = True
-        streams = list(self._open)
-        _log.info("draining", streams=len(streams))
-        # A part of the grace is left for the last ones to get their end across.
-        pause = self.settings.shutdown_grace_seconds * 0.8 / max(1, len(streams))
-        loop = asyncio.get_running_loop()
-        due = loop.time()
-        for stream in streams:
-            stream.end()
-            due += pause
-            if (early := due - loop.time()) > 0.01 and self._open:
-                await asyncio.sleep(early)
 
 
 class _StreamOver(Exception):  # noqa: N818  # not an error: how the feed is left
@@ -98,8 +62,8 @@ class RoomStream:
     """
 
     __slots__ = (
-        "_hint", "_hub", "_is_gone", "_is_over", "_key", "_last_sent", "_nap", "_send", "_settings", "_start",
-        "_streams",
+        "_hint", "_hub", "_is_gone", "_is_over", "_is_stalled", "_key", "_last_sent", "_loop", "_nap", "_send",
+        "_sending_since", "_settings", "_start", "_streams", "_task",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, streams: Streams, key: RoomKey, start: int | Latest) -> None:
@@ -110,9 +74,13 @@ class RoomStream:
         self._start: int | Latest = start
         self._is_over = False
         self._is_gone = False
+        self._is_stalled = False
         self._nap: asyncio.Future[None] | None = None
         self._hint = 0
         self._last_sent = 0.0
+        self._sending_since: float | None = None
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
         self._send: Send
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -123,6 +91,7 @@ class RoomStream:
             await self._begin(retry_frame(BUSY_RETRY_MS) + busy_frame(limit), more=False)
             return
         with self._hub.watch(self._key) as room:
+            self._task = asyncio.current_task()
             self._streams.add(self)
             watcher = asyncio.create_task(self._watch_for_disconnect(receive), name="disconnect")
             try:
@@ -131,7 +100,9 @@ class RoomStream:
                     await self._feed(room)
                 if not self._is_gone:
                     await self._write(b"", more=False)
-            except TimeoutError:
+            except asyncio.CancelledError:
+                if not self._is_stalled or self._task is None or self._task.uncancel() > 0:
+                    raise
                 STALLED.inc()
                 _log.info("stream_stalled", room_id=self._key.room_id)
             finally:
@@ -141,8 +112,22 @@ class RoomStream:
     def end(self) -> None:
         """Ends the stream as soon as what is being sent is sent."""
         self._is_over = True
-        if self._nap is not None and not self._nap.done():
-            self._nap.set_result(None)
+        if self._nap is not None:
+            _wake(self._nap)
+
+    def tick(self, now: float) -> bool:
+        """Sees to the heartbeat, and to a client that takes nothing; whether there was anything to do."""
+        if self._sending_since is not None:
+            if now - self._sending_since < self._settings.stall_seconds + _STALL_MARGIN_SECONDS or self._is_stalled:
+                return False
+            self._is_stalled = True
+            if self._task is not None:
+                self._task.cancel()
+            return True
+        if self._nap is None or now - self._last_sent < self._settings.heartbeat_seconds:
+            return False
+        _wake(self._nap)
+        return True
 
     async def _watch_for_disconnect(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -168,7 +153,7 @@ class RoomStream:
                     continue
                 frames, last = ring.after(cursor, PAGE_BYTES)
                 await self._write(frames)
-                FRAMES_SENT.inc(last - cursor)
+                self._streams.frames_sent += last - cursor
                 cursor = last
             elif cursor > ring.last:
                 # The room's own task is bringing the ring up to a head that is known already.
@@ -185,7 +170,7 @@ class RoomStream:
         if isinstance(page, Page):
             self._hint = page.hint
             await self._write(page.frames)
-            FRAMES_SENT.inc(page.events)
+            self._streams.frames_sent += page.events
             # Pages that are held already and a socket that takes them would never let anybody else run.
             await asyncio.sleep(0)
             return page.last
@@ -202,49 +187,49 @@ class RoomStream:
         The client may have the position from a command answered this very moment, so the stream gets a grace. Only
         when both sources have answered, and neither knows of such an event, is the cursor beyond the room.
         """
-        loop = asyncio.get_running_loop()
-        grace_ends = loop.time() + self._settings.cursor_ahead_grace_seconds
+        grace_ends = self._loop.time() + self._settings.cursor_ahead_grace_seconds
         while cursor > room.head_seq:
-            is_last_look = loop.time() >= grace_ends
+            is_last_look = self._loop.time() >= grace_ends
             await self._meanwhile(room.look())
             if cursor <= room.head_seq:
                 break
             if is_last_look and room.is_certain:
                 await self._reset("cursor_ahead", room.first_seq or room.head_seq + 1, room.head_seq)
                 return room.head_seq
-            await self._sleep(room, _AGAIN_SECONDS if is_last_look else min(_LOOK_SECONDS, grace_ends - loop.time()))
+            await self._sleep(
+                room, _AGAIN_SECONDS if is_last_look else min(_LOOK_SECONDS, grace_ends - self._loop.time())
+            )
         return cursor
 
     async def _reset(self, reason: ResetReason, first_seq: int, head_seq: int) -> None:
         RESETS.labels(reason).inc()
         await self._write(reset_frame(reason, first_seq, head_seq))
 
-    async def _sleep(self, room: Room, seconds: float = _AN_HOUR) -> None:
+    async def _sleep(self, room: Room, seconds: float | None = None) -> None:
         """Until the room may have changed or the time is up, with heartbeats. Raises ``_StreamOver``."""
         self._stop_if_over()
-        loop = asyncio.get_running_loop()
-        until_heartbeat = self._last_sent + self._settings.heartbeat_seconds - loop.time()
-        self._nap = nap = loop.create_future()
+        self._nap = nap = self._loop.create_future()
         room.waiters.add(nap)
-        timer = loop.call_later(max(0.0, min(seconds, until_heartbeat)), _wake, nap)
+        timer = None if seconds is None else self._loop.call_later(max(0.0, seconds), _wake, nap)
         try:
             await nap
         finally:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
             room.waiters.discard(nap)
             self._nap = None
+        self._stop_if_over()
         await self._heartbeat_if_due()
 
     async def _meanwhile(self, work: Coroutine[Any, Any, T]) -> T:
         """What the work gives, with heartbeats while it goes on. Raises ``_StreamOver``."""
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(work)
-        self._nap = nap = loop.create_future()
+        task = self._loop.create_task(work)
         try:
             while not task.done():
                 self._stop_if_over()
-                until_heartbeat = self._last_sent + self._settings.heartbeat_seconds - loop.time()
-                await asyncio.wait({task, nap}, timeout=max(0.0, until_heartbeat), return_when=asyncio.FIRST_COMPLETED)
+                self._nap = nap = self._loop.create_future()
+                await asyncio.wait({task, nap}, return_when=asyncio.FIRST_COMPLETED)
+                self._nap = None
                 if not task.done():
                     await self._heartbeat_if_due()
             self._stop_if_over()
@@ -254,8 +239,7 @@ class RoomStream:
             self._nap = None
 
     async def _heartbeat_if_due(self) -> None:
-        self._stop_if_over()
-        if asyncio.get_running_loop().time() >= self._last_sent + self._settings.heartbeat_seconds:
+        if self._loop.time() - self._last_sent >= self._settings.heartbeat_seconds:
             await self._write(HEARTBEAT)
 
     def _stop_if_over(self) -> None:
@@ -268,11 +252,12 @@ class RoomStream:
         await self._write(frames, more=more)
 
     async def _write(self, frames: bytes, *, more: bool = True) -> None:
-        """Sends, once the client has taken enough of what was sent before. Raises ``TimeoutError`` if it never does."""
+        """Sends, once the client has taken enough of what was sent before. Raises ``_StreamOver``."""
         event: HTTPResponseBodyEvent = {"type": "http.response.body", "body": frames, "more_body": more}
-        async with asyncio.timeout(self._settings.stall_seconds + _STALL_MARGIN_SECONDS):
-            await self._send(event)
-        self._last_sent = asyncio.get_running_loop().time()
+        self._sending_since = self._loop.time()
+        await self._send(event)
+        self._sending_since = None
+        self._last_sent = self._loop.time()
         if more:
             self._stop_if_over()
 

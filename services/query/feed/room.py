@@ -6,6 +6,7 @@ by the room's own task, once for all viewers, for as long as it takes.
 """
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -14,10 +15,9 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from services.query.feed.frame import event_frame
-from services.query.feed.projected import ProjectedFeed, ProjectionAwayError
+from services.query.feed.looker import Looker
 from services.query.feed.replay import PAGE_EVENTS, Replay, Trimmed
 from services.query.feed.ring import Ring
-from services.query.feed.stored import StoredFeed
 from services.query.metrics import HOLES_FILLED
 from services.query.settings import FeedSettings
 from shared.contracts.ids import RoomKey
@@ -28,6 +28,10 @@ from shared.telemetry import Logger
 _LEAST_PAUSE: Final = 0.05
 _MOST_PAUSE: Final = 1.0
 _MOST_EARLY: Final = 64
+_REST_SECONDS: Final = 60e-6
+"""For each viewer woken: about three times what serving it takes."""
+_MOST_REST_SECONDS: Final = 0.1
+_WAKE_AT_ONCE: Final = 256
 
 _log: Logger = structlog.get_logger("feed")
 
@@ -45,11 +49,9 @@ class Room:
         key: RoomKey,
         *,
         broker: Broker,
-        projected: ProjectedFeed,
-        stored: StoredFeed,
+        looker: Looker,
         replay: Replay,
         settings: FeedSettings,
-        gate: asyncio.Semaphore,
     ) -> None:
         self.key = key
         self.subject = room_subject(*key)
@@ -61,16 +63,15 @@ class Room:
         self.projection_answered = False
         self.stream_answered = False
         self._broker = broker
-        self._projected = projected
-        self._stored = stored
+        self._looker = looker
         self._replay = replay
         self._settings = settings
-        self._gate = gate
         self._early: dict[int, bytes] = {}
         self._attention = asyncio.Event()
         self._closing = False
+        self._notice: asyncio.TimerHandle | None = None
+        self._rested_at = 0.0
         self._subscription: Subscription | None = None
-        self._looking: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self._keep(), name="room")
 
     @property
@@ -90,10 +91,8 @@ class Room:
         self._attention.set()
 
     async def look(self) -> None:
-        """Asks the projection and the stream how far the room has come. Many may call it at once: one question."""
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look(), name="room-look")
-        await asyncio.shield(self._looking)
+        """Asks the projection and the stream how far the room has come."""
+        await self._looker.look(self)
 
     def close(self) -> asyncio.Task[None]:
         """Lets the room's task give the subscription back and end; the task, to be waited for."""
@@ -133,29 +132,25 @@ class Room:
             del self._early[stream_seq]
 
     def _notify(self) -> None:
-        waiters, self.waiters = self.waiters, set()
-        for future in waiters:
-            if not future.done():
-                future.set_result(None)
+        """Wakes the waiters: at once if they have rested, else as soon as they have.
 
-    async def _look(self) -> None:
-        async with self._gate:
-            try:
-                head = await self._projected.head(self.key)
-            except ProjectionAwayError:
-                self.projection_answered = False
+        Whoever is woken sends all there is. With many viewers and many events this is what joins frames in one send
+        and leaves the process time for anything else.
+        """
+        if self._notice is None:
+            loop = asyncio.get_running_loop()
+            rest = self._rested_at - loop.time()
+            if rest > 0:
+                self._notice = loop.call_later(rest, self._wake)
             else:
-                self.projection_answered = True
-                self.first_seq = head.first_seq
-                self.learn(head.head_seq)
-            try:
-                tails = await self._stored.tails([self.subject])
-            except BrokerUnavailableError:
-                self.stream_answered = False
-            else:
-                self.stream_answered = True
-                if (tail := tails.get(self.subject)) is not None:
-                    self.learn(tail.stream_seq)
+                self._wake()
+
+    def _wake(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._notice = None
+        waiters, self.waiters = self.waiters, set()
+        self._rested_at = loop.time() + min(len(waiters) * _REST_SECONDS, _MOST_REST_SECONDS)
+        _wake_some(iter(waiters), loop)
 
     async def _keep(self) -> None:
         pause = _LEAST_PAUSE
@@ -229,3 +224,14 @@ class Room:
         ring.rebase(self.head_seq)
         self._admit_early(ring)
         self._notify()
+
+
+def _wake_some(waiters: Iterator[asyncio.Future[None]], loop: asyncio.AbstractEventLoop) -> None:
+    """Wakes a number of them now and the others in the next turn of the loop, so that none of its turns is long."""
+    for _ in range(_WAKE_AT_ONCE):
+        waiter = next(waiters, None)
+        if waiter is None:
+            return
+        if not waiter.done():
+            waiter.set_result(None)
+    loop.call_soon(_wake_some, waiters, loop)

@@ -8,7 +8,8 @@ from litestar.types import ASGIApp
 
 from services.query.feed.cursor import CursorError, parse_start
 from services.query.feed.hub import Hub
-from services.query.feed.response import RoomStream, Streams
+from services.query.feed.response import RoomStream
+from services.query.feed.streams import Streams
 from services.query.http.describe import STREAM_PARAMETERS, described, event_stream
 from services.query.http.parameters import Parameters
 from shared.contracts.ids import RoomKey, is_token

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from services.query.feed.hub import Hub
+from services.query.feed.looker import Looker
 from services.query.feed.projected import ProjectedFeed
 from services.query.feed.replay import Replay
 from services.query.feed.stored import StoredFeed
@@ -29,7 +30,7 @@ async def test_a_subscription_ends_with_the_last_viewer(variables: dict[str, str
     broker = Broker(variables["NATS_URL"], name="test")
     pool = await create_pool(variables["PROJECTION_DSN"], "test", most=2)
     projected, stored = ProjectedFeed(pool), StoredFeed(broker)
-    hub = Hub(broker, projected, stored, Replay(projected, stored), FeedSettings(stream_limit_room=3))
+    hub = Hub(broker, Looker(projected, stored), Replay(projected, stored), FeedSettings(stream_limit_room=3))
     broker.start()
 
     def subjects() -> list[str]:

@@ -1,0 +1,99 @@
+"""Asking how far rooms have come: one question to the projection and one to the stream, for many rooms at once.
+
+Invariant: what a room learns by ``look`` was asked after it called. Rooms that ask while a question is under way share
+the next one, so thousands of viewers that come at once cost a few questions.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import structlog
+
+from services.query.feed.projected import ProjectedFeed, ProjectionAwayError
+from services.query.feed.stored import MOST_TAILS, StoredFeed
+from shared.contracts.ids import RoomKey
+from shared.messaging.broker import BrokerUnavailableError
+from shared.telemetry import Logger
+
+_ROOMS_AT_ONCE: Final = min(500, MOST_TAILS)
+
+_log: Logger = structlog.get_logger("feed")
+
+
+class Watched(Protocol):
+    """What is asked about, and what takes the answers."""
+
+    key: RoomKey
+    subject: str
+    first_seq: int | None
+    projection_answered: bool
+    stream_answered: bool
+
+    def learn(self, stream_seq: int) -> None: ...
+
+
+class Looker:
+    def __init__(self, projected: ProjectedFeed, stored: StoredFeed) -> None:
+        self._projected = projected
+        self._stored = stored
+        self._asked: dict[Watched, asyncio.Future[None]] = {}
+        self._asking: asyncio.Task[None] | None = None
+
+    async def look(self, room: Watched) -> None:
+        """Both sources are asked about the room from now on; returns when both have answered or failed to."""
+        future = self._asked.get(room)
+        if future is None:
+            future = self._asked[room] = asyncio.get_running_loop().create_future()
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask(), name="look")
+        await asyncio.shield(future)
+
+    async def check(self, rooms: Sequence[Watched]) -> None:
+        """Compares rooms with the stream, and with the projection where one of the two has not answered of late."""
+        for start in range(0, len(rooms), _ROOMS_AT_ONCE):
+            some = rooms[start : start + _ROOMS_AT_ONCE]
+            if not await self._ask_stream(some):
+                await self._ask_projection(some)
+            elif unknown := [room for room in some if not room.projection_answered]:
+                await self._ask_projection(unknown)
+
+    async def _ask(self) -> None:
+        while self._asked:
+            batch = {room: self._asked.pop(room) for room in list(self._asked)[:_ROOMS_AT_ONCE]}
+            rooms = list(batch)
+            try:
+                await asyncio.gather(self._ask_projection(rooms), self._ask_stream(rooms))
+            except Exception:
+                _log.exception("look_failed")
+            finally:
+                for future in batch.values():
+                    future.set_result(None)
+
+    async def _ask_stream(self, rooms: Sequence[Watched]) -> bool:
+        try:
+            tails = await self._stored.tails([room.subject for room in rooms])
+        except BrokerUnavailableError as error:
+            _log.debug("tails_unknown", error=str(error))
+            for room in rooms:
+                room.stream_answered = False
+            return False
+        for room in rooms:
+            room.stream_answered = True
+            if (tail := tails.get(room.subject)) is not None:
+                room.learn(tail.stream_seq)
+        return True
+
+    async def _ask_projection(self, rooms: Sequence[Watched]) -> None:
+        try:
+            heads = await self._projected.heads([room.key for room in rooms])
+        except ProjectionAwayError as error:
+            _log.debug("heads_unknown", error=str(error))
+            for room in rooms:
+                room.projection_answered = False
+            return
+        for room in rooms:
+            head = heads[room.key]
+            room.projection_answered = True
+            room.first_seq = head.first_seq
+            room.learn(head.head_seq)
