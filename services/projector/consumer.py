@@ -89,11 +89,15 @@ class Consumer:
             "expires": _PULL_SECONDS * _NANOSECONDS,
             "idle_heartbeat": _HEARTBEAT_SECONDS * _NANOSECONDS,
         }
+        reply = f"{inbox}.{self.name}.{self.asked()}"
+        await _publish(broker, f"CONSUMER.MSG.NEXT.{STREAM}.{self.name}", json.dumps(request).encode(), reply)
+
+    def asked(self) -> str:
+        """Counts a request for ``PULL_MESSAGES`` as made; its number."""
         self._asked = PULL_MESSAGES
         self._requests += 1
         self._heard = time.monotonic()
-        reply = f"{inbox}.{self.name}.{self._requests}"
-        await _publish(broker, f"CONSUMER.MSG.NEXT.{STREAM}.{self.name}", json.dumps(request).encode(), reply)
+        return str(self._requests)
 
     def receive(self, message: Msg, tokens: list[str]) -> None:
         """Takes a message in; ``tokens`` are those of its reply subject."""

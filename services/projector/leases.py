@@ -106,18 +106,16 @@ class LeaseKeeper:
     async def stop(self) -> None:
         """Gives everything back, so that other workers take over at once."""
         self._stopping = True
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(_STOP_SECONDS), self._ticking:
                 await asyncio.gather(*(holder.give_back(holder.held()) for holder in self._holders))
-                if not self._joined:
-                    return
-                try:
+                if self._joined:
                     connection = await self._session.get()
                     await connection.execute(_SQL["retire"], self._worker)
-                except STORE_ERRORS as error:
-                    self._log.warning("leases_left_to_expire", error=type(error).__name__)
-                await self._ping()
-                self._log.info("leases_given_back")
+                    await self._ping()
+                    self._log.info("leases_given_back")
+        except STORE_ERRORS as error:
+            self._log.warning("leases_left_to_expire", error=type(error).__name__)
 
     async def _try_tick(self) -> None:
         started = time.monotonic()

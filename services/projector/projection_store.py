@@ -34,7 +34,18 @@ class LeaseLostError(Exception):
 
 
 class PoisonError(Exception):
-    """Something in the batch cannot be applied, now or later, by this code; nothing was written."""
+    """Something in the batch cannot be applied by this code; nothing was written.
+
+    ``kind`` names the error. Its text stays out of logs: it may quote the event.
+    """
+
+    @property
+    def kind(self) -> str:
+        return type(self.__cause__ or self).__name__
+
+
+class MissingRowError(PoisonError):
+    """An event is about something that no event before it created."""
 
 
 class Mark(NamedTuple):
@@ -83,8 +94,8 @@ class ProjectionStore:
     async def apply(self, writes: Sequence[Write], advances: Sequence[Advance], marks: Sequence[Mark]) -> None:
         """Commits all of it or nothing.
 
-        Raises ``LeaseLostError``, ``PoisonError`` (nothing was written, both), or one of ``STORE_ERRORS``, after which
-        the outcome is unknown.
+        Raises ``LeaseLostError`` or ``PoisonError``, and nothing was written; or one of ``STORE_ERRORS``, and the
+        outcome is unknown.
         """
         connection = await self._session.get()
         try:
@@ -92,7 +103,7 @@ class ProjectionStore:
                 for write in writes:
                     missed = await connection.fetch(_SQL[write.query], *write.columns)
                     if missed:
-                        raise PoisonError(f"{write.query} did not find {missed[0][0]}")
+                        raise MissingRowError(f"{write.query} did not find {missed[0][0]}")
                 await self._advance(connection, advances, marks)
         except _DATA_ERRORS as error:
             raise PoisonError(f"{type(error).__name__}: {error}") from error

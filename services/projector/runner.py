@@ -6,24 +6,23 @@ just let go. An outage is waited out with the batch in hand; an event that canno
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import suppress
 from typing import NamedTuple
 
 import structlog
 
 from services.projector import metrics
-from services.projector.batch import Batch, Group, Sorting, take_batch
+from services.projector.applier import Applier
+from services.projector.batch import Batch, take_batch
 from services.projector.consumer import Inbox
-from services.projector.event_source import EventSource, Hole
 from services.projector.leases import Lease
-from services.projector.partition import UNKNOWN, Partition, Room
-from services.projector.projection_store import Advance, LeaseLostError, Mark, PoisonError, ProjectionStore
-from services.projector.projections.base import Projection, Write
+from services.projector.partition import Partition
+from services.projector.projection_store import LeaseLostError
 from services.projector.stream_watch import StreamWatch, resume_after
 from shared.contracts.ids import RoomKey
-from shared.contracts.subjects import partition_of, progress_subject, room_subject
-from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, JetStreamError
+from shared.contracts.subjects import partition_of, room_subject
+from shared.messaging.broker import Broker, BrokerUnavailableError, JetStreamError
 from shared.messaging.stream import StreamState
 from shared.postgres import STORE_ERRORS
 from shared.telemetry import Logger
@@ -46,13 +45,9 @@ class HeldRoom(NamedTuple):
 class Runner:
     """One projection of one worker. ``grant``, ``drop`` and ``give_back`` are the lease keeper's."""
 
-    def __init__(
-        self, projection: Projection, store: ProjectionStore, events: EventSource, broker: Broker, watch: StreamWatch
-    ) -> None:
-        self._projection = projection
-        self._store = store
-        self._events = events
-        self._broker = broker
+    def __init__(self, name: str, applier: Applier, broker: Broker, watch: StreamWatch) -> None:
+        self.name = name
+        self._applier = applier
         self._watch = watch
         self._partitions: dict[int, Partition] = {}
         self._arrived = asyncio.Event()
@@ -63,12 +58,8 @@ class Runner:
         self._turn = 0
         self._store_well = True
         self._stream_well = True
-        self._log: Logger = structlog.get_logger("runner").bind(projection=projection.name)
+        self._log: Logger = structlog.get_logger("runner").bind(projection=name)
         watch.on_change(self._on_stream_change)
-
-    @property
-    def name(self) -> str:
-        return self._projection.name
 
     def held(self) -> dict[int, int]:
         return {number: partition.epoch for number, partition in self._partitions.items()}
@@ -125,6 +116,7 @@ class Runner:
             with suppress(KeyError):
                 metrics.LAG.remove(self.name, str(number))
         metrics.LEASES.labels(self.name).set(len(self._partitions))
+        self._count_rooms()
         self._tend.set()
 
     def _is_ours(self, partition: Partition) -> bool:
@@ -161,7 +153,8 @@ class Runner:
                 consumer.check(now)
             if consumer is None or consumer.fault is not None or consumer.stream_key != stream.identity.key:
                 await self._open(partition, stream)
-            metrics.LAG.labels(self.name, str(partition.number)).set(partition.lag)
+            if self._is_ours(partition):
+                metrics.LAG.labels(self.name, str(partition.number)).set(partition.lag)
 
     async def _open(self, partition: Partition, stream: StreamState) -> None:
         cause = "start" if partition.consumer is None else partition.consumer.fault or "stream changed"
@@ -197,6 +190,12 @@ class Runner:
                 self._resting.set()
             for portion in batch.portions:
                 portion.partition.trim()
+            self._count_rooms()
+
+    def _count_rooms(self) -> None:
+        behind = sum(len(partition.behind) for partition in self._partitions.values())
+        metrics.BEHIND_ROOMS.labels(self.name).set(behind)
+        metrics.HELD_ROOMS.labels(self.name).set(len(self.held_rooms()) if behind else 0)
 
     def _in_turn(self) -> list[Partition]:
         partitions = list(self._partitions.values())
@@ -218,7 +217,7 @@ class Runner:
         backoff = _SHORTEST_BACKOFF
         while batch.keep(self._is_ours):
             try:
-                await self._attempt(batch)
+                await self._applier.apply(batch)
             except LeaseLostError as error:
                 self._log.warning("late_write_refused", partitions=sorted(error.partitions))
                 batch_of = {portion.partition.number: portion.partition for portion in batch.portions}
@@ -237,112 +236,3 @@ class Runner:
                     self._log.info("projection_store_available")
                 self._store_well = True
                 return
-
-    async def _attempt(self, batch: Batch) -> None:
-        started = time.monotonic()
-        rooms, strays = batch.arrivals()
-        await self._learn([room for room in rooms if room.applied_seq == UNKNOWN])
-        sorting = Sorting(rooms, started)
-        if sorting.open:
-            await self._fill(sorting)
-        groups = sorting.groups()
-        before = [portion.before for portion in batch.portions]
-        after = [portion.after for portion in batch.portions]
-        try:
-            await self._commit(groups, after)
-        except PoisonError as error:
-            await self._isolate(groups, before, error)
-            await self._commit([], after)
-        metrics.APPLY_SECONDS.labels(self.name).observe(time.monotonic() - started)
-        metrics.REPEATED.labels(self.name).inc(sorting.repeated)
-        if strays:
-            metrics.STRAYS.labels(self.name).inc(strays)
-            self._log.warning("strays_skipped", messages=strays)
-        behind = sum(len(partition.behind) for partition in self._partitions.values())
-        metrics.BEHIND_ROOMS.labels(self.name).set(behind)
-        metrics.HELD_ROOMS.labels(self.name).set(len(self.held_rooms()) if behind else 0)
-
-    async def _learn(self, rooms: Sequence[Room]) -> None:
-        if rooms:
-            applied = await self._store.applied_seqs([room.key for room in rooms])
-            for room in rooms:
-                room.applied_seq = applied.get(room.key, 0)
-
-    async def _fill(self, sorting: Sorting) -> None:
-        """Closes holes from the event store. While that is away, the rooms concerned wait and the others go on."""
-        holes = [
-            Hole(room.key, room.applied_seq + len(sorting.ordered[room].ready), room.wanted_seq)
-            for room in sorting.open
-        ]
-        try:
-            found = await self._events.missing(holes)
-        except STORE_ERRORS as error:
-            self._log.warning("event_store_unavailable", rooms=len(holes), error=type(error).__name__)
-            for room in sorting.open:
-                room.postpone()
-            return
-        filled = sum(sorting.fill(room, found.get(room.key, ())) for room in sorting.open)
-        metrics.FILLED.labels(self.name).inc(filled)
-        self._log.info("holes_filled", rooms=len(holes), events=filled)
-
-    async def _commit(self, groups: Sequence[Group], marks: Sequence[Mark]) -> None:
-        advances = [
-            Advance(group.room.key, group.room.partition.number, group.events[-1].stream_seq) for group in groups
-        ]
-        await self._store.apply(self._fold(groups), advances, marks)
-        for group, advance in zip(groups, advances, strict=True):
-            group.room.advance(advance.applied_seq)
-        events = sum(len(group.events) for group in groups)
-        metrics.EVENTS.labels(self.name).inc(events)
-        metrics.BATCH_SIZE.labels(self.name).observe(events)
-        await self._announce(advances)
-
-    def _fold(self, groups: Sequence[Group]) -> list[Write]:
-        try:
-            return self._projection.fold([group.as_room_events() for group in groups])
-        except Exception as error:  # the fold is pure: whatever goes wrong in it is about the events
-            raise PoisonError(f"{type(error).__name__}: {error}") from error
-
-    async def _isolate(self, groups: Sequence[Group], marks: Sequence[Mark], error: PoisonError) -> None:
-        """Applies what can be applied of a batch that cannot, by halves, and holds back the rooms that cannot.
-
-        The checkpoints stay where they are until all of it is done.
-        """
-        if len(groups) > 1:
-            middle = len(groups) // 2
-            parts = [groups[:middle], groups[middle:]]
-        else:
-            room, events = groups[0]
-            if len(events) == 1:
-                self._hold(room, events[0].stream_seq, error)
-                return
-            middle = len(events) // 2
-            parts = [[Group(room, events[:middle])], [Group(room, events[middle:])]]
-        for part in parts:
-            if len(part) == 1 and part[0].room.applied_seq + 1 != part[0].events[0].stream_seq:
-                # The half before it did not get through.
-                part[0].room.want(part[0].events[-1].stream_seq)
-                continue
-            try:
-                await self._commit(part, marks)
-            except PoisonError as again:
-                await self._isolate(part, marks, again)
-
-    def _hold(self, room: Room, seq: int, error: PoisonError) -> None:
-        # The kind of error only: its text may quote the event.
-        if room.hold(seq, type(error.__cause__ or error).__name__):
-            self._log.error(
-                "room_held_back",
-                workspace_id=room.key.workspace_id,
-                room_id=room.key.room_id,
-                stream_seq=seq,
-                error=room.reason,
-            )
-
-    async def _announce(self, advances: Sequence[Advance]) -> None:
-        """Tells whoever waits for these rooms. Best effort: they look for themselves too."""
-        with suppress(BrokerUnavailableError, *BROKER_ERRORS):
-            client = self._broker.client
-            for key, _, applied_seq in advances:
-                progress = f'{{"projection":"{self.name}","stream_seq":{applied_seq}}}'
-                await client.publish(progress_subject(*key), progress.encode())

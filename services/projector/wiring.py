@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from typing import Any
 
+import structlog
 from litestar import Litestar
 
+from services.projector.applier import Applier
 from services.projector.event_source import EventSource
 from services.projector.leases import LeaseKeeper, new_worker_id
 from services.projector.projection_store import ProjectionStore
@@ -21,9 +24,12 @@ from shared.http.problems import EXCEPTION_HANDLERS
 from shared.messaging.broker import Broker
 from shared.postgres import Pool, create_pool
 from shared.serving import ServiceError, bind, serve
+from shared.telemetry import Logger
 
 _PORTS = 64
 _NAME = "runroom-projector"
+
+_log: Logger = structlog.get_logger("wiring")
 
 
 async def run(settings: Settings) -> None:
@@ -41,9 +47,13 @@ async def run(settings: Settings) -> None:
         watch = StreamWatch(broker)
         runners = [
             Runner(
-                projection,
-                ProjectionStore(session(settings.projection_dsn), projection.name, worker),
-                EventSource(session(settings.event_store_dsn)),
+                projection.name,
+                Applier(
+                    projection,
+                    ProjectionStore(session(settings.projection_dsn), projection.name, worker),
+                    EventSource(session(settings.event_store_dsn)),
+                    broker,
+                ),
                 broker,
                 watch,
             )
@@ -60,10 +70,10 @@ async def run(settings: Settings) -> None:
         broker.start()
         tasks = await stack.enter_async_context(
             _tasks(
-                asyncio.create_task(watch.run(), name="stream watch"),
-                asyncio.create_task(keeper.run(), name="leases"),
-                asyncio.create_task(reconciler.run(), name="reconciler"),
-                *(asyncio.create_task(runner.run(), name=f"projection {runner.name}") for runner in runners),
+                _task("stream watch", watch.run()),
+                _task("leases", keeper.run()),
+                _task("reconciler", reconciler.run()),
+                *(_task(f"projection {runner.name}", runner.run()) for runner in runners),
             )
         )
         projections = await stack.enter_async_context(_pool(settings.projection_dsn))
@@ -136,6 +146,19 @@ async def _pool(dsn: str) -> AsyncGenerator[Pool, None]:
         yield pool
     finally:
         pool.terminate()
+
+
+def _task(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Background work that leaves a trace when it ends, which it never should."""
+
+    async def watched() -> None:
+        try:
+            await work
+        except Exception:
+            _log.exception("task_crashed", task=name)
+            raise
+
+    return asyncio.create_task(watched(), name=name)
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,142 @@
+"""Applying one batch of one projection.
+
+Invariant: every event of the batch is applied, was applied before, or is wanted from the event store later. An event
+that cannot be applied stops its room alone.
+"""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+import structlog
+
+from services.projector import metrics
+from services.projector.batch import Batch, Group, Sorting
+from services.projector.event_source import EventSource, Hole
+from services.projector.partition import UNKNOWN, Room
+from services.projector.projection_store import Advance, Mark, PoisonError, ProjectionStore
+from services.projector.projections.base import Projection, Write
+from shared.contracts.subjects import progress_subject
+from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
+from shared.postgres import STORE_ERRORS
+from shared.telemetry import Logger
+
+
+class Applier:
+    def __init__(self, projection: Projection, store: ProjectionStore, events: EventSource, broker: Broker) -> None:
+        self._projection = projection
+        self._name = projection.name
+        self._store = store
+        self._events = events
+        self._broker = broker
+        self._log: Logger = structlog.get_logger("applier").bind(projection=projection.name)
+
+    async def apply(self, batch: Batch) -> None:
+        """Applies the batch, or what can be applied of it; rooms that cannot go on are held back.
+
+        Raises ``LeaseLostError``, after which some of it may have been applied, or one of ``STORE_ERRORS``, after which
+        nobody knows. Either way it can be tried again.
+        """
+        started = time.monotonic()
+        rooms, strays = batch.arrivals()
+        await self._learn([room for room in rooms if room.applied_seq == UNKNOWN])
+        sorting = Sorting(rooms, started)
+        if sorting.open:
+            await self._fill(sorting)
+        groups = sorting.groups()
+        before = [portion.before for portion in batch.portions]
+        after = [portion.after for portion in batch.portions]
+        try:
+            await self._commit(groups, after)
+        except PoisonError as error:
+            await self._isolate(groups, before, error)
+            await self._commit([], after)
+        metrics.APPLY_SECONDS.labels(self._name).observe(time.monotonic() - started)
+        metrics.REPEATED.labels(self._name).inc(sorting.repeated)
+        if strays:
+            metrics.STRAYS.labels(self._name).inc(strays)
+            self._log.warning("strays_skipped", messages=strays)
+
+    async def _learn(self, rooms: Sequence[Room]) -> None:
+        if rooms:
+            applied = await self._store.applied_seqs([room.key for room in rooms])
+            for room in rooms:
+                room.applied_seq = applied.get(room.key, 0)
+
+    async def _fill(self, sorting: Sorting) -> None:
+        """Closes holes from the event store. While that is away, the rooms concerned wait and the others go on."""
+        holes = [
+            Hole(room.key, room.applied_seq + len(sorting.ordered[room].ready), room.wanted_seq)
+            for room in sorting.open
+        ]
+        try:
+            found = await self._events.missing(holes)
+        except STORE_ERRORS as error:
+            self._log.warning("event_store_unavailable", rooms=len(holes), error=type(error).__name__)
+            for room in sorting.open:
+                room.postpone()
+            return
+        filled = sum(sorting.fill(room, found.get(room.key, ())) for room in sorting.open)
+        metrics.FILLED.labels(self._name).inc(filled)
+        self._log.debug("event_store_read", rooms=len(holes), events=filled)
+
+    async def _commit(self, groups: Sequence[Group], marks: Sequence[Mark]) -> None:
+        advances = [
+            Advance(group.room.key, group.room.partition.number, group.events[-1].stream_seq) for group in groups
+        ]
+        await self._store.apply(self._fold(groups), advances, marks)
+        for group, advance in zip(groups, advances, strict=True):
+            group.room.advance(advance.applied_seq)
+        events = sum(len(group.events) for group in groups)
+        metrics.EVENTS.labels(self._name).inc(events)
+        metrics.BATCH_SIZE.labels(self._name).observe(events)
+        await self._announce(advances)
+
+    def _fold(self, groups: Sequence[Group]) -> list[Write]:
+        try:
+            return self._projection.fold([group.as_room_events() for group in groups])
+        except Exception as error:  # the fold is pure: whatever goes wrong in it is about the events
+            raise PoisonError(f"{type(error).__name__}: {error}") from error
+
+    async def _isolate(self, groups: Sequence[Group], marks: Sequence[Mark], error: PoisonError) -> None:
+        """Applies what can be applied of a batch that cannot, by halves, and holds back the rooms that cannot.
+
+        The checkpoints stay where they are until all of it is done.
+        """
+        if len(groups) > 1:
+            middle = len(groups) // 2
+            parts = [groups[:middle], groups[middle:]]
+        else:
+            room, events = groups[0]
+            if len(events) == 1:
+                self._hold(room, events[0].stream_seq, error)
+                return
+            middle = len(events) // 2
+            parts = [[Group(room, events[:middle])], [Group(room, events[middle:])]]
+        for part in parts:
+            if len(part) == 1 and part[0].room.applied_seq + 1 != part[0].events[0].stream_seq:
+                # The half before it did not get through.
+                part[0].room.want(part[0].events[-1].stream_seq)
+                continue
+            try:
+                await self._commit(part, marks)
+            except PoisonError as again:
+                await self._isolate(part, marks, again)
+
+    def _hold(self, room: Room, seq: int, error: PoisonError) -> None:
+        if room.hold(seq, error.kind):
+            self._log.error(
+                "room_held_back",
+                workspace_id=room.key.workspace_id,
+                room_id=room.key.room_id,
+                stream_seq=seq,
+                error=room.reason,
+            )
+
+    async def _announce(self, advances: Sequence[Advance]) -> None:
+        """Tells whoever waits for these rooms. Best effort: they look for themselves too."""
+        with suppress(BrokerUnavailableError, *BROKER_ERRORS):
+            client = self._broker.client
+            for key, _, applied_seq in advances:
+                progress = f'{{"projection":"{self._name}","stream_seq":{applied_seq}}}'
+                await client.publish(progress_subject(*key), progress.encode())
