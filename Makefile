@@ -36,7 +36,7 @@ demo: venv ## Watch an agent run live (while `make up` runs elsewhere)
 	@exec $(PYTHON) -m deploy.demo
 
 .PHONY: projector
-projector: venv ## One more projector for the running stack (PROJECTOR_PORT=8010 to choose its port)
+projector: venv ## One more projector for the running stack (on the next free port)
 	@exec $(PYTHON) -m deploy.local projector --with-parent
 
 # --- test ------------------------------------------------------------------------------------------------------

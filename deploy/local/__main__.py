@@ -16,12 +16,12 @@ import threading
 import time
 from typing import NoReturn
 
-from deploy.local.ports import LOOPBACK, free_port, is_free
+from deploy.local.ports import LOOPBACK, is_free
 from deploy.local.process import LocalError
 from deploy.local.service import ROOT, without_colour
-from deploy.local.settings import PROJECTOR_PORT, read_settings
+from deploy.local.settings import read_settings
 from deploy.local.stack import STACK_FILE, LocalStack, read_stack_file
-from shared.settings import Environment, SettingsError
+from shared.settings import SettingsError
 
 _PR_SET_PDEATHSIG = 1
 _WATCH_INTERVAL_S = 0.2
@@ -69,27 +69,22 @@ def _up() -> int:
 
 
 def _projector() -> NoReturn:
-    """Become a projector of the running stack, on PROJECTOR_PORT or a free port of its own."""
-    env = Environment(os.environ)
-    port = env.integer("PROJECTOR_PORT", 0, 0, 65535)
-    data_dir = read_settings({"DATA_DIR": env.text("DATA_DIR", ".data")}).data_dir
-    env.finish()
-    if port and not is_free(port):
-        raise LocalError(f"Port {port} on {LOOPBACK} is taken or not allowed; set PROJECTOR_PORT to another.")
+    """Become a projector of the running stack, on the first free port from PROJECTOR_PORT on."""
+    settings = read_settings({name: os.environ.get(name, "") for name in ("DATA_DIR", "PROJECTOR_PORT")})
+    addresses = read_stack_file(settings.data_dir)
+    port = next(filter(is_free, range(settings.projector_port, 65536)), 0)
+    if not port:
+        raise LocalError(f"No port is free on {LOOPBACK} from {settings.projector_port} on; set PROJECTOR_PORT lower.")
     variables = {
         "LOG_FORMAT": "console",
         **os.environ,
-        **read_stack_file(data_dir),
+        **addresses,
         "HOST": LOOPBACK,
-        "PROJECTOR_PORT": str(port or _port_beside(PROJECTOR_PORT)),
+        "PROJECTOR_PORT": str(port),
     }
-    print(f"One more projector on http://{LOOPBACK}:{variables['PROJECTOR_PORT']}; Ctrl-C stops it.", flush=True)
+    print(f"One more projector on http://{LOOPBACK}:{port}; Ctrl-C stops it.", flush=True)
     os.chdir(ROOT)
     os.execve(sys.executable, [sys.executable, "-m", "services.projector"], variables)  # noqa: S606 - on purpose
-
-
-def _port_beside(first: int) -> int:
-    return next((port for port in range(first + 1, first + 100) if is_free(port)), None) or free_port()
 
 
 def _end_with_parent() -> None:
