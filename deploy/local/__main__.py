@@ -75,13 +75,7 @@ def _projector() -> NoReturn:
     port = next(filter(is_free, range(settings.projector_port, 65536)), 0)
     if not port:
         raise LocalError(f"No port is free on {LOOPBACK} from {settings.projector_port} on; set PROJECTOR_PORT lower.")
-    variables = {
-        "LOG_FORMAT": "console",
-        **os.environ,
-        **addresses,
-        "HOST": LOOPBACK,
-        "PROJECTOR_PORT": str(port),
-    }
+    variables = {**os.environ, **addresses, "HOST": LOOPBACK, "PROJECTOR_PORT": str(port)}
     print(f"One more projector on http://{LOOPBACK}:{port}; Ctrl-C stops it.", flush=True)
     os.chdir(ROOT)
     os.execve(sys.executable, [sys.executable, "-m", "services.projector"], variables)  # noqa: S606 - on purpose
@@ -148,7 +142,7 @@ def _welcome(stack: LocalStack) -> str:
         ("data", str(settings.data_dir), f"DSNs and URLs in {STACK_FILE}, logs in logs/"),
     ]
     width = max(len(where) for _, where, _ in rows)
-    table = "\n".join(f"  {name:<12}{where:<{width}}  {what}" for name, where, what in rows)
+    table = "\n".join(f"  {name:<13}{where:<{width}}  {what}" for name, where, what in rows)
     return f"""
 Runroom is up.
 
