@@ -77,8 +77,14 @@ def problem_response(
     if problem.retry_after is not None:
         headers["Retry-After"] = str(problem.retry_after)
     return Response(
-        problem.body(request.url.path), status_code=problem.status, media_type=PROBLEM_JSON, headers=headers
+        problem.body(_instance(request)), status_code=problem.status, media_type=PROBLEM_JSON, headers=headers
     )
+
+
+def _instance(request: Request[Any, Any, Any]) -> str:
+    """The request's path as it came, percent-encoded: a URI reference, whatever bytes it stands for."""
+    raw_path: bytes = request.scope["raw_path"]
+    return raw_path.partition(b"?")[0].decode("ascii", "replace")
 
 
 def _on_problem(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
@@ -94,6 +100,8 @@ def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) ->
             detail = "there is nothing at this path"
         case 405:
             detail = f"{request.method} is not allowed on this path"
+        case 413:
+            detail = "the body is larger than this service takes"
         case _:
             detail = error.detail
     # Only what a client needs: the framework also hands over headers of its own making.

@@ -68,7 +68,7 @@ def decide(state: RunState | None, command: Command, caller: Caller, position: P
     if isinstance(command, CreateRun):
         return _create(command, caller, position, ids)
     if state is None:
-        return Refusal("run_not_found", f"there is no run {command.run_id} in this workspace")
+        return Refusal("run_not_found", "there is no such run in this workspace")
     match command:
         case StartRun():
             if state.status != "queued":

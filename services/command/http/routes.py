@@ -37,11 +37,11 @@ from services.command.http.bodies import (
     to_fail_run,
     to_start_run,
 )
-from shared.contracts.ids import is_printable_ascii
+from shared.contracts.ids import is_printable_ascii, is_token
 from shared.contracts.times import format_time
 from shared.http.identity import identify
 from shared.http.negotiation import require_acceptable, require_json_body
-from shared.http.problems import invalid_request
+from shared.http.problems import Problem, invalid_request
 
 AnyRequest = HttpRequest[Any, Any, Any]
 
@@ -60,22 +60,22 @@ def command_routes(commit: GroupCommit) -> list[HTTPRouteHandler]:
     @_post("/v1/runs/{run_id:str}/start", "StartRun", 200, "Start a queued run", StartRunBody)
     async def start_run(request: AnyRequest, run_id: str) -> Response[bytes]:
         body = await _read(request, _decode_start_run)
-        return await _submit(commit, request, to_start_run(run_id, body))
+        return await _submit(commit, request, to_start_run(_existing(run_id), body))
 
     @_post("/v1/runs/{run_id:str}/complete", "CompleteRun", 200, "Complete a queued or running run", CompleteRunBody)
     async def complete_run(request: AnyRequest, run_id: str) -> Response[bytes]:
         body = await _read(request, _decode_complete_run)
-        return await _submit(commit, request, to_complete_run(run_id, body))
+        return await _submit(commit, request, to_complete_run(_existing(run_id), body))
 
     @_post("/v1/runs/{run_id:str}/fail", "FailRun", 200, "Fail a queued or running run", FailRunBody)
     async def fail_run(request: AnyRequest, run_id: str) -> Response[bytes]:
         body = await _read(request, _decode_fail_run)
-        return await _submit(commit, request, to_fail_run(run_id, body))
+        return await _submit(commit, request, to_fail_run(_existing(run_id), body))
 
     @_post("/v1/runs/{run_id:str}/steps", "CreateStep", 201, "Add a step to a running run", CreateStepBody)
     async def create_step(request: AnyRequest, run_id: str) -> Response[bytes]:
         body = await _read(request, _decode_create_step)
-        return await _submit(commit, request, to_create_step(run_id, body))
+        return await _submit(commit, request, to_create_step(_existing(run_id), body))
 
     return [create_run, start_run, complete_run, fail_run, create_step]
 
@@ -85,6 +85,13 @@ _decode_start_run = body_decoder(StartRunBody)
 _decode_complete_run = body_decoder(CompleteRunBody)
 _decode_fail_run = body_decoder(FailRunBody)
 _decode_create_step = body_decoder(CreateStepBody)
+
+
+def _existing(run_id: str) -> str:
+    """The id, if it has the form of one; no run has any other."""
+    if not is_token(run_id):
+        raise Problem(404, "run_not_found", "there is no such run in this workspace")
+    return run_id
 
 
 async def _read(request: AnyRequest, decode: Callable[[bytes], B]) -> B:
