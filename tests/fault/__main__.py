@@ -56,7 +56,7 @@ def _show(report: Report) -> None:
     console.print(table)
     accounts = report.accounts
     console.print(
-        f"{accounts.acknowledged} commands acknowledged, {report.refused} asked to come again;"
+        f"{accounts.acknowledged} commands acknowledged, {sum(report.asked_again.values())} sent again;"
         f" {accounts.shown} events shown to viewers, who reconnected {report.reconnects} times;"
         f" everything everywhere {report.settled_seconds:.2f} s after the last command"
     )

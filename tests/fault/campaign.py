@@ -38,7 +38,7 @@ class Injected:
 class Report:
     seed: int
     injected: list[Injected] = field(default_factory=list)
-    refused: int = 0
+    asked_again: dict[str, int] = field(default_factory=dict)
     reconnects: int = 0
     settled_seconds: float = 0.0
     accounts: Accounts = field(default_factory=Accounts)
@@ -77,7 +77,7 @@ async def run_campaign(folder: Path, faults: Sequence[str], seed: int, tell: Tel
                 task.cancel()
             await asyncio.gather(*watching, loading, return_exceptions=True)
             await load.close()
-        report.refused = load.refused
+        report.asked_again = dict(load.asked_again)
         report.reconnects = sum(reader.connections for reader in readers) - len(readers)
     return report
 

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -29,8 +30,8 @@ class Load:
     def __init__(self, services: Sequence[Service], rooms: Sequence[str], workspace_id: str, seed: int) -> None:
         self.workspace_id = workspace_id
         self.acknowledged: list[Acknowledged] = []
-        self.refused = 0
-        """Answers that asked to come again: 503s and broken connections."""
+        self.asked_again: Counter[str] = Counter()
+        """Why commands had to be sent again: error codes of 503s, and kinds of broken connections."""
         self._services = services
         self._rooms = rooms
         self._random = random.Random(seed)
@@ -64,13 +65,14 @@ class Load:
                     response = await self._http.post(
                         f"{service.url}{path}", json=body, headers={"idempotency-key": key}
                     )
-                except httpx.TransportError:
-                    response = None
-                if response is not None and response.status_code < 300:
-                    break
-                if response is not None and response.status_code != 503:
-                    raise AssertionError(f"{path}: {response.status_code} {response.text}")
-                self.refused += 1
+                except httpx.TransportError as error:
+                    self.asked_again[type(error).__name__] += 1
+                else:
+                    if response.status_code < 300:
+                        break
+                    if response.status_code != 503:
+                        raise AssertionError(f"{path}: {response.status_code} {response.text}")
+                    self.asked_again[response.json()["error"]] += 1
                 await asyncio.sleep(0.1)
         answer = response.json()
         acknowledged = Acknowledged(answer["room_id"], answer["stream_seq"], answer["event_id"], answer["run_id"])
