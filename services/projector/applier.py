@@ -29,6 +29,7 @@ class Applier:
         self._store = store
         self._events = events
         self._broker = broker
+        self._events_well = True
         self._log: Logger = structlog.get_logger("applier").bind(projection=projection.name)
 
     async def apply(self, batch: Batch) -> None:
@@ -72,11 +73,19 @@ class Applier:
         try:
             found = await self._events.missing(holes)
         except STORE_ERRORS as error:
-            self._log.warning("event_store_unavailable", rooms=len(holes), error=type(error).__name__)
+            if self._events_well:
+                self._log.warning("event_store_unavailable", rooms=len(holes), error=type(error).__name__)
+            self._events_well = False
             for room in sorting.open:
                 room.postpone()
             return
-        filled = sum(sorting.fill(room, found.get(room.key, ())) for room in sorting.open)
+        self._events_well = True
+        filled = 0
+        for room in sorting.open:
+            needed = sorting.fill(room, found.events.get(room.key, ()))
+            if needed == 0 and found.complete:
+                room.postpone()
+            filled += needed
         metrics.FILLED.labels(self._name).inc(filled)
         self._log.debug("event_store_read", rooms=len(holes), events=filled)
 

@@ -118,10 +118,7 @@ class Sorting:
         before = self.ordered[room]
         after = fill(before, room.applied_seq, stored)
         self.ordered[room] = after
-        filled = len(after.ready) - len(before.ready)
-        if filled == 0:
-            room.postpone()
-        return filled
+        return len(after.ready) - len(before.ready)
 
     def groups(self) -> list[Group]:
         return [Group(room, ordered.ready) for room, ordered in self.ordered.items() if ordered.ready]

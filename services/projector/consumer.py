@@ -33,6 +33,7 @@ _INACTIVE_SECONDS = 30
 _NANOSECONDS = 1_000_000_000
 _PLAIN_TOKENS = 9
 _HEADER_ROOM = 64 * 1024
+_SEQ_DIGITS = 18
 _BASKET_FULL = ("Batch Completed", "Message Size Exceeds MaxBytes")
 
 
@@ -115,7 +116,8 @@ class Consumer:
         headers = message.headers
         # Whoever else writes to the stream: without a seq it is no event, and 0 is never the next of a room.
         seq = headers.get(HEADER_STREAM_SEQ, "") if headers else ""
-        recorded = Recorded(int(seq) if seq.isdecimal() else 0, int(tokens[5 + shift]), message.data)
+        number = int(seq) if seq.isdecimal() and len(seq) <= _SEQ_DIGITS else 0
+        recorded = Recorded(number, int(tokens[5 + shift]), message.data)
         self.buffer.append((message.subject, recorded))
 
     def receive_status(self, request: str, status: str, description: str) -> None:

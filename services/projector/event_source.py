@@ -29,6 +29,13 @@ class Hole(NamedTuple):
     last_seq: int
 
 
+class Found(NamedTuple):
+    """Events by room. Only if ``complete`` does a room's absence mean that there are none of it."""
+
+    events: dict[RoomKey, list[Recorded]]
+    complete: bool
+
+
 class PublishedRoom(NamedTuple):
     key: RoomKey
     published_seq: int
@@ -40,7 +47,7 @@ class EventSource:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def missing(self, holes: Sequence[Hole]) -> dict[RoomKey, list[Recorded]]:
+    async def missing(self, holes: Sequence[Hole]) -> Found:
         """The first events of each hole, in order; a bounded number, so that some holes may stay open."""
         rows = await self._fetch(
             "missing_events",
@@ -53,10 +60,12 @@ class EventSource:
             MOST_BYTES,
         )
         found: dict[RoomKey, list[Recorded]] = {}
+        size = 0
         for row in rows:
             key = RoomKey(row["workspace_id"], row["room_id"])
             found.setdefault(key, []).append(Recorded(row["stream_seq"], 0, row["envelope"]))
-        return found
+            size += len(row["envelope"])
+        return Found(found, len(rows) < MOST_EVENTS and size < MOST_BYTES)
 
     async def published_rooms(self, after: RoomKey, most: int) -> list[PublishedRoom]:
         """A page of all rooms in key order, and up to where the relay says it published each."""

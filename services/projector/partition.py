@@ -10,13 +10,14 @@ from services.projector.consumer import Consumer
 from services.projector.leases import Lease
 from services.projector.projection_store import Mark
 from services.projector.projections.base import Recorded
-from shared.contracts.ids import RoomKey
+from shared.contracts.ids import RoomKey, is_token
 from shared.contracts.subjects import partition_of, room_subject
 
 MOST_ROOMS = 2048
 """Rooms remembered per partition; of others the applied seq is read again."""
 UNKNOWN = -1
-_LONGEST_BACKOFF = 60.0
+_LONGEST_WAIT = 5.0
+_LONGEST_HOLD = 60.0
 
 
 class Room:
@@ -44,10 +45,10 @@ class Room:
         self.wanted_seq = max(self.wanted_seq, seq)
         self.partition.behind[room_subject(*self.key)] = self
 
-    def postpone(self) -> None:
-        """Puts the next try off, further each time."""
+    def postpone(self, longest: float = _LONGEST_WAIT) -> None:
+        """Puts the next try off, further each time, by ``longest`` seconds at the most."""
         self.attempts += 1
-        self.retry_at = time.monotonic() + min(0.25 * 2**self.attempts, _LONGEST_BACKOFF)
+        self.retry_at = time.monotonic() + min(0.25 * 2 ** min(self.attempts, 16), longest)
 
     def hold(self, seq: int, reason: str) -> bool:
         """Stops the room before event ``seq``. Whether that is news."""
@@ -55,7 +56,7 @@ class Room:
         self.held_at = seq
         self.reason = reason
         self.want(seq)
-        self.postpone()
+        self.postpone(_LONGEST_HOLD)
         return news
 
     def advance(self, seq: int) -> None:
@@ -66,6 +67,13 @@ class Room:
         if seq >= self.wanted_seq and self.wanted_seq:
             self.wanted_seq = 0
             self.partition.behind.pop(room_subject(*self.key), None)
+
+
+def _room_key(subject: str) -> RoomKey | None:
+    tokens = subject.split(".")
+    if len(tokens) != 4 or not is_token(tokens[2]) or not is_token(tokens[3]):
+        return None
+    return RoomKey(tokens[2], tokens[3])
 
 
 class Partition:
@@ -124,10 +132,10 @@ class Partition:
             return room
         room = self.behind.get(subject)
         if room is None:
-            tokens = subject.split(".")
-            if len(tokens) != 4 or partition_of(tokens[2], tokens[3]) != self.number:
+            key = _room_key(subject)
+            if key is None or partition_of(*key) != self.number:
                 return None
-            room = Room(RoomKey(tokens[2], tokens[3]), self)
+            room = Room(key, self)
         self._rooms[subject] = room
         return room
 

@@ -87,7 +87,7 @@ def running(event_store_dsn: str, projection_dsn: str, nats_url: str, logs: Path
         workers.end()
 
 
-async def applied(dsn: str, histories: Iterable[RoomHistory], *, seconds: float = 20.0) -> float:
+async def applied(dsn: str, histories: Iterable[RoomHistory], *, seconds: float = 40.0) -> float:
     """Waits until both projections have come to the end of the histories. The seconds it took."""
     started = time.monotonic()
     expected = {(name, *history.key, history.head) for history in histories for name in PROJECTIONS}
@@ -118,7 +118,7 @@ async def owners(dsn: str) -> dict[str, dict[str | None, int]]:
     return found
 
 
-async def shared_by(dsn: str, count: int, *, seconds: float = 10.0) -> float:
+async def shared_by(dsn: str, count: int, *, seconds: float = 40.0) -> float:
     """Waits until so many workers share the partitions evenly. The seconds it took."""
     started = time.monotonic()
     while True:

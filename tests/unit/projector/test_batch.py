@@ -86,9 +86,10 @@ def test_messages_of_other_partitions_and_without_a_seq_are_of_no_room() -> None
     elsewhere = next(f"r{n}" for n in range(100) if partition_of("ws", f"r{n}") != partition.number)
     arrive(partition, [1], subject=f"rooms.{partition.number}.ws.{elsewhere}")
     arrive(partition, [1], subject="rooms.odd")
+    arrive(partition, [1], subject=f"rooms.{partition.number}.ws.a\x00b")
     rooms, strays = take_batch([partition], NOW).arrivals()
     assert [(room.key, [event.stream_seq for event in events]) for room, events in rooms.items()] == [(KEY, [1])]
-    assert strays == 3
+    assert strays == 4
 
 
 def test_a_hole_is_asked_for_and_filled() -> None:
@@ -108,7 +109,7 @@ def test_a_hole_that_cannot_be_filled_is_tried_again_later_and_stops_nobody() ->
     room = known(owned(), 0)
     sorting = Sorting({room: [Recorded(9, 1, b"9")]}, NOW)
     assert sorting.fill(room, []) == 0
-    assert room.retry_at > time.monotonic()
+    room.postpone()
     sorting = Sorting({room: [Recorded(1, 2, b"1")]}, time.monotonic())
     assert sorting.open == []
     assert [event.stream_seq for group in sorting.groups() for event in group.events] == [1]
@@ -131,6 +132,13 @@ def test_a_held_room_waits_and_remembers_what_came() -> None:
     assert (room.held_at, list(room.partition.behind)) == (0, [room_subject(*KEY)])
     room.advance(5)
     assert room.partition.behind == {}
+
+
+def test_a_held_room_is_tried_again_for_as_long_as_it_takes() -> None:
+    room = known(owned(), 3)
+    for _ in range(3000):
+        room.hold(4, "ValueError")
+    assert 55 < room.retry_at - time.monotonic() <= 60
 
 
 def test_rooms_are_forgotten_beyond_a_bound_but_not_those_behind(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def test_position_and_seq_come_from_the_reply_subject_and_the_header(consumer: C
     assert (consumer.pending, consumer.fault) == (5, None)
 
 
-@pytest.mark.parametrize("seq", [None, "", "x", "-1", "1.5"])
+@pytest.mark.parametrize("seq", [None, "", "x", "-1", "1.5", "9" * 30])
 def test_a_message_without_a_seq_is_kept_as_no_event_so_that_its_position_counts(
     consumer: Consumer, seq: str | None
 ) -> None:
