@@ -7,6 +7,7 @@ import resource
 from collections.abc import AsyncGenerator
 from typing import Final
 
+import msgspec
 from litestar import Litestar
 
 from services.query.feed.hub import Hub
@@ -30,14 +31,19 @@ from shared.serving import ServiceError, bind, serve
 _NAME: Final = "runroom-query"
 _SEND_BUFFER: Final = 64 * 1024
 """Bytes the kernel holds for a client that reads slowly; unbounded, it would take megabytes for each."""
+_MOST_DESCRIPTORS: Final = 1 << 20
+_OTHER_DESCRIPTORS: Final = 256
+"""For reads, connections of our own and files."""
 _CUT_SECONDS: Final = 2.0
 _COMMAND_SECONDS: Final = 10.0
 
 
 async def run(settings: Settings) -> None:
     """Serves until told to stop."""
-    _prepare_process()
-    listener = bind(settings.host, settings.port, send_buffer=_SEND_BUFFER, stall_seconds=settings.feed.stall_seconds)
+    descriptors = _prepare_process()
+    most_streams = min(settings.feed.stream_limit_process, max(0, descriptors - _OTHER_DESCRIPTORS))
+    feed = msgspec.structs.replace(settings.feed, stream_limit_process=most_streams)
+    listener = bind(settings.host, settings.port, send_buffer=_SEND_BUFFER, stall_seconds=feed.stall_seconds)
     async with (
         _broker(settings) as broker,
         _pool(settings, most=10) as pool,
@@ -47,8 +53,8 @@ async def run(settings: Settings) -> None:
         reads = Reads(pool, lists, limit=settings.reads_limit)
         progress = Progress(broker, limit=settings.waiters_limit)
         projected, stored = ProjectedFeed(pool), StoredFeed(broker)
-        hub = Hub(broker, Looker(projected, stored), Replay(projected, stored), settings.feed)
-        streams = Streams(settings.feed)
+        hub = Hub(broker, Looker(projected, stored), Replay(projected, stored), feed)
+        streams = Streams(feed)
         app = _app(reads, progress, hub, streams, broker)
         broker.start()
         tasks = (
@@ -88,16 +94,22 @@ def _app(reads: Reads, progress: Progress, hub: Hub, streams: Streams, broker: B
     )
 
 
-def _prepare_process() -> None:
-    """Makes the process fit for thousands of connections."""
+def _prepare_process() -> int:
+    """Makes the process fit for thousands of connections; how many descriptors it may open."""
     # Each stream is a descriptor, and the usual soft limit is 1024.
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError):  # a system may allow less than it says
+            wanted = soft
     # A full collection looks at every object of every stream and stops them all meanwhile: leave what the start has
     # made out of it, and do it seldom.
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 100)
+    return wanted
 
 
 @contextlib.asynccontextmanager

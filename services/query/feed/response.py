@@ -101,8 +101,10 @@ class RoomStream:
                 if not self._is_gone:
                     await self._write(b"", more=False)
             except asyncio.CancelledError:
-                if not self._is_stalled or self._task is None or self._task.uncancel() > 0:
+                # Cut off in the midst of sending: by our own clock, or by the server at the end of its grace.
+                if self._task is None or not (self._is_stalled or self._streams.is_draining):
                     raise
+                self._task.uncancel()
                 STALLED.inc()
                 _log.info("stream_stalled", room_id=self._key.room_id)
             finally:

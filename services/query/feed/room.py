@@ -30,7 +30,7 @@ _MOST_PAUSE: Final = 1.0
 _MOST_EARLY: Final = 64
 _REST_SECONDS: Final = 60e-6
 """For each viewer woken: about three times what serving it takes."""
-_MOST_REST_SECONDS: Final = 0.1
+_MOST_REST_SECONDS: Final = 0.25
 _WAKE_AT_ONCE: Final = 256
 
 _log: Logger = structlog.get_logger("feed")

@@ -14,6 +14,8 @@ from shared.messaging.broker import Broker
 from shared.messaging.direct_get import MOST_SUBJECTS, StoredMessage, last_by_subjects, next_by_subject
 
 MOST_TAILS = MOST_SUBJECTS
+_MOST_BYTES = 256 * 1024
+"""Of one read; a single larger event is still read."""
 
 
 class Absent(NamedTuple):
@@ -73,7 +75,7 @@ class StoredFeed:
 
     async def _read(self, subject: str, start: int, most_events: int) -> list[Entry]:
         HISTORY_READS.labels("stream").inc()
-        return _entries(await next_by_subject(self._broker, subject, start, most_events))
+        return _entries(await next_by_subject(self._broker, subject, start, most_events, most_bytes=_MOST_BYTES))
 
 
 def _entries(messages: Iterable[StoredMessage]) -> list[Entry]:

@@ -68,6 +68,7 @@ async def listed(query: QueryService, params: list[tuple[str, str]], limit: int 
         body = response.json()
         assert list(body) == ["runs", "next_cursor"]
         assert len(body["runs"]) <= limit
+        assert len(runs) < 100, "pages repeat"
         runs += [run["run_id"] for run in body["runs"]]
         cursor = body["next_cursor"]
         if cursor is None:
