@@ -32,10 +32,15 @@ class StoredMessage(NamedTuple):
 
 
 async def next_by_subject(
-    broker: Broker, subject: str, start: int, batch: int, *, seconds: float = 2.0
+    broker: Broker, subject: str, start: int, batch: int, *, most_bytes: int | None = None, seconds: float = 2.0
 ) -> list[StoredMessage]:
-    """Up to ``batch`` messages of the subject (wildcards allowed) at stream position ``start`` or later, in order."""
-    request = {"seq": max(start, 1), "next_by_subj": subject, "batch": batch}
+    """Up to ``batch`` messages of the subject (wildcards allowed) at stream position ``start`` or later, in order.
+
+    No further ones once ``most_bytes`` are reached, but at least one if there is one.
+    """
+    request: dict[str, Any] = {"seq": max(start, 1), "next_by_subj": subject, "batch": batch}
+    if most_bytes is not None:
+        request["max_bytes"] = most_bytes
     messages, _ = await _collect(broker, request, seconds)
     return messages
 
