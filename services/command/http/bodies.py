@@ -139,7 +139,13 @@ _AT = re.compile(r"^(?P<reason>.*) - at `\$\.?(?P<path>[^`]*)`$")
 def _explain(message: str, raw: bytes, members: set[str]) -> str:
     """The library's message with the member first; every unknown member by name."""
     if "unknown field" in message:
-        given: Any = msgspec.json.decode(raw)
+        try:
+            given: Any = msgspec.json.decode(raw)
+        except RecursionError as error:
+            raise _too_deep() from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            # Only the body up to the member has been looked at; what follows is worse.
+            return _explain_malformed(raw, error)
         return f"unknown members: {', '.join(sorted(set(given) - members))}"
     if match := _AT.match(message):
         return f"{match['path']}: {match['reason'][0].lower()}{match['reason'][1:]}"
