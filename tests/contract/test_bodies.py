@@ -85,14 +85,15 @@ async def test_unknown_members_are_named(workspace: Workspace, room: str, run_id
 
 
 @pytest.mark.parametrize(
-    "content", [b"nope", b"{", b'{"room_id": "r"', b"[]", b'"text"', b"1", b"null", b"{}{}", b"\xef\xbb\xbf"]
+    "content",
+    [b"nope", b"{", b'{"room_id": "r"', b"[]", b'"text"', b"1", b"null", b"{}{}", b"\xef\xbb\xbf", b'{"x": 1, nope'],
 )
 async def test_a_body_that_is_no_object(workspace: Workspace, content: bytes) -> None:
     expect.problem(await workspace.post("/v1/runs", content=content), 400, "invalid_request")
 
 
 @pytest.mark.parametrize("verb", ["start", "complete", "fail", "steps"])
-@pytest.mark.parametrize("content", [b"[]", b"1", b"{", b'"x"'])
+@pytest.mark.parametrize("content", [b"[]", b"1", b"{", b'"x"', b'{"x": 1, nope'])
 async def test_a_body_of_a_later_command_that_is_no_object(
     workspace: Workspace, run_id: str, verb: str, content: bytes
 ) -> None:
