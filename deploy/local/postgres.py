@@ -3,7 +3,7 @@
 Invariant: what a commit acknowledged is on disk (fsync and synchronous_commit stay on), and a data
 directory that survived any kind of death, half-finished creation included, starts again.
 
-Below `data_dir`: `cluster/` (PostgreSQL's own), `password` (0600), `postgres.log`.
+Below `data_dir`: `cluster/` (PostgreSQL's own), `password` (0600), `postgresql.log`.
 """
 
 from __future__ import annotations
@@ -18,20 +18,19 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.local.ports import free_port
-from deploy.local.process import LocalError, owner_of, run, spawn, stop, unprivileged_identity, wait_until
+from deploy.local.ports import LOOPBACK
+from deploy.local.process import LocalError, owner_of, run, spawn, unprivileged_identity, wait_until
+from deploy.local.server import START_TIMEOUT_S, EmbeddedServer
 
 MAJOR = "18"
 USER = "runroom"
 DATABASES = ("event_store", "projections")
 
-_START_TIMEOUT_S = 60.0  # crash recovery of a large log is part of starting
-_STOP_GRACE_S = 15.0
 _TAKEOVER_S = 10.0
 _SETTINGS = {
     "fsync": "on",
     "synchronous_commit": "on",
-    "listen_addresses": "127.0.0.1",
+    "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
     "timezone": "UTC",
     "max_connections": "200",
@@ -41,85 +40,40 @@ select 'create database {name}' where not exists (select from pg_database where 
 """
 
 
-class EmbeddedPostgres:
-    """One PostgreSQL server with the databases `event_store` and `projections`, both empty at first.
+class EmbeddedPostgres(EmbeddedServer):
+    """One PostgreSQL server with the databases `event_store` and `projections`, both empty at first."""
 
-    `port` 0 takes a free one at the first start and keeps it for the life of this object. All methods block.
-    """
+    name = "PostgreSQL"
+    port_taken = "could not bind"
+    telling = ("FATAL:", "could not bind")
 
     def __init__(self, data_dir: Path, port: int = 0) -> None:
-        self.data_dir = data_dir.absolute()
-        self.port = port
+        super().__init__(data_dir, port)
         self._cluster = self.data_dir / "cluster"
         self._password_file = self.data_dir / "password"
-        self._log_file = self.data_dir / "postgres.log"
-        self._child: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int | None:
-        """Process id of the postmaster, None when it is not running."""
-        return self._child.pid if self._child is not None and self._child.poll() is None else None
-
-    @property
-    def log_file(self) -> Path:
-        return self._log_file
 
     def dsn(self, database: str) -> str:
-        """Where `database` is: postgresql://user:password@host:port/database. Raises `LocalError` before
-        the first start.
-        """
+        """postgresql://user:password@host:port/database. Raises `LocalError` before the first start."""
         if not self._password_file.exists() or not self.port:
             raise LocalError(f"PostgreSQL in {self.data_dir} was never started.")
-        return f"postgresql://{USER}:{self._password()}@127.0.0.1:{self.port}/{database}"
-
-    def start(self) -> None:
-        """Create the cluster if there is none, start the server and return once both databases answer.
-
-        Raises `LocalError` with one sentence; nothing is left running then.
-        """
-        if self.pid is not None:
-            return
-        identity = unprivileged_identity()
-        self._prepare_directory(identity)
-        if not self._cluster.exists():
-            self._create_cluster(identity)
-        self._evict_predecessor()
-        for _ in range(5):
-            chosen = self.port or free_port()
-            if self._try_start(identity, chosen):
-                self.port = chosen
-                break
-            if self.port or "could not bind" not in self._log_tail():
-                raise LocalError(f"PostgreSQL did not start ({self._log_tail()}; see {self._log_file}).")
-        else:
-            raise LocalError("PostgreSQL found no free port on 127.0.0.1.")
-        try:
-            self._ensure_databases()
-        except LocalError:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """Fast shutdown: sessions are ended, a checkpoint is written, the server is gone on return."""
-        if self._child is not None:
-            stop(self._child, gently=signal.SIGINT, grace_s=_STOP_GRACE_S)
-            self._child = None
-
-    def kill(self) -> None:
-        """SIGKILL the postmaster and nothing else, as a crash would. `start()` recovers."""
-        if self._child is not None:
-            self._child.kill()
-            self._child.wait()
-            self._child = None
+        return f"postgresql://{USER}:{self._password()}@{LOOPBACK}:{self.port}/{database}"
 
     def execute(self, statements: str, *, database: str = "postgres") -> str:
-        """Run `statements` with psql, each in its own transaction; what they return, unaligned. Raises
-        `LocalError`.
+        """Run `statements` with psql, each in its own transaction; what they return, as plain lines.
+
+        Raises `LocalError` with PostgreSQL's own words.
         """
         code, printed = self._psql(statements, database)
         if code != 0:
             raise LocalError(f"PostgreSQL refused a statement: {printed}")
         return printed
+
+    def _prepare(self) -> None:
+        identity = unprivileged_identity()
+        self._prepare_directory(identity)
+        if not self._cluster.exists():
+            self._create_cluster(identity)
+        self._evict_predecessor()
 
     def _prepare_directory(self, identity: str) -> None:
         uid, gid = owner_of(identity)
@@ -164,8 +118,7 @@ class EmbeddedPostgres:
         draft.rename(self._cluster)
 
     def _evict_predecessor(self) -> None:
-        """Deal with the postmaster.pid of an earlier life: a dead one's is removed, a live one is shut
-        down.
+        """Remove the postmaster.pid of an earlier life, after shutting down the postmaster if it still runs.
 
         A live one is an orphan on its way out (its own parent was killed); its pid alone proves nothing,
         because pids are used again, so its working directory is compared.
@@ -183,24 +136,22 @@ class EmbeddedPostgres:
             time.sleep(0.1)
         pid_file.unlink(missing_ok=True)
 
-    def _try_start(self, identity: str, port: int) -> bool:
-        """One attempt, repeated for as long as backends of a killed postmaster still hold its shared
-        memory.
-        """
+    def _try_start(self, port: int) -> bool:
+        """One attempt, repeated while backends of a killed postmaster still hold its shared memory."""
         deadline = time.monotonic() + _TAKEOVER_S
         while True:
-            self._log_file.unlink(missing_ok=True)
+            self.log_file.unlink(missing_ok=True)
             settings = _SETTINGS | {"port": str(port)}
             arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-            with self._log_file.open("wb") as log:
+            with self.log_file.open("wb") as log:
                 self._child = spawn(
                     [_binary("postgres"), "-D", self._cluster, *arguments],
                     env=_clean_environment(),
                     output=log,
-                    identity=identity,
+                    identity=unprivileged_identity(),
                     death_signal=signal.SIGINT,
                 )
-            if wait_until(self._says_ready, child=self._child, timeout_s=_START_TIMEOUT_S):
+            if wait_until(self._says_ready, child=self._child, timeout_s=START_TIMEOUT_S):
                 return True
             self.stop()
             if "pre-existing shared memory" not in self._log_tail() or time.monotonic() > deadline:
@@ -215,18 +166,18 @@ class EmbeddedPostgres:
             return False
         return len(lines) >= 8 and lines[7].strip() == "ready"
 
-    def _ensure_databases(self) -> None:
+    def _finish_start(self) -> None:
         create = "".join(_CREATE_IF_MISSING.format(name=name) for name in DATABASES)
         code, printed = self._psql(create, "postgres")
         if code != 0:
-            raise LocalError(f"PostgreSQL on 127.0.0.1:{self.port} does not answer properly: {printed}")
+            raise LocalError(f"PostgreSQL on {LOOPBACK}:{self.port} does not answer properly: {printed}")
 
     def _psql(self, script: str, database: str) -> tuple[int, str]:
         done = subprocess.run(
             [
                 _binary("psql"),
                 *("--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"),
-                *("--host=127.0.0.1", f"--port={self.port}", f"--username={USER}", f"--dbname={database}"),
+                *(f"--host={LOOPBACK}", f"--port={self.port}", f"--username={USER}", f"--dbname={database}"),
             ],
             env={**_clean_environment(), "PGPASSWORD": self._password(), "PGCONNECT_TIMEOUT": "10"},
             input=script,
@@ -239,15 +190,6 @@ class EmbeddedPostgres:
 
     def _password(self) -> str:
         return self._password_file.read_text().strip()
-
-    def _log_tail(self) -> str:
-        """The line of the log that tells most: the last fatal one, or else the last one."""
-        try:
-            lines = self._log_file.read_text(errors="replace").strip().splitlines()
-        except OSError:
-            return "it wrote no log"
-        telling = [line for line in lines if "FATAL:" in line or "could not bind" in line] or lines[-1:]
-        return " / ".join(telling) or "it wrote nothing"
 
 
 def _binary(name: str) -> Path:

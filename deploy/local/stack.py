@@ -104,9 +104,9 @@ class LocalStack:
         for service in self.services:
             if (sentence := service.death()) is not None:
                 return sentence
-        for name, server in (("PostgreSQL", self.postgres), ("NATS", self.nats)):
+        for server in (self.postgres, self.nats):
             if server is not None and server.pid is None:
-                return f"{name} ended by itself; see {server.log_file}."
+                return f"{server.name} ended by itself; see {server.log_file}."
         return None
 
     def add_projector(self) -> Service:
