@@ -86,7 +86,8 @@ def test_messages_of_other_partitions_and_without_a_seq_are_of_no_room() -> None
     elsewhere = next(f"r{n}" for n in range(100) if partition_of("ws", f"r{n}") != partition.number)
     arrive(partition, [1], subject=f"rooms.{partition.number}.ws.{elsewhere}")
     arrive(partition, [1], subject="rooms.odd")
-    arrive(partition, [1], subject=f"rooms.{partition.number}.ws.a\x00b")
+    odd = next(f"\x00{n}" for n in range(1000) if partition_of("ws", f"\x00{n}") == partition.number)
+    arrive(partition, [1], subject=f"rooms.{partition.number}.ws.{odd}")
     rooms, strays = take_batch([partition], NOW).arrivals()
     assert [(room.key, [event.stream_seq for event in events]) for room, events in rooms.items()] == [(KEY, [1])]
     assert strays == 4
