@@ -2,10 +2,18 @@
 
 from datetime import UTC, datetime
 
+import msgspec
+
+_encoder = msgspec.json.Encoder()
+
 
 def format_time(moment: datetime) -> str:
     """The moment (with any time zone) as ``2026-01-31T12:00:00.000000Z``."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    # Several times faster than isoformat, which counts where a page of runs is written; it leaves out a fraction of 0.
+    text = _encoder.encode(moment)[1:-1].decode()
+    return text if moment.microsecond else text[:-1] + ".000000Z"
 
 
 def parse_time(text: str) -> datetime:
