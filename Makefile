@@ -43,10 +43,18 @@ projector: venv ## One more projector for the running stack (on the next free po
 
 .PHONY: check
 check: venv ## Format, lint, types, import rules, unit tests: seconds, no server
+	@$(MAKE) --jobs 2 --output-sync=target check-types check-style check-unit
+
+.PHONY: check-types check-style check-unit
+check-types:
+	@$(BIN)/pyright
+
+check-style:
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/pyright
 	@$(BIN)/lint-imports
+
+check-unit:
 	@$(TESTS) -q tests/unit
 
 .PHONY: test
