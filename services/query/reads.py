@@ -107,13 +107,13 @@ class RunsPage(NamedTuple):
 class Reads:
     """Reads of the projections. Every method raises ``StoreUnavailableError`` and ``ReadsOverloadedError``.
 
-    ``lists`` is a pool whose statements are planned for their values each time: how selective a tag or a room is
-    decides which index is right.
+    ``planned`` is a pool whose statements are planned for their values each time: between several filters it is those
+    that decide which index is right.
     """
 
-    def __init__(self, pool: Pool, lists: Pool, *, limit: int) -> None:
+    def __init__(self, pool: Pool, planned: Pool, *, limit: int) -> None:
         self._pool = pool
-        self._lists = lists
+        self._planned = planned
         self._limit = limit
         self._under_way = 0
 
@@ -152,7 +152,9 @@ class Reads:
         if after is not None:
             given["last_created_at"], given["last_run_id"] = after
         text, values = _LIST_RUNS.bind(given)
-        rows = await self._fetch(self._lists, text, *values)
+        # With one filter there is one index for it, in order; planning again and again would only take time.
+        chosen = sum(map(bool, (filters.room_id, filters.thread_id, filters.correlation_id, filters.statuses)))
+        rows = await self._fetch(self._planned if filters.tags or chosen > 1 else self._pool, text, *values)
         more = len(rows) > limit
         rows = rows[:limit]
         last = RunPosition(rows[-1]["created_at"], rows[-1]["run_id"]) if more else None

@@ -47,10 +47,9 @@ async def run(settings: Settings) -> None:
     async with (
         _broker(settings) as broker,
         _pool(settings, most=10) as pool,
-        # Planned anew each time: which index is right depends on the values.
-        _pool(settings, most=6, parameters={"plan_cache_mode": "force_custom_plan"}) as lists,
+        _pool(settings, most=6, parameters={"plan_cache_mode": "force_custom_plan"}) as planned,
     ):
-        reads = Reads(pool, lists, limit=settings.reads_limit)
+        reads = Reads(pool, planned, limit=settings.reads_limit)
         progress = Progress(broker, limit=settings.waiters_limit)
         projected, stored = ProjectedFeed(pool), StoredFeed(broker)
         hub = Hub(broker, Looker(projected, stored), Replay(projected, stored), feed)
