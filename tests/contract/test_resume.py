@@ -177,8 +177,8 @@ async def test_caught_up_stands_where_history_ends_while_events_are_written(work
 
 async def test_a_long_history_and_a_viewer_that_did_not_read_for_long(workspace: Workspace, room: str) -> None:
     """Longer than any page of history and any queue: nothing is lost to those who are slow or late."""
-    count = 1100
-    goal = "g" * 1000
+    count = 400
+    goal = "g" * 4000
     gate = asyncio.Semaphore(32)
 
     async def create() -> None:
