@@ -117,6 +117,17 @@ async def test_more_was_lost_than_the_ring_holds(query: QueryService, stream: St
         assert await sequence(other, 701) == list(range(2, 703))
 
 
+async def test_a_stream_that_repeats_itself(query: QueryService, stream: Stream, room: str) -> None:
+    """What a relay publishes again after a broker came back older stands in the stream twice."""
+    await stream.publish(events(room, 1, 200))
+    await stream.publish(events(room, 100, 260), again=True)
+    await stream.publish(events(room, 150, 300), again=True)
+    for cursor in (0, 99, 120, 199, 230, 259, 299):
+        async with query.stream(room, cursor) as viewer:
+            assert await sequence(viewer, 300 - cursor) == list(range(cursor + 1, 301))
+            assert await viewer.control() == Control("caught-up", {"stream_seq": 300})
+
+
 async def test_a_room_nobody_has_written_to(query: QueryService, stream: Stream, room: str) -> None:
     async with query.stream(room) as viewer, query.stream(room, "latest") as other:
         assert await viewer.caught_up() == ([], 0)

@@ -103,13 +103,15 @@ class Stream:
         config["subject_transform"] = {"src": "quiet.>", "dest": "rooms.>"}
         await self._broker.jetstream(f"STREAM.UPDATE.{STREAM}", config)
 
-    async def publish(self, said: Iterable[StepCreated], *, quietly: bool = False) -> None:
-        """Stored and live. ``quietly``: stored, but the live message is lost on everybody."""
+    async def publish(self, said: Iterable[StepCreated], *, quietly: bool = False, again: bool = False) -> None:
+        """Stored and live. ``quietly``: stored, but the live message is lost on everybody. ``again``: stored another
+        time, beyond the broker's memory of what it has."""
         for one in said:
             subject = room_subject(one.workspace_id, one.room_id)
             if quietly:
                 subject = subject.replace("rooms.", "quiet.", 1)
-            answer = await self.client.request(subject, encode_event(one), timeout=5, headers=headers(one))
+            carried = headers(one) | ({HEADER_EVENT_ID: uuid.uuid4().hex} if again else {})
+            answer = await self.client.request(subject, encode_event(one), timeout=5, headers=carried)
             assert "error" not in msgspec.json.decode(answer.data), answer.data
 
     async def whisper(self, said: StepCreated) -> None:
