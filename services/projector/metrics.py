@@ -22,7 +22,12 @@ APPLY_SECONDS = Histogram(
 )
 LAG = Gauge(
     "runroom_projector_lag_events",
-    "Events on the stream that this worker has yet to apply.",
+    "Events committed and yet to be applied, of the partitions this worker holds.",
+    ["projection", "partition"],
+)
+LAG_SECONDS = Gauge(
+    "runroom_projector_lag_seconds",
+    "Age of the oldest event yet to be applied, of the partitions this worker holds; 0 when there is none.",
     ["projection", "partition"],
 )
 LEASES = Gauge("runroom_projector_leases", "Partitions held by this worker.", ["projection"])

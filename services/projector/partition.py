@@ -5,6 +5,7 @@ Invariant: it lives as long as the lease. Another lease of the same partition st
 
 import time
 from collections.abc import Iterator
+from itertools import islice
 
 from services.projector.consumer import Consumer
 from services.projector.leases import Lease
@@ -85,6 +86,8 @@ class Partition:
         self.stream_key = lease.stream_key
         self.position = lease.position
         self.consumer: Consumer | None = None
+        self.in_hand: list[tuple[str, Recorded]] = []
+        """What was taken and is not yet applied."""
         self.behind: dict[str, Room] = {}
         self._rooms: dict[str, Room] = {}
 
@@ -96,8 +99,19 @@ class Partition:
 
     @property
     def lag(self) -> int:
-        """Messages yet to be taken."""
-        return len(self.consumer.buffer) + self.consumer.pending if self.consumer else 0
+        """Events yet to be applied, as far as the worker knows of them."""
+        arrived = len(self.consumer.buffer) + self.consumer.pending if self.consumer else 0
+        behind = sum(max(room.wanted_seq - max(room.applied_seq, 0), 0) for room in self.behind.values())
+        return arrived + len(self.in_hand) + behind
+
+    def next_places(self, most: int) -> list[tuple[RoomKey, int]]:
+        """Rooms and seqs among which is the oldest event yet to be applied, ``most`` of those behind at the most."""
+        places = [(room.key, room.applied_seq + 1) for room in islice(self.behind.values(), most)]
+        waiting = self.in_hand or (self.consumer.buffer if self.consumer else ())
+        for subject, recorded in islice(waiting, 1):
+            if key := _room_key(subject):
+                places.append((key, recorded.stream_seq))
+        return places
 
     def take(self, most: int, most_bytes: int) -> list[tuple[str, Recorded]]:
         """Up to ``most`` messages from the buffer, with their subjects; ``position`` moves with them.
@@ -114,6 +128,7 @@ class Partition:
             taken.append(message)
             most_bytes -= len(message[1].envelope)
         self.position = taken[-1][1].position
+        self.in_hand = taken
         return taken
 
     def restart(self, consumer: Consumer, position: int) -> None:

@@ -88,6 +88,10 @@ class Runner:
             async with asyncio.timeout(_GIVE_BACK_SECONDS):
                 await self._resting.wait()
 
+    def partitions(self) -> list[Partition]:
+        """What is worked on, to be looked at."""
+        return list(self._partitions.values())
+
     def quiet_partitions(self) -> set[int]:
         """Partitions of which everything on the stream has been taken."""
         return {number for number, partition in self._partitions.items() if partition.is_quiet}
@@ -113,8 +117,9 @@ class Runner:
             partition = self._partitions.pop(number, None)
             if partition is not None and partition.consumer is not None:
                 partition.consumer.fault = "released"
-            with suppress(KeyError):
-                metrics.LAG.remove(self.name, str(number))
+            for gauge in (metrics.LAG, metrics.LAG_SECONDS):
+                with suppress(KeyError):
+                    gauge.remove(self.name, str(number))
         metrics.LEASES.labels(self.name).set(len(self._partitions))
         self._count_rooms()
         self._tend.set()
@@ -153,8 +158,6 @@ class Runner:
                 consumer.check(now)
             if consumer is None or consumer.fault is not None or consumer.stream_key != stream.identity.key:
                 await self._open(partition, stream)
-            if self._is_ours(partition):
-                metrics.LAG.labels(self.name, str(partition.number)).set(partition.lag)
 
     async def _open(self, partition: Partition, stream: StreamState) -> None:
         cause = "start" if partition.consumer is None else partition.consumer.fault or "stream changed"
@@ -189,6 +192,7 @@ class Runner:
             finally:
                 self._resting.set()
             for portion in batch.portions:
+                portion.partition.in_hand = []
                 portion.partition.trim()
             self._count_rooms()
 
