@@ -7,13 +7,15 @@ how it went.
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import uvloop
 
+from services.projector.parked_command import PARKED_USAGE, parked, parse_wish
 from services.projector.verify.command import verify
 from services.projector.verify.report import CannotLookError, Report
+from shared.postgres import STORE_ERRORS
 from shared.settings import Environment, SettingsError
 from shared.telemetry import configure_logging
 
@@ -46,6 +48,28 @@ def run_verify() -> int:
         complain(f"cannot look: {error}")
         return BLIND
     return WELL if well else DIFFERENT
+
+
+def run_parked(arguments: Sequence[str]) -> int:
+    """The exit status: 0 done, 1 not done or not yet, 2 wrong arguments or a database that does not answer."""
+    wish = parse_wish(arguments)
+    if wish is None:
+        complain(PARKED_USAGE)
+        return BLIND
+    env = Environment(os.environ)
+    postgres = ("postgresql", "postgres")
+    projection_dsn = env.url("PROJECTION_DSN", postgres)
+    event_store_dsn = env.url("EVENT_STORE_DSN", postgres) if wish.verb == "show" else ""
+    try:
+        env.finish()
+    except SettingsError as error:
+        complain(str(error))
+        return BLIND
+    try:
+        return WELL if _run(lambda: parked(wish, projection_dsn, event_store_dsn, say)) else DIFFERENT
+    except STORE_ERRORS as error:
+        complain(f"the database does not answer: {type(error).__name__}: {error}")
+        return BLIND
 
 
 def _urls(env: Environment) -> tuple[str, str, str]:

@@ -80,6 +80,11 @@ class EventSource:
         rows = await self._fetch("published_rooms", after.workspace_id, after.room_id, most)
         return [PublishedRoom(RoomKey(row["workspace_id"], row["room_id"]), row["published_seq"]) for row in rows]
 
+    async def published_of(self, keys: Sequence[RoomKey]) -> dict[RoomKey, int]:
+        """How far each of the rooms was published."""
+        rows = await self._fetch("published_of", [key.workspace_id for key in keys], [key.room_id for key in keys])
+        return {RoomKey(row["workspace_id"], row["room_id"]): row["published_seq"] for row in rows}
+
     async def unpublished_rooms(self, most: int) -> list[UnpublishedRoom]:
         """Some of the rooms the relay has yet to publish from: all of them, when they are fewer than ``most``."""
         rows = await self._fetch("unpublished_rooms", most)

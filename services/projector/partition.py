@@ -26,10 +26,21 @@ class Room:
 
     ``wanted_seq`` is a seq that is known to exist and that the stream alone did not lead to; the events up to there are
     read from the event store, not before ``retry_at`` (monotonic seconds). ``held_at`` is the seq of the event that
-    cannot be applied, 0 when there is none, and ``reason`` what is wrong with it.
+    cannot be applied and is parked, 0 when there is none, ``reason`` what is wrong with it, and ``skip_at`` the same
+    seq when it is to be left out.
     """
 
-    __slots__ = ("applied_seq", "attempts", "held_at", "key", "partition", "reason", "retry_at", "wanted_seq")
+    __slots__ = (
+        "applied_seq",
+        "attempts",
+        "held_at",
+        "key",
+        "partition",
+        "reason",
+        "retry_at",
+        "skip_at",
+        "wanted_seq",
+    )
 
     def __init__(self, key: RoomKey, partition: "Partition") -> None:
         self.key = key
@@ -39,6 +50,7 @@ class Room:
         self.retry_at = 0.0
         self.attempts = 0
         self.held_at = 0
+        self.skip_at = 0
         self.reason = ""
 
     def want(self, seq: int) -> None:
@@ -60,11 +72,22 @@ class Room:
         self.postpone(_LONGEST_HOLD)
         return news
 
+    def hold_again(self, seq: int, reason: str, attempts: int) -> None:
+        """Takes over what a worker before us had parked."""
+        self.attempts = attempts
+        self.hold(seq, reason)
+
+    def try_now(self, *, skip: bool) -> None:
+        """Tries the parked event at once, or leaves it out."""
+        self.retry_at = 0.0
+        self.skip_at = self.held_at if skip else 0
+
     def advance(self, seq: int) -> None:
         """Everything up to ``seq`` is applied."""
         self.applied_seq = seq
         self.attempts = 0
         self.held_at = 0
+        self.skip_at = 0
         if seq >= self.wanted_seq and self.wanted_seq:
             self.wanted_seq = 0
             self.partition.behind.pop(room_subject(*self.key), None)

@@ -13,6 +13,7 @@ from services.projector.applier import Applier
 from services.projector.event_source import EventSource
 from services.projector.lag import LagMeter
 from services.projector.leases import LeaseKeeper, new_worker_id
+from services.projector.parking import Attendant, Attended
 from services.projector.projection_store import ProjectionStore
 from services.projector.projections import PROJECTIONS
 from services.projector.reconcile import Reconciled, Reconciler
@@ -68,6 +69,13 @@ async def run(settings: Settings) -> None:
             EventSource(session(settings.event_store_dsn)),
             [Reconciled(runner, ProjectionStore(comparing, runner.name, worker)) for runner in runners],
         )
+        attendant = Attendant(
+            EventSource(session(settings.event_store_dsn)),
+            [
+                Attended(runner, ProjectionStore(session(settings.projection_dsn), runner.name, worker))
+                for runner in runners
+            ],
+        )
         meter = LagMeter(EventSource(session(settings.event_store_dsn)), runners)
         broker.start()
         tasks = await stack.enter_async_context(
@@ -75,6 +83,7 @@ async def run(settings: Settings) -> None:
                 _task("stream watch", watch.run()),
                 _task("leases", keeper.run()),
                 _task("reconciler", reconciler.run()),
+                _task("parking", attendant.run()),
                 _task("lag", meter.run()),
                 *(_task(f"projection {runner.name}", runner.run()) for runner in runners),
             )
@@ -117,18 +126,18 @@ def _app(projections: Pool, event_store: Pool, broker: Broker, runners: Sequence
             f"{name}: {lag.events} events, {lag.seconds:.1f} s" for name, lag in sorted(meter.worst.items())
         )
 
-    async def held_rooms() -> str:
+    async def parked_events() -> str:
         held = [
-            f"{runner.name}: {room.key.workspace_id}/{room.key.room_id} before {room.seq} ({room.reason})"
+            f"{runner.name}: {room.key.workspace_id}/{room.key.room_id} at {room.seq} ({room.reason})"
             for runner in runners
             for room in runner.held_rooms()
         ]
-        return f"{len(held)} held back" + "".join(f"; {line}" for line in held[:10])
+        return f"{len(held)} parked" + "".join(f"; {line}" for line in held[:10])
 
     return Litestar(
         route_handlers=health_routes(
             {"projections": projection_store_answers, "nats": broker_is_connected},
-            {"event_store": event_store_answers, "partitions": partitions, "lag": lag, "rooms": held_rooms},
+            {"event_store": event_store_answers, "partitions": partitions, "lag": lag, "parked": parked_events},
         ),
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=None,
