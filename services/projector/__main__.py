@@ -1,11 +1,14 @@
-"""``python -m services.projector`` runs a worker; with ``migrate`` it brings the schema up, with ``verify`` it compares
-the event store, the stream and the projections, with ``parked`` it shows and settles events that cannot be applied."""
+"""``python -m services.projector`` runs a worker.
+
+With ``migrate`` it brings the schema up, with ``verify`` it compares the event store, the stream and the projections,
+with ``parked`` it shows and settles events that cannot be applied, with ``rebuild`` it builds a projection anew.
+"""
 
 import os
 import sys
 from pathlib import Path
 
-from services.projector.commands import run_parked, run_verify
+from services.projector.commands import run_parked, run_rebuild, run_verify
 from services.projector.settings import read_settings
 from services.projector.wiring import run
 from shared.postgres import migrate
@@ -26,8 +29,10 @@ def main(arguments: list[str]) -> int:
             return run_verify()
         case ["parked", *rest]:
             return run_parked(rest)
+        case ["rebuild", *rest]:
+            return run_rebuild(rest)
         case _:
-            print("usage: python -m services.projector [migrate | verify | parked …]", file=sys.stderr)  # noqa: T201
+            print("usage: python -m services.projector [migrate | verify | parked … | rebuild …]", file=sys.stderr)  # noqa: T201
             return 2
 
 

@@ -23,16 +23,20 @@ from shared.telemetry import Logger
 
 
 class Applier:
-    def __init__(self, projection: Projection, store: ProjectionStore, events: EventSource, broker: Broker) -> None:
+    """``name`` is that of the projection's version: of its leases and metrics."""
+
+    def __init__(
+        self, projection: Projection, name: str, store: ProjectionStore, events: EventSource, broker: Broker
+    ) -> None:
         self._projection = projection
-        self._name = projection.name
+        self._name = name
         self._store = store
         self._events = events
         self._broker = broker
         self._events_well = True
         self._unsaved: dict[Room, Park] = {}
         """Events found to be unfit whose parking is not committed yet."""
-        self._log: Logger = structlog.get_logger("applier").bind(projection=projection.name)
+        self._log: Logger = structlog.get_logger("applier").bind(projection=name)
 
     async def apply(self, batch: Batch) -> None:
         """Applies the batch, or what can be applied of it; events that cannot be are parked.
@@ -161,5 +165,5 @@ class Applier:
         with suppress(BrokerUnavailableError, *BROKER_ERRORS):
             client = self._broker.client
             for key, _, applied_seq in advances:
-                progress = f'{{"projection":"{self._name}","stream_seq":{applied_seq}}}'
+                progress = f'{{"projection":"{self._projection.name}","stream_seq":{applied_seq}}}'
                 await client.publish(progress_subject(*key), progress.encode())

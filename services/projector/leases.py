@@ -86,6 +86,7 @@ class LeaseKeeper:
         self._ticking = asyncio.Lock()
         self._stopping = False
         self._joined = False
+        self._prepared: set[str] = set()
         self._well = True
         self._subscription: Subscription | None = None
         self._log: Logger = structlog.get_logger("leases")
@@ -144,10 +145,12 @@ class LeaseKeeper:
                 holder.drop(held)
 
     async def _tick(self, connection: Connection) -> None:
-        if not self._joined:
-            for holder in self._holders:
+        holders = list(self._holders)
+        for holder in holders:
+            if holder.name not in self._prepared:
                 await connection.execute(_SQL["lease_rows"], holder.name, PARTITIONS)
-        names = [holder.name for holder in self._holders]
+                self._prepared.add(holder.name)
+        names = [holder.name for holder in holders]
         await connection.execute(_SQL["heartbeat"], self._worker, names, self._lease_seconds)
         if not self._joined:
             self._joined = True
@@ -157,7 +160,7 @@ class LeaseKeeper:
         ours: dict[str, dict[int, int]] = {name: {} for name in names}
         for row in await connection.fetch(_SQL["leases_of"], self._worker):
             ours.setdefault(row["projection"], {})[row["partition"]] = row["epoch"]
-        for turn, holder in enumerate(self._holders):
+        for turn, holder in enumerate(holders):
             workers = [row["worker_id"] for row in living if holder.name in row["projections"]]
             share = fair_share(PARTITIONS, workers, self._worker, turn)
             await self._settle(connection, holder, ours[holder.name], share)

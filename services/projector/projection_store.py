@@ -95,10 +95,14 @@ class ParkedEvent(NamedTuple):
 
 
 class ProjectionStore:
-    """One projection's own connection to the projection database. ``owner`` is the worker."""
+    """One projection's own connection to the projection database. ``owner`` is the worker.
 
-    def __init__(self, session: Session, projection: str, owner: str) -> None:
+    ``projection`` is the name of a version; its tables are those with that ``version`` in their names.
+    """
+
+    def __init__(self, session: Session, projection: str, owner: str, version: int = 1) -> None:
         self._session = session
+        self._writes = {name: text.replace("_v1", f"_v{version}") for name, text in _SQL.items()}
         self._projection = projection
         self._owner = owner
 
@@ -152,7 +156,7 @@ class ProjectionStore:
         try:
             async with connection.transaction():
                 for write in writes:
-                    missed = await connection.fetch(_SQL[write.query], *write.columns)
+                    missed = await connection.fetch(self._writes[write.query], *write.columns)
                     if missed:
                         raise MissingRowError(f"{write.query} did not find {missed[0][0]}")
                 if parks:

@@ -9,14 +9,13 @@ from typing import Any
 import structlog
 from litestar import Litestar
 
-from services.projector.applier import Applier
+from services.projector.crew import Crew, Sessions
 from services.projector.event_source import EventSource
 from services.projector.lag import LagMeter
 from services.projector.leases import LeaseKeeper, new_worker_id
-from services.projector.parking import Attendant, Attended
-from services.projector.projection_store import ProjectionStore
+from services.projector.parking import Attendant
 from services.projector.projections import PROJECTIONS
-from services.projector.reconcile import Reconciled, Reconciler
+from services.projector.reconcile import Reconciler
 from services.projector.runner import Runner
 from services.projector.session import Session
 from services.projector.settings import DEFAULT_PORT, Settings
@@ -47,45 +46,29 @@ async def run(settings: Settings) -> None:
 
         broker = await stack.enter_async_context(_broker(settings))
         watch = StreamWatch(broker)
-        runners = [
-            Runner(
-                projection.name,
-                Applier(
-                    projection,
-                    ProjectionStore(session(settings.projection_dsn), projection.name, worker),
-                    EventSource(session(settings.event_store_dsn)),
-                    broker,
-                ),
-                broker,
-                watch,
-            )
-            for projection in PROJECTIONS
-        ]
+        crew = Crew(
+            {projection.name: projection for projection in PROJECTIONS},
+            Sessions(lambda: session(settings.projection_dsn), lambda: session(settings.event_store_dsn)),
+            broker,
+            watch,
+            worker,
+        )
+        runners = crew.runners
         keeper = LeaseKeeper(
             session(settings.projection_dsn), broker, runners, worker, lease_seconds=settings.lease_seconds
         )
-        comparing = session(settings.projection_dsn)
-        reconciler = Reconciler(
-            EventSource(session(settings.event_store_dsn)),
-            [Reconciled(runner, ProjectionStore(comparing, runner.name, worker)) for runner in runners],
-        )
-        attendant = Attendant(
-            EventSource(session(settings.event_store_dsn)),
-            [
-                Attended(runner, ProjectionStore(session(settings.projection_dsn), runner.name, worker))
-                for runner in runners
-            ],
-        )
+        reconciler = Reconciler(EventSource(session(settings.event_store_dsn)), crew.reconciled)
+        attendant = Attendant(EventSource(session(settings.event_store_dsn)), crew.attended)
         meter = LagMeter(EventSource(session(settings.event_store_dsn)), runners)
         broker.start()
         tasks = await stack.enter_async_context(
             _tasks(
                 _task("stream watch", watch.run()),
+                _task("projections", crew.run()),
                 _task("leases", keeper.run()),
                 _task("reconciler", reconciler.run()),
                 _task("parking", attendant.run()),
                 _task("lag", meter.run()),
-                *(_task(f"projection {runner.name}", runner.run()) for runner in runners),
             )
         )
         projections = await stack.enter_async_context(_pool(settings.projection_dsn))

@@ -55,9 +55,8 @@ class Page(NamedTuple):
         return (self.after.workspace_id, self.after.room_id, workspace_id, room_id)
 
 
-async def pages(store: Connection) -> AsyncGenerator[Page, None]:
-    """All rooms in pages of a bounded number of rooms and, but for the last room of each, of events."""
-    after = _START
+async def pages(store: Connection, after: RoomKey = _START) -> AsyncGenerator[Page, None]:
+    """The rooms after one in pages of a bounded number of rooms and, but for the last room of each, of events."""
     while True:
         events = 0
         last: RoomKey | None = None

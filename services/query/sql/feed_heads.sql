@@ -17,7 +17,7 @@ select
             limit 1
         ),
         (
-            select p.applied_seq from proj_rooms p
+            select p.applied_seq from proj_applied p
             where p.projection = 'room_feed' and p.workspace_id = wanted.workspace_id and p.room_id = wanted.room_id
         ),
         0

@@ -5,7 +5,7 @@ select
     s.step_id, r.run_id, r.workspace_id, r.room_id, s.thread_id, s.kind, s.status, s.title, s.input, s.output, s.error,
     s.created_at, s.updated_at, s.last_event_id::text, s.stream_seq, coalesce(p.applied_seq, 0) as applied_seq
 from proj_runs r
-left join proj_rooms p on p.projection = 'runs' and p.workspace_id = r.workspace_id and p.room_id = r.room_id
+left join proj_applied p on p.projection = 'runs' and p.workspace_id = r.workspace_id and p.room_id = r.room_id
 left join lateral (
     select * from proj_steps where run_id = r.run_id and stream_seq > $3 order by stream_seq limit $4
 ) s on true

@@ -26,5 +26,5 @@ async def command(*arguments: str, event_store: str, projections: str, nats: str
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    output, _ = await asyncio.wait_for(process.communicate(), 150)
     return process.returncode or 0, output.decode()

@@ -1,0 +1,5 @@
+-- How many rooms a version has brought less far than another.
+select count(*) from proj_rooms as old
+left join proj_rooms as new
+    on new.projection = $2 and new.workspace_id = old.workspace_id and new.room_id = old.room_id
+where old.projection = $1 and coalesce(new.applied_seq, 0) < old.applied_seq

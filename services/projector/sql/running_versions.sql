@@ -1,0 +1,2 @@
+-- The versions that workers run.
+select projection, version, name from projector_versions where state in ('ready', 'active') order by name

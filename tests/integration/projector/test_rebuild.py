@@ -1,0 +1,284 @@
+"""Projections built anew beside the old ones, while they are written to and read."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import asyncpg
+import pytest
+
+from services.projector.projections import PROJECTIONS
+from services.projector.rebuild.tables import VIEWS
+from shared.postgres import load_queries
+from tests.integration.projector.commands import command
+from tests.integration.projector.history import RoomHistory, publish, store
+from tests.integration.projector.workers import Workers, applied, dump, feed_matches, running
+from tests.support.servers import REPOSITORY
+
+Run = Callable[..., Awaitable[tuple[int, str]]]
+
+
+@pytest.fixture(scope="module")
+def workers(event_store_dsn: str, projection_dsn: str, stream_url: str, tmp_path_factory: pytest.TempPathFactory):
+    with running(event_store_dsn, projection_dsn, stream_url, tmp_path_factory.mktemp("logs"), 2) as workers:
+        yield workers
+
+
+@pytest.fixture
+def run(event_store_dsn: str, projection_dsn: str, stream_url: str) -> Run:
+    return partial(command, event_store=event_store_dsn, projections=projection_dsn, nats=stream_url)
+
+
+@pytest.fixture(scope="module")
+async def histories(workers: Workers, event_store_dsn: str, stream_url: str) -> list[RoomHistory]:
+    histories = [RoomHistory(f"room-{number}") for number in range(40)]
+    for number, history in enumerate(histories):
+        for turn in range(5):
+            history.run(steps=number % 4, end=("completed", "failed", None)[turn % 3])
+    events = [event for history in histories for event in history.events]
+    await store(event_store_dsn, events)
+    await publish(stream_url, events)
+    await applied(workers.projection_dsn, histories)
+    return histories
+
+
+class Load:
+    """Rooms written to, and read through the views, until ``stop``."""
+
+    def __init__(
+        self, histories: list[RoomHistory], event_store_dsn: str, projection_dsn: str, stream_url: str
+    ) -> None:
+        self.histories = histories
+        self.reads = 0
+        self._stopped = False
+        self._tasks = [
+            asyncio.create_task(self._write(event_store_dsn, stream_url)),
+            asyncio.create_task(self._read(projection_dsn)),
+        ]
+
+    async def stop(self) -> None:
+        self._stopped = True
+        await asyncio.gather(*self._tasks)
+
+    async def _write(self, dsn: str, url: str) -> None:
+        while not self._stopped:
+            events = [event for history in self.histories for event in history.run(steps=1)]
+            await store(dsn, events)
+            await publish(url, events)
+            await asyncio.sleep(0.1)
+
+    async def _read(self, dsn: str) -> None:
+        connection = await asyncpg.connect(dsn)
+        before: dict[tuple[str, str], int] = {}
+        while not self._stopped:
+            rows = await connection.fetch(
+                """select 'applied ' || projection as kind, room_id, applied_seq as seq from proj_applied
+                union all select 'run', room_id, max(stream_seq) from proj_runs group by 2
+                union all select 'event', room_id, max(stream_seq) from proj_room_events group by 2"""
+            )
+            after = {(row["kind"], row["room_id"]): row["seq"] for row in rows}
+            for place, seq in before.items():
+                assert after.get(place, 0) >= seq, f"{place} went back from {seq} to {after.get(place)}"
+            before = after
+            self.reads += 1
+        await connection.close()
+
+
+async def views(dsn: str) -> str:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetchval(
+            "select string_agg(definition, ';' order by viewname) from pg_views where schemaname = 'public'"
+        )
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("projection", ["runs", "room_feed"])
+async def test_a_rebuild_beside_live_traffic_switches_without_going_back(
+    workers: Workers,
+    histories: list[RoomHistory],
+    run: Run,
+    event_store_dsn: str,
+    projection_dsn: str,
+    stream_url: str,
+    projection: str,
+) -> None:
+    load = Load(histories, event_store_dsn, projection_dsn, stream_url)
+    try:
+        status, output = await run("rebuild", projection)
+    finally:
+        await load.stop()
+    assert status == 0, output
+    assert f"switched to {projection}@2; {projection} is kept" in output
+    assert load.reads > 10
+    assert f"{VIEWS[projection][0]}_v2" in await views(projection_dsn)
+    await applied_by_active(projection_dsn, histories)
+    await feed_matches(projection_dsn, histories)
+    status, output = await run("verify")
+    assert status == 0, output
+    rows = await dump(projection_dsn)
+    status, output = await run("rebuild", projection, "--drop-old")
+    assert (status, output) == (0, f"dropped {projection}\n")
+    after = await dump(projection_dsn)
+    assert [after[name] for name in ("runs", "steps", "room_events")] == [
+        rows[name] for name in ("runs", "steps", "room_events")
+    ]
+    # The workers go on with it.
+    events = histories[0].run()
+    await store(event_store_dsn, events)
+    await publish(stream_url, events)
+    await applied_by_active(projection_dsn, histories)
+
+
+async def test_a_wrong_projection_is_found_and_not_switched_to(
+    workers: Workers, histories: list[RoomHistory], run: Run, event_store_dsn: str, projection_dsn: str, stream_url: str
+) -> None:
+    before = await views(projection_dsn)
+    wrong = """
+import sys
+from services.projector.projections import runs
+right = runs.evolve
+def evolve(change, event):
+    change = right(change, event)
+    if change.status == "failed":
+        change.status = "succeeded"
+    return change
+runs.evolve = evolve
+from services.projector.__main__ import main
+sys.exit(main(["rebuild", "runs"]))
+"""
+    status, output = await python(wrong, event_store_dsn, projection_dsn, stream_url)
+    assert status == 1, output
+    assert "proj_runs: other contents than before" in output
+    assert "not switched: runs@" in output
+    assert await views(projection_dsn) == before
+    # The right fold does not agree with what was filled either, and what is wrong can be thrown away.
+    status, output = await run("rebuild", "runs", "--changed")
+    assert status == 1, output
+    assert "differs in status" in output
+    assert (await run("rebuild", "runs", "--drop-old"))[0] == 0
+    assert await views(projection_dsn) == before
+
+
+async def test_a_rebuild_that_was_killed_goes_on_where_it_was(
+    workers: Workers, histories: list[RoomHistory], run: Run, event_store_dsn: str, projection_dsn: str, stream_url: str
+) -> None:
+    slow = """
+import asyncio, sys
+from services.projector.verify import rooms
+from services.projector.rebuild import fill
+rooms.PAGE_EVENTS = 50
+page = fill.Fill._page
+async def slowly(self, *arguments):
+    await asyncio.sleep(0.2)
+    return await page(self, *arguments)
+fill.Fill._page = slowly
+from services.projector.__main__ import main
+sys.exit(main(["rebuild", "room_feed"]))
+"""
+    process = await start(slow, event_store_dsn, projection_dsn, stream_url)
+    connection = await asyncpg.connect(projection_dsn)
+    async with asyncio.timeout(20):
+        while not (
+            await connection.fetchval("select max(events) from projector_versions where state = 'building'") or 0
+        ):
+            await asyncio.sleep(0.05)
+    process.kill()
+    await process.wait()
+    done = await connection.fetchval("select events from projector_versions where state = 'building'")
+    await connection.close()
+    status, output = await run("rebuild", "room_feed")
+    assert status == 0, output
+    assert 0 < done < sum(history.head for history in histories)
+    assert "which is building" in output
+    await feed_matches(projection_dsn, histories)
+    assert (await run("verify"))[0] == 0
+
+
+async def test_what_cannot_be_folded_is_left_to_the_workers_and_does_not_keep_a_rebuild_from_switching(
+    workers: Workers, histories: list[RoomHistory], run: Run, event_store_dsn: str, projection_dsn: str, stream_url: str
+) -> None:
+    poisoned = RoomHistory("poisoned")
+    poisoned.run()
+    poisoned.created("run_nul", title="a\x00b")
+    await store(event_store_dsn, poisoned.events)
+    await publish(stream_url, poisoned.events)
+    connection = await asyncpg.connect(projection_dsn)
+    async with asyncio.timeout(20):
+        while not await connection.fetchval("select count(*) from projector_parked"):
+            await asyncio.sleep(0.05)
+    status, output = await run("rebuild", "runs")
+    assert status == 0, output
+    assert "left to the workers: ws/poisoned" in output
+    found = await connection.fetch(
+        "select applied_seq from proj_applied where projection = 'runs' and room_id = 'poisoned'"
+    )
+    await connection.close()
+    assert [row["applied_seq"] for row in found] == [5]
+
+
+async def test_the_schema_of_a_version_is_that_of_the_first(migrated_databases) -> None:
+    dsn = migrated_databases.copy("projections")
+    connection = await asyncpg.connect(dsn)
+    schema = load_queries(REPOSITORY / "services" / "projector" / "schema")
+    assert set(schema) == {projection.name for projection in PROJECTIONS}
+    for projection, views_of in VIEWS.items():
+        await connection.execute(schema[projection].replace("_vN", "_v99"))
+        for view in views_of:
+            described = [await describe(connection, f"{view}_v{version}") for version in (1, 99)]
+            assert described[0] == described[1]
+    await connection.close()
+
+
+async def describe(connection: asyncpg.Connection, table: str) -> list[str]:
+    rows = await connection.fetch(
+        """select attname || ' ' || format_type(atttypid, atttypmod) || ' ' || attnotnull || ' ' || attcollation as line
+        from pg_attribute where attrelid = $1::text::regclass and attnum > 0
+        union all select pg_get_indexdef(indexrelid) from pg_index where indrelid = $1::text::regclass
+        union all select reloptions::text from pg_class where oid = $1::text::regclass""",
+        table,
+    )
+    version = table.rpartition("_")[2]
+    return sorted((row["line"] or "").replace(f"_{version}", "") for row in rows)
+
+
+async def applied_by_active(dsn: str, histories: list[RoomHistory]) -> None:
+    expected = {(name, history.key.room_id, history.head) for name in VIEWS for history in histories}
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with asyncio.timeout(20):
+            while expected - {
+                tuple(row)
+                for row in await connection.fetch("select projection, room_id, applied_seq from proj_applied")
+            }:
+                await asyncio.sleep(0.05)
+    finally:
+        await connection.close()
+
+
+async def start(code: str, event_store: str, projections: str, nats: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        code,
+        cwd=REPOSITORY,
+        env={
+            "PATH": os.environ["PATH"],
+            "EVENT_STORE_DSN": event_store,
+            "PROJECTION_DSN": projections,
+            "NATS_URL": nats,
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+
+
+async def python(code: str, event_store: str, projections: str, nats: str) -> tuple[int, str]:
+    process = await start(code, event_store, projections, nats)
+    output, _ = await asyncio.wait_for(process.communicate(), 100)
+    return process.returncode or 0, output.decode()
