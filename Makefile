@@ -58,8 +58,8 @@ check-unit:
 	@$(TESTS) -q tests/unit
 
 .PHONY: test
-test: venv ## Unit, integration and contract tests on embedded servers
-	@$(TESTS) -q -n 2 --dist loadfile tests/unit tests/integration tests/contract
+test: venv ## Unit, integration and contract tests on embedded servers, and each fault once under load
+	@$(TESTS) -q -n 2 --dist loadfile tests/fault tests/unit tests/integration tests/contract
 
 .PHONY: contract
 contract: venv ## The contract suite on the embedded stack; on a running one: make contract STACK=url

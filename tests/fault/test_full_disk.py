@@ -56,6 +56,9 @@ async def test_the_brokers_disk_is_full(migrated_databases: MigratedDatabases, t
                 ballast = fill(disk)
                 await asyncio.gather(*(client.tell_run(f"room_{number % 5}", steps=5) for number in range(40)))
                 ballast.unlink()
+                # A broker that once failed to write often refuses until it is started again.
+                await asyncio.to_thread(nats.kill)
+                await asyncio.to_thread(nats.start)
                 await check_store(dsn, client)
                 await check_stream(dsn, nats.url)
         finally:
@@ -74,13 +77,10 @@ async def test_the_databases_disk_is_full(nats_url: str, tmp_path: Path) -> None
                 await client.tell_run("room")
                 ballast = fill(disk)
                 title = "x" * 900_000
-                refused = 0
                 async with asyncio.timeout(60):
-                    while not refused:
-                        answer = await client.once("/v1/runs", {"room_id": "big", "title": title})
-                        refused += answer.status_code == 503
-                        assert answer.status_code in (201, 503)
-                assert answer.json()["error"] == "store_unavailable"
+                    while (answer := await client.once("/v1/runs", {"room_id": "big", "title": title})).is_success:
+                        pass
+                assert (answer.status_code, answer.json()["error"]) == (503, "store_unavailable")
                 ballast.unlink()
                 if postgres.pid is None:
                     await asyncio.to_thread(postgres.start)
