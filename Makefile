@@ -73,6 +73,10 @@ contract-compose: venv ## The contract suite on docker-compose.yml
 contract-containers: venv ## The contract suite on PostgreSQL and NATS in containers
 	@$(TESTS) -q tests/contract --stack=containers
 
+.PHONY: rolling-compose
+rolling-compose: venv ## Restart every service of docker-compose.yml under load
+	@$(TESTS) -q tests/compose
+
 .PHONY: fault
 fault: venv ## Minutes of kills, cuts and rewinds under load, and the accounts of what came of it
 	@exec $(PYTHON) -m tests.fault

@@ -53,8 +53,10 @@ async def run_campaign(folder: Path, faults: Sequence[str], seed: int, tell: Tel
     report = Report(seed)
     async with running_plant(folder) as plant:
         rooms = [f"room_{number}" for number in range(ROOMS)]
-        load = Load(plant.commands, rooms, "fault", seed)
-        readers = [Reader(plant.queries, "fault", room, number) for number, room in enumerate(rooms * VIEWERS_PER_ROOM)]
+        load = Load(plant.command_urls, rooms, "fault", seed)
+        readers = [
+            Reader(plant.query_urls, "fault", room, number) for number, room in enumerate(rooms * VIEWERS_PER_ROOM)
+        ]
         watching = [asyncio.create_task(reader.run()) for reader in readers]
         loading = asyncio.create_task(load.run(ENGINES))
         try:

@@ -44,6 +44,14 @@ class Plant:
     def services(self) -> list[Service]:
         return [*self.commands, *self.queries, *self.projectors]
 
+    @property
+    def command_urls(self) -> list[str]:
+        return [service.url for service in self.commands]
+
+    @property
+    def query_urls(self) -> list[str]:
+        return [service.url for service in self.queries]
+
     async def start(self) -> None:
         await asyncio.to_thread(self.postgres.start)
         await asyncio.to_thread(self.nats.start)
