@@ -1,9 +1,11 @@
-"""``python -m services.projector`` runs a worker; ``python -m services.projector migrate`` brings the schema up."""
+"""``python -m services.projector`` runs a worker; with ``migrate`` it brings the schema up, with ``verify`` it compares
+the event store, the stream and the projections, with ``parked`` it shows and settles events that cannot be applied."""
 
 import os
 import sys
 from pathlib import Path
 
+from services.projector.commands import run_parked, run_verify
 from services.projector.settings import read_settings
 from services.projector.wiring import run
 from shared.postgres import migrate
@@ -20,8 +22,12 @@ def main(arguments: list[str]) -> int:
             return _serve()
         case ["migrate"]:
             return _migrate()
+        case ["verify"]:
+            return run_verify()
+        case ["parked", *rest]:
+            return run_parked(rest)
         case _:
-            print("usage: python -m services.projector [migrate]", file=sys.stderr)  # noqa: T201
+            print("usage: python -m services.projector [migrate | verify | parked …]", file=sys.stderr)  # noqa: T201
             return 2
 
 

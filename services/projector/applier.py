@@ -14,7 +14,7 @@ from services.projector import metrics
 from services.projector.batch import Batch, Group, Sorting
 from services.projector.event_source import EventSource, Hole
 from services.projector.partition import UNKNOWN, Room
-from services.projector.projection_store import Advance, Mark, PoisonError, ProjectionStore
+from services.projector.projection_store import Advance, Mark, Park, PoisonError, ProjectionStore
 from services.projector.projections.base import Projection, Write
 from shared.contracts.subjects import progress_subject
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
@@ -30,10 +30,12 @@ class Applier:
         self._events = events
         self._broker = broker
         self._events_well = True
+        self._unsaved: dict[Room, Park] = {}
+        """Events found to be unfit whose parking is not committed yet."""
         self._log: Logger = structlog.get_logger("applier").bind(projection=projection.name)
 
     async def apply(self, batch: Batch) -> None:
-        """Applies the batch, or what can be applied of it; rooms that cannot go on are held back.
+        """Applies the batch, or what can be applied of it; events that cannot be are parked.
 
         Raises ``LeaseLostError``, after which some of it may have been applied, or one of ``STORE_ERRORS``, after which
         nobody knows. Either way it can be tried again.
@@ -47,11 +49,14 @@ class Applier:
         groups = sorting.groups()
         before = [portion.before for portion in batch.portions]
         after = [portion.after for portion in batch.portions]
+        ours = {portion.partition for portion in batch.portions}
+        self._unsaved = {room: park for room, park in self._unsaved.items() if room.partition in ours}
         try:
-            await self._commit(groups, after)
+            await self._commit(groups, after, park=True)
         except PoisonError as error:
             await self._isolate(groups, before, error)
-            await self._commit([], after)
+            # Where the checkpoint passes them, the events that could not be applied are parked.
+            await self._commit([], after, park=True)
         metrics.APPLY_SECONDS.labels(self._name).observe(time.monotonic() - started)
         metrics.REPEATED.labels(self._name).inc(sorting.repeated)
         if strays:
@@ -89,11 +94,19 @@ class Applier:
         metrics.FILLED.labels(self._name).inc(filled)
         self._log.debug("event_store_read", rooms=len(holes), events=filled)
 
-    async def _commit(self, groups: Sequence[Group], marks: Sequence[Mark]) -> None:
+    async def _commit(self, groups: Sequence[Group], marks: Sequence[Mark], *, park: bool = False) -> None:
         advances = [
             Advance(group.room.key, group.room.partition.number, group.events[-1].stream_seq) for group in groups
         ]
-        await self._store.apply(self._fold(groups), advances, marks)
+        skips = [(group.room.key, group.room.skip_at) for group in groups if group.skips]
+        parks = list(self._unsaved.values()) if park else []
+        await self._store.apply(self._fold(groups), advances, marks, parks, skips)
+        if park:
+            self._unsaved.clear()
+        if parks:
+            metrics.PARKED.labels(self._name).inc(len(parks))
+        for key, seq in skips:
+            self._log.warning("event_skipped", workspace_id=key.workspace_id, room_id=key.room_id, stream_seq=seq)
         for group, advance in zip(groups, advances, strict=True):
             group.room.advance(advance.applied_seq)
         events = sum(len(group.events) for group in groups)
@@ -133,9 +146,10 @@ class Applier:
                 await self._isolate(part, marks, again)
 
     def _hold(self, room: Room, seq: int, error: PoisonError) -> None:
+        self._unsaved[room] = Park(room.key, room.partition.number, seq, error.text)
         if room.hold(seq, error.kind):
             self._log.error(
-                "room_held_back",
+                "event_parked",
                 workspace_id=room.key.workspace_id,
                 room_id=room.key.room_id,
                 stream_seq=seq,

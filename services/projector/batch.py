@@ -37,7 +37,16 @@ class Group(NamedTuple):
     events: Sequence[Recorded]
 
     def as_room_events(self) -> RoomEvents:
-        return RoomEvents(self.room.key, self.events)
+        """What is to be folded: without the event that is to be left out."""
+        if not self.skips:
+            return RoomEvents(self.room.key, self.events)
+        return RoomEvents(self.room.key, [event for event in self.events if event.stream_seq != self.room.skip_at])
+
+    @property
+    def skips(self) -> bool:
+        """Whether one of the events is to be left out."""
+        skip_at = self.room.skip_at
+        return skip_at > 0 and self.events[0].stream_seq <= skip_at <= self.events[-1].stream_seq
 
 
 class Batch:

@@ -41,6 +41,14 @@ class PublishedRoom(NamedTuple):
     published_seq: int
 
 
+class UnpublishedRoom(NamedTuple):
+    """A room whose events after ``published_seq`` and up to ``last_seq`` are on no stream yet."""
+
+    key: RoomKey
+    published_seq: int
+    last_seq: int
+
+
 class EventSource:
     """One task's own way to the event store. Every method raises one of ``STORE_ERRORS``."""
 
@@ -71,6 +79,29 @@ class EventSource:
         """A page of all rooms in key order, and up to where the relay says it published each."""
         rows = await self._fetch("published_rooms", after.workspace_id, after.room_id, most)
         return [PublishedRoom(RoomKey(row["workspace_id"], row["room_id"]), row["published_seq"]) for row in rows]
+
+    async def published_of(self, keys: Sequence[RoomKey]) -> dict[RoomKey, int]:
+        """How far each of the rooms was published."""
+        rows = await self._fetch("published_of", [key.workspace_id for key in keys], [key.room_id for key in keys])
+        return {RoomKey(row["workspace_id"], row["room_id"]): row["published_seq"] for row in rows}
+
+    async def unpublished_rooms(self, most: int) -> list[UnpublishedRoom]:
+        """Some of the rooms the relay has yet to publish from: all of them, when they are fewer than ``most``."""
+        rows = await self._fetch("unpublished_rooms", most)
+        return [
+            UnpublishedRoom(RoomKey(row["workspace_id"], row["room_id"]), row["published_seq"], row["last_seq"])
+            for row in rows
+        ]
+
+    async def ages(self, places: Sequence[tuple[RoomKey, int]]) -> dict[tuple[RoomKey, int], float]:
+        """Seconds since each of the events was recorded, by the event store's clock; absent where there is none."""
+        rows = await self._fetch(
+            "event_ages",
+            [key.workspace_id for key, _ in places],
+            [key.room_id for key, _ in places],
+            [seq for _, seq in places],
+        )
+        return {(RoomKey(row["workspace_id"], row["room_id"]), row["stream_seq"]): max(row["age"], 0.0) for row in rows}
 
     async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         connection = await self._session.get()

@@ -22,12 +22,22 @@ APPLY_SECONDS = Histogram(
 )
 LAG = Gauge(
     "runroom_projector_lag_events",
-    "Events on the stream that this worker has yet to apply.",
+    "Events committed and yet to be applied, of the partitions this worker holds.",
+    ["projection", "partition"],
+)
+LAG_SECONDS = Gauge(
+    "runroom_projector_lag_seconds",
+    "Age of the oldest event yet to be applied, of the partitions this worker holds; 0 when there is none.",
     ["projection", "partition"],
 )
 LEASES = Gauge("runroom_projector_leases", "Partitions held by this worker.", ["projection"])
-HELD_ROOMS = Gauge(
-    "runroom_projector_held_rooms", "Rooms held back by an event that cannot be applied.", ["projection"]
+PARKED_EVENTS = Gauge(
+    "runroom_projector_parked_events",
+    "Events that cannot be applied, each with its room waiting behind it, of the partitions this worker holds.",
+    ["projection"],
+)
+PARKED = Counter(
+    "runroom_projector_parkings_total", "Times an event could not be applied, first tries and retries.", ["projection"]
 )
 BEHIND_ROOMS = Gauge("runroom_projector_behind_rooms", "Rooms to be filled from the event store.", ["projection"])
 LEASES_LOST = Counter(

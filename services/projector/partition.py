@@ -5,6 +5,7 @@ Invariant: it lives as long as the lease. Another lease of the same partition st
 
 import time
 from collections.abc import Iterator
+from itertools import islice
 
 from services.projector.consumer import Consumer
 from services.projector.leases import Lease
@@ -25,10 +26,21 @@ class Room:
 
     ``wanted_seq`` is a seq that is known to exist and that the stream alone did not lead to; the events up to there are
     read from the event store, not before ``retry_at`` (monotonic seconds). ``held_at`` is the seq of the event that
-    cannot be applied, 0 when there is none, and ``reason`` what is wrong with it.
+    cannot be applied and is parked, 0 when there is none, ``reason`` what is wrong with it, and ``skip_at`` the same
+    seq when it is to be left out.
     """
 
-    __slots__ = ("applied_seq", "attempts", "held_at", "key", "partition", "reason", "retry_at", "wanted_seq")
+    __slots__ = (
+        "applied_seq",
+        "attempts",
+        "held_at",
+        "key",
+        "partition",
+        "reason",
+        "retry_at",
+        "skip_at",
+        "wanted_seq",
+    )
 
     def __init__(self, key: RoomKey, partition: "Partition") -> None:
         self.key = key
@@ -38,6 +50,7 @@ class Room:
         self.retry_at = 0.0
         self.attempts = 0
         self.held_at = 0
+        self.skip_at = 0
         self.reason = ""
 
     def want(self, seq: int) -> None:
@@ -59,11 +72,22 @@ class Room:
         self.postpone(_LONGEST_HOLD)
         return news
 
+    def hold_again(self, seq: int, reason: str, attempts: int) -> None:
+        """Takes over what a worker before us had parked."""
+        self.attempts = attempts
+        self.hold(seq, reason)
+
+    def try_now(self, *, skip: bool) -> None:
+        """Tries the parked event at once, or leaves it out."""
+        self.retry_at = 0.0
+        self.skip_at = self.held_at if skip else 0
+
     def advance(self, seq: int) -> None:
         """Everything up to ``seq`` is applied."""
         self.applied_seq = seq
         self.attempts = 0
         self.held_at = 0
+        self.skip_at = 0
         if seq >= self.wanted_seq and self.wanted_seq:
             self.wanted_seq = 0
             self.partition.behind.pop(room_subject(*self.key), None)
@@ -85,6 +109,8 @@ class Partition:
         self.stream_key = lease.stream_key
         self.position = lease.position
         self.consumer: Consumer | None = None
+        self.in_hand: list[tuple[str, Recorded]] = []
+        """What was taken and is not yet applied."""
         self.behind: dict[str, Room] = {}
         self._rooms: dict[str, Room] = {}
 
@@ -96,8 +122,19 @@ class Partition:
 
     @property
     def lag(self) -> int:
-        """Messages yet to be taken."""
-        return len(self.consumer.buffer) + self.consumer.pending if self.consumer else 0
+        """Events yet to be applied, as far as the worker knows of them."""
+        arrived = len(self.consumer.buffer) + self.consumer.pending if self.consumer else 0
+        behind = sum(max(room.wanted_seq - max(room.applied_seq, 0), 0) for room in self.behind.values())
+        return arrived + len(self.in_hand) + behind
+
+    def next_places(self, most: int) -> list[tuple[RoomKey, int]]:
+        """Rooms and seqs among which is the oldest event yet to be applied, ``most`` of those behind at the most."""
+        places = [(room.key, room.applied_seq + 1) for room in islice(self.behind.values(), most)]
+        waiting = self.in_hand or (self.consumer.buffer if self.consumer else ())
+        for subject, recorded in islice(waiting, 1):
+            if key := _room_key(subject):
+                places.append((key, recorded.stream_seq))
+        return places
 
     def take(self, most: int, most_bytes: int) -> list[tuple[str, Recorded]]:
         """Up to ``most`` messages from the buffer, with their subjects; ``position`` moves with them.
@@ -114,6 +151,7 @@ class Partition:
             taken.append(message)
             most_bytes -= len(message[1].envelope)
         self.position = taken[-1][1].position
+        self.in_hand = taken
         return taken
 
     def restart(self, consumer: Consumer, position: int) -> None:

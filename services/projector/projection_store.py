@@ -17,6 +17,9 @@ from shared.postgres import STORE_ERRORS, load_queries
 
 _SQL = load_queries(Path(__file__).parent / "sql")
 
+_MOST_ERROR = 500
+"""Characters."""
+
 _DATA_ERRORS = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
@@ -43,6 +46,12 @@ class PoisonError(Exception):
     def kind(self) -> str:
         return type(self.__cause__ or self).__name__
 
+    @property
+    def text(self) -> str:
+        """The error in a line, for the table of what is parked."""
+        line = str(self.__cause__ or self).partition("\n")[0].replace("\0", "")
+        return f"{self.kind}: {line}"[:_MOST_ERROR].encode(errors="replace").decode()
+
 
 class MissingRowError(PoisonError):
     """An event is about something that no event before it created."""
@@ -63,6 +72,26 @@ class Advance(NamedTuple):
     key: RoomKey
     partition: int
     applied_seq: int
+
+
+class Park(NamedTuple):
+    """An event that cannot be applied; ``error`` is for operators, not for logs."""
+
+    key: RoomKey
+    partition: int
+    stream_seq: int
+    error: str
+
+
+class ParkedEvent(NamedTuple):
+    """One parked event as the table has it; ``wanted`` is ``retry``, ``skip`` or None."""
+
+    key: RoomKey
+    partition: int
+    stream_seq: int
+    error: str
+    attempts: int
+    wanted: str | None
 
 
 class ProjectionStore:
@@ -91,8 +120,30 @@ class ProjectionStore:
         )
         return [(RoomKey(row["workspace_id"], row["room_id"]), row["stream_seq"]) for row in rows]
 
-    async def apply(self, writes: Sequence[Write], advances: Sequence[Advance], marks: Sequence[Mark]) -> None:
-        """Commits all of it or nothing.
+    async def parked(self, partitions: Sequence[int], most: int) -> list[ParkedEvent]:
+        """What is parked in the partitions. Raises one of ``STORE_ERRORS``."""
+        rows = await self._fetch("parked_open", self._projection, partitions, most)
+        return [
+            ParkedEvent(
+                RoomKey(row["workspace_id"], row["room_id"]),
+                row["partition"],
+                row["stream_seq"],
+                row["error"],
+                row["attempts"],
+                row["wanted"],
+            )
+            for row in rows
+        ]
+
+    async def apply(
+        self,
+        writes: Sequence[Write],
+        advances: Sequence[Advance],
+        marks: Sequence[Mark],
+        parks: Sequence[Park] = (),
+        skips: Sequence[tuple[RoomKey, int]] = (),
+    ) -> None:
+        """Commits all of it or nothing; ``skips`` are parked events that are left out for good.
 
         Raises ``LeaseLostError`` or ``PoisonError``, and nothing was written; or one of ``STORE_ERRORS``, and the
         outcome is unknown.
@@ -104,12 +155,34 @@ class ProjectionStore:
                     missed = await connection.fetch(_SQL[write.query], *write.columns)
                     if missed:
                         raise MissingRowError(f"{write.query} did not find {missed[0][0]}")
+                if parks:
+                    await self._park(connection, parks)
+                if skips:
+                    keys = [key for key, _ in skips]
+                    await connection.execute(
+                        _SQL["skipped"],
+                        self._projection,
+                        [key.workspace_id for key in keys],
+                        [key.room_id for key in keys],
+                        [seq for _, seq in skips],
+                    )
                 await self._advance(connection, advances, marks)
         except _DATA_ERRORS as error:
             raise PoisonError(f"{type(error).__name__}: {error}") from error
         except STORE_ERRORS:
             self._session.discard()
             raise
+
+    async def _park(self, connection: "asyncpg.Connection[asyncpg.Record]", parks: Sequence[Park]) -> None:
+        await connection.execute(
+            _SQL["park"],
+            self._projection,
+            [park.key.workspace_id for park in parks],
+            [park.key.room_id for park in parks],
+            [park.stream_seq for park in parks],
+            [park.partition for park in parks],
+            [park.error for park in parks],
+        )
 
     async def _advance(
         self, connection: "asyncpg.Connection[asyncpg.Record]", advances: Sequence[Advance], marks: Sequence[Mark]

@@ -17,8 +17,8 @@ from services.projector.applier import Applier
 from services.projector.batch import Batch, take_batch
 from services.projector.consumer import Inbox
 from services.projector.leases import Lease
-from services.projector.partition import Partition
-from services.projector.projection_store import LeaseLostError
+from services.projector.partition import Partition, Room
+from services.projector.projection_store import LeaseLostError, ParkedEvent
 from services.projector.stream_watch import StreamWatch, resume_after
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import partition_of, room_subject
@@ -88,19 +88,40 @@ class Runner:
             async with asyncio.timeout(_GIVE_BACK_SECONDS):
                 await self._resting.wait()
 
+    def partitions(self) -> list[Partition]:
+        """What is worked on, to be looked at."""
+        return list(self._partitions.values())
+
     def quiet_partitions(self) -> set[int]:
         """Partitions of which everything on the stream has been taken."""
         return {number for number, partition in self._partitions.items() if partition.is_quiet}
 
     def want(self, key: RoomKey, seq: int) -> bool:
         """Has the room's events up to ``seq`` read from the event store, if it is ours. Whether that is news."""
-        partition = self._partitions.get(partition_of(*key))
-        room = partition.room(room_subject(*key)) if partition else None
+        room = self._room(key)
         if room is None or room.wanted_seq >= seq:
             return False
         room.want(seq)
         self._arrived.set()
         return True
+
+    def knows(self, parked: ParkedEvent) -> bool:
+        """Whether the room is held back before this event already, or beyond it, or is not ours."""
+        room = self._room(parked.key)
+        return room is None or room.held_at == parked.stream_seq or room.applied_seq >= parked.stream_seq
+
+    def park(self, parked: ParkedEvent, published_seq: int) -> None:
+        """Holds a room back before an event, or does what is wanted of the event."""
+        room = self._room(parked.key)
+        if room is None or room.applied_seq >= parked.stream_seq:
+            return
+        if room.held_at != parked.stream_seq:
+            room.hold_again(parked.stream_seq, parked.error.partition(":")[0], parked.attempts)
+        room.want(published_seq)
+        if parked.wanted is not None:
+            room.try_now(skip=parked.wanted == "skip")
+            self._arrived.set()
+        self._count_rooms()
 
     async def run(self) -> None:
         """Never returns."""
@@ -108,13 +129,18 @@ class Runner:
             tasks.create_task(self._tend_consumers(), name=f"{self.name}-consumers")
             tasks.create_task(self._apply_batches(), name=f"{self.name}-apply")
 
+    def _room(self, key: RoomKey) -> Room | None:
+        partition = self._partitions.get(partition_of(*key))
+        return partition.room(room_subject(*key)) if partition else None
+
     def _let_go(self, partitions: Collection[int]) -> None:
         for number in list(partitions):
             partition = self._partitions.pop(number, None)
             if partition is not None and partition.consumer is not None:
                 partition.consumer.fault = "released"
-            with suppress(KeyError):
-                metrics.LAG.remove(self.name, str(number))
+            for gauge in (metrics.LAG, metrics.LAG_SECONDS):
+                with suppress(KeyError):
+                    gauge.remove(self.name, str(number))
         metrics.LEASES.labels(self.name).set(len(self._partitions))
         self._count_rooms()
         self._tend.set()
@@ -153,8 +179,6 @@ class Runner:
                 consumer.check(now)
             if consumer is None or consumer.fault is not None or consumer.stream_key != stream.identity.key:
                 await self._open(partition, stream)
-            if self._is_ours(partition):
-                metrics.LAG.labels(self.name, str(partition.number)).set(partition.lag)
 
     async def _open(self, partition: Partition, stream: StreamState) -> None:
         cause = "start" if partition.consumer is None else partition.consumer.fault or "stream changed"
@@ -189,13 +213,14 @@ class Runner:
             finally:
                 self._resting.set()
             for portion in batch.portions:
+                portion.partition.in_hand = []
                 portion.partition.trim()
             self._count_rooms()
 
     def _count_rooms(self) -> None:
         behind = sum(len(partition.behind) for partition in self._partitions.values())
         metrics.BEHIND_ROOMS.labels(self.name).set(behind)
-        metrics.HELD_ROOMS.labels(self.name).set(len(self.held_rooms()) if behind else 0)
+        metrics.PARKED_EVENTS.labels(self.name).set(len(self.held_rooms()) if behind else 0)
 
     def _in_turn(self) -> list[Partition]:
         partitions = list(self._partitions.values())

@@ -11,7 +11,9 @@ from litestar import Litestar
 
 from services.projector.applier import Applier
 from services.projector.event_source import EventSource
+from services.projector.lag import LagMeter
 from services.projector.leases import LeaseKeeper, new_worker_id
+from services.projector.parking import Attendant, Attended
 from services.projector.projection_store import ProjectionStore
 from services.projector.projections import PROJECTIONS
 from services.projector.reconcile import Reconciled, Reconciler
@@ -67,18 +69,28 @@ async def run(settings: Settings) -> None:
             EventSource(session(settings.event_store_dsn)),
             [Reconciled(runner, ProjectionStore(comparing, runner.name, worker)) for runner in runners],
         )
+        attendant = Attendant(
+            EventSource(session(settings.event_store_dsn)),
+            [
+                Attended(runner, ProjectionStore(session(settings.projection_dsn), runner.name, worker))
+                for runner in runners
+            ],
+        )
+        meter = LagMeter(EventSource(session(settings.event_store_dsn)), runners)
         broker.start()
         tasks = await stack.enter_async_context(
             _tasks(
                 _task("stream watch", watch.run()),
                 _task("leases", keeper.run()),
                 _task("reconciler", reconciler.run()),
+                _task("parking", attendant.run()),
+                _task("lag", meter.run()),
                 *(_task(f"projection {runner.name}", runner.run()) for runner in runners),
             )
         )
         projections = await stack.enter_async_context(_pool(settings.projection_dsn))
         event_store = await stack.enter_async_context(_pool(settings.event_store_dsn))
-        app = _app(projections, event_store, broker, runners)
+        app = _app(projections, event_store, broker, runners, meter)
         await serve(app, listener, drain=keeper.stop, tasks=tasks)
 
 
@@ -93,7 +105,7 @@ def _bind(settings: Settings) -> socket.socket:
     )
 
 
-def _app(projections: Pool, event_store: Pool, broker: Broker, runners: Sequence[Runner]) -> Litestar:
+def _app(projections: Pool, event_store: Pool, broker: Broker, runners: Sequence[Runner], meter: LagMeter) -> Litestar:
     async def projection_store_answers() -> str:
         await projections.fetchval("select 1 from proj_rooms limit 1")
         return "answers"
@@ -109,18 +121,23 @@ def _app(projections: Pool, event_store: Pool, broker: Broker, runners: Sequence
     async def partitions() -> str:
         return ", ".join(f"{runner.name}: {len(runner.held())}" for runner in runners)
 
-    async def held_rooms() -> str:
+    async def lag() -> str:
+        return ", ".join(
+            f"{name}: {lag.events} events, {lag.seconds:.1f} s" for name, lag in sorted(meter.worst.items())
+        )
+
+    async def parked_events() -> str:
         held = [
-            f"{runner.name}: {room.key.workspace_id}/{room.key.room_id} before {room.seq} ({room.reason})"
+            f"{runner.name}: {room.key.workspace_id}/{room.key.room_id} at {room.seq} ({room.reason})"
             for runner in runners
             for room in runner.held_rooms()
         ]
-        return f"{len(held)} held back" + "".join(f"; {line}" for line in held[:10])
+        return f"{len(held)} parked" + "".join(f"; {line}" for line in held[:10])
 
     return Litestar(
         route_handlers=health_routes(
             {"projections": projection_store_answers, "nats": broker_is_connected},
-            {"event_store": event_store_answers, "partitions": partitions, "rooms": held_rooms},
+            {"event_store": event_store_answers, "partitions": partitions, "lag": lag, "parked": parked_events},
         ),
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=None,

@@ -127,19 +127,33 @@ def step_row(event: StepCreated) -> StepRow:
     )
 
 
+class Changes:
+    """What events do to runs and steps, gathered one by one."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, RunChange] = {}
+        self._steps: list[StepRow] = []
+
+    def add(self, key: RoomKey, recorded: Recorded) -> None:
+        """Raises any exception for an event that cannot be read or that makes no sense where it stands."""
+        event = _decode(key, recorded)
+        self._runs[event.run_id] = evolve(self._runs.get(event.run_id), event)
+        if isinstance(event, StepCreated):
+            self._steps.append(step_row(event))
+
+    def writes(self) -> list[Write]:
+        return [*_run_writes(self._runs.values()), *_step_writes(self._steps)]
+
+
 class Runs:
     name = "runs"
 
     def fold(self, rooms: Sequence[RoomEvents]) -> list[Write]:
-        changes: dict[str, RunChange] = {}
-        steps: list[StepRow] = []
+        changes = Changes()
         for key, events in rooms:
             for recorded in events:
-                event = _decode(key, recorded)
-                changes[event.run_id] = evolve(changes.get(event.run_id), event)
-                if isinstance(event, StepCreated):
-                    steps.append(step_row(event))
-        return [*_run_writes(changes.values()), *_step_writes(steps)]
+                changes.add(key, recorded)
+        return changes.writes()
 
 
 def _decode(key: RoomKey, recorded: Recorded) -> Event:

@@ -1,4 +1,4 @@
--- Moves the rooms' applied seq and the partitions' checkpoints, and says how many of the partitions were still ours.
+-- Moves the rooms' applied seq and the partitions' checkpoints, forgets what was parked before them, and says how many of the partitions were still ours.
 -- Anything less than all of them means that the batch must not be committed.
 with rooms as (
     insert into proj_rooms as p (projection, workspace_id, room_id, partition, applied_seq)
@@ -9,6 +9,14 @@ with rooms as (
         applied_seq = excluded.applied_seq,
         updated_at = now()
     where excluded.applied_seq > p.applied_seq
+),
+
+unparked as (
+    delete from projector_parked as k
+    using unnest($2::text[], $3::text[], $5::bigint[]) as x (workspace_id, room_id, applied_seq)
+    where
+        k.projection = $1 and k.workspace_id = x.workspace_id and k.room_id = x.room_id
+        and k.stream_seq <= x.applied_seq and k.skipped_at is null
 ),
 
 fence as (

@@ -207,14 +207,14 @@ async def test_a_poisonous_event_stops_its_room_and_nothing_else(
             }:
                 await asyncio.sleep(0.05)
         async with asyncio.timeout(20):
-            while '"2 held back' not in await asyncio.to_thread(_get, port, "/readyz"):
+            while '"2 parked' not in await asyncio.to_thread(_get, port, "/readyz"):
                 await asyncio.sleep(0.05)
         ready = json.loads(await asyncio.to_thread(_get, port, "/readyz"))
         assert ready["status"] == "ok"
-        assert "unreadable before 5 (UnknownEventError)" in ready["dependencies"]["rooms"]["detail"]
+        assert "unreadable at 5 (UnknownEventError)" in ready["dependencies"]["parked"]["detail"]
         metrics = await asyncio.to_thread(_get, port, "/metrics")
-        assert 'runroom_projector_held_rooms{projection="runs"} 2.0' in metrics
-        assert workers.log().count('"event": "room_held_back"') == 2
+        assert 'runroom_projector_parked_events{projection="runs"} 2.0' in metrics
+        assert workers.log().count('"event": "event_parked"') == 2
         # The room goes on where it stood once the event can be applied, however the worker was restarted since.
         worker.terminate()
         assert worker.wait(10) == 0

@@ -1,0 +1,86 @@
+"""The commands of ``python -m services.projector`` beside the worker itself: for a person at a terminal.
+
+Invariant: what they print is plain text that holds no payload unless it was asked for, and their exit status says
+how it went.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+import uvloop
+
+from services.projector.parked_command import PARKED_USAGE, parked, parse_wish
+from services.projector.verify.command import verify
+from services.projector.verify.report import CannotLookError, Report
+from shared.postgres import STORE_ERRORS
+from shared.settings import Environment, SettingsError
+from shared.telemetry import configure_logging
+
+_T = TypeVar("_T")
+
+WELL, DIFFERENT, BLIND = 0, 1, 2
+
+
+def say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201
+
+
+def complain(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def run_verify() -> int:
+    """The exit status."""
+    env = Environment(os.environ)
+    event_store_dsn, projection_dsn, nats_url = _urls(env)
+    try:
+        env.finish()
+    except SettingsError as error:
+        complain(str(error))
+        return BLIND
+    configure_logging("projector", "error", env.text("LOG_FORMAT", "auto"))
+    try:
+        well = _run(lambda: verify(event_store_dsn, projection_dsn, nats_url, Report(say)))
+    except CannotLookError as error:
+        complain(f"cannot look: {error}")
+        return BLIND
+    return WELL if well else DIFFERENT
+
+
+def run_parked(arguments: Sequence[str]) -> int:
+    """The exit status: 0 done, 1 not done or not yet, 2 wrong arguments or a database that does not answer."""
+    wish = parse_wish(arguments)
+    if wish is None:
+        complain(PARKED_USAGE)
+        return BLIND
+    env = Environment(os.environ)
+    postgres = ("postgresql", "postgres")
+    projection_dsn = env.url("PROJECTION_DSN", postgres)
+    event_store_dsn = env.url("EVENT_STORE_DSN", postgres) if wish.verb == "show" else ""
+    try:
+        env.finish()
+    except SettingsError as error:
+        complain(str(error))
+        return BLIND
+    try:
+        return WELL if _run(lambda: parked(wish, projection_dsn, event_store_dsn, say)) else DIFFERENT
+    except STORE_ERRORS as error:
+        complain(f"the database does not answer: {type(error).__name__}: {error}")
+        return BLIND
+
+
+def _urls(env: Environment) -> tuple[str, str, str]:
+    postgres = ("postgresql", "postgres")
+    return (
+        env.url("EVENT_STORE_DSN", postgres),
+        env.url("PROJECTION_DSN", postgres),
+        env.url("NATS_URL", ("nats", "tls")),
+    )
+
+
+def _run(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())

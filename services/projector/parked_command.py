@@ -1,0 +1,153 @@
+"""``python -m services.projector parked list|show|retry|skip``.
+
+Invariant: it changes nothing that is projected. It writes down what is wanted; the worker that holds the partition does
+it, and this waits for what came of it.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import asyncpg
+
+from services.projector.projections import PROJECTIONS
+from shared.contracts.ids import RoomKey, is_token
+from shared.postgres import Connection, connect, load_queries
+
+_SQL = load_queries(Path(__file__).parent / "sql")
+
+_NAME = "runroom-projector"
+PATIENCE_SECONDS = 10.0
+PARKED_USAGE = """usage: python -m services.projector parked list [projection] [workspace/room]
+       python -m services.projector parked show [projection] [workspace/room] [--payload]
+       python -m services.projector parked retry projection [workspace/room]
+       python -m services.projector parked skip projection workspace/room"""
+
+Say = Callable[[str], None]
+
+
+class Wish(NamedTuple):
+    """What was asked for on the command line."""
+
+    verb: str
+    projection: str | None
+    room: RoomKey | None
+    payload: bool
+
+
+def parse_wish(arguments: Sequence[str]) -> Wish | None:
+    """The arguments after ``parked``, or None when they make no sense."""
+    payload = "--payload" in arguments
+    match [argument for argument in arguments if argument != "--payload"]:
+        case [("list" | "show" | "retry" | "skip") as verb, *rest] if len(rest) <= 2:
+            pass
+        case _:
+            return None
+    projection = rest.pop(0) if rest and "/" not in rest[0] else None
+    room = None
+    if rest:
+        workspace_id, _, room_id = rest.pop(0).partition("/")
+        if not is_token(workspace_id) or not is_token(room_id):
+            return None
+        room = RoomKey(workspace_id, room_id)
+    if rest or (projection is not None and projection not in {known.name for known in PROJECTIONS}):
+        return None
+    if (verb in ("retry", "skip") and projection is None) or (verb == "skip" and room is None):
+        return None
+    if payload and verb != "show":
+        return None
+    return Wish(verb, projection, room, payload)
+
+
+async def parked(wish: Wish, projection_dsn: str, event_store_dsn: str, say: Say) -> bool:
+    """Does what was asked for. Whether that is done. Raises one of ``STORE_ERRORS``."""
+    projections = await connect(projection_dsn, _NAME)
+    try:
+        if wish.verb == "list":
+            await _list(projections, wish, say)
+        elif wish.verb == "show":
+            store = await connect(event_store_dsn, _NAME)
+            try:
+                await _show(projections, store, wish, say)
+            finally:
+                await store.close()
+        else:
+            return await _settle(projections, wish, say)
+        return True
+    finally:
+        await projections.close()
+
+
+async def _events(projections: Connection, wish: Wish) -> list[asyncpg.Record]:
+    workspace_id, room_id = wish.room or (None, None)
+    return await projections.fetch(_SQL["parked_events"], wish.projection, workspace_id, room_id)
+
+
+async def _list(projections: Connection, wish: Wish, say: Say) -> None:
+    rows = await _events(projections, wish)
+    for row in rows:
+        state = "skipped" if row["skipped_at"] else f"{row['wanted']} wanted" if row["wanted"] else "parked"
+        kind = row["error"].partition(":")[0]
+        say(f"{row['projection']}  {row['workspace_id']}/{row['room_id']}  event {row['stream_seq']}  {state}  {kind}")
+    say(f"{sum(row['skipped_at'] is None for row in rows)} parked")
+
+
+async def _show(projections: Connection, store: Connection, wish: Wish, say: Say) -> None:
+    for row in await _events(projections, wish):
+        place = (row["workspace_id"], row["room_id"], row["stream_seq"])
+        event = await store.fetchrow(_SQL["parked_event_source"], *place)
+        waiting = await store.fetchval(_SQL["last_seq_of"], *place[:2])
+        say(f"{row['projection']}  {row['workspace_id']}/{row['room_id']}  event {row['stream_seq']}")
+        say(f"  error     {row['error']}")
+        say(f"  parked    {row['parked_at']:%Y-%m-%d %H:%M:%S%z}, tried {row['attempts']} times, last")
+        say(f"            {row['tried_at']:%Y-%m-%d %H:%M:%S%z}")
+        if row["skipped_at"]:
+            say(f"  skipped   {row['skipped_at']:%Y-%m-%d %H:%M:%S%z}")
+        else:
+            say(f"  waiting   {max((waiting or 0) - row['stream_seq'], 0)} events behind it")
+        if row["wanted"]:
+            say(f"  wanted    {row['wanted']}")
+        if event is None:
+            say("  event     is not in the event store")
+            continue
+        say(f"  event     {event['event_type']} version {event['event_version']}, id {event['event_id']}")
+        say(f"  run       {event['run_id']}")
+        say(f"  recorded  {event['recorded_at']:%Y-%m-%d %H:%M:%S%z}")
+        if wish.payload:
+            say(f"  payload   {event['envelope'].decode(errors='backslashreplace')}")
+
+
+async def _settle(projections: Connection, wish: Wish, say: Say) -> bool:
+    workspace_id, room_id = wish.room or (None, None)
+    wanted = await projections.fetch(_SQL["parked_wish"], wish.projection, workspace_id, room_id, wish.verb)
+    if not wanted:
+        say("nothing is parked there")
+        return False
+    waiting = {(row["workspace_id"], row["room_id"], row["stream_seq"]): row["attempts"] for row in wanted}
+    well = True
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + PATIENCE_SECONDS
+    while waiting and loop.time() < deadline:
+        await asyncio.sleep(0.1)
+        for place, attempts in list(waiting.items()):
+            row = await projections.fetchrow(_SQL["parked_state"], wish.projection, *place)
+            outcome = _outcome(row, attempts, wish.verb)
+            if outcome is not None:
+                del waiting[place]
+                well = well and not outcome.startswith("still")
+                say(f"{place[0]}/{place[1]}  event {place[2]}  {outcome}")
+    for place in waiting:
+        say(f"{place[0]}/{place[1]}  event {place[2]}  no worker has seen to it yet; it stays wanted")
+    return well and not waiting
+
+
+def _outcome(row: asyncpg.Record | None, attempts: int, verb: str) -> str | None:
+    """What came of a wish, or None while nothing did."""
+    if row is None:
+        return "applied; the room goes on"
+    if row["skipped"]:
+        return "skipped; the room goes on"
+    if verb == "retry" and row["attempts"] > attempts:
+        return f"still cannot be applied: {row['error']}"
+    return None

@@ -1,0 +1,11 @@
+-- What is parked or was skipped: everything, of one projection, or of one room of it; open ones first.
+select
+    k.projection, k.workspace_id, k.room_id, k.stream_seq, k.error, k.attempts, k.parked_at, k.tried_at, k.wanted,
+    k.skipped_at, coalesce(p.applied_seq, 0) as applied_seq
+from projector_parked as k
+left join proj_rooms as p
+    on p.projection = k.projection and p.workspace_id = k.workspace_id and p.room_id = k.room_id
+where
+    ($1::text is null or k.projection = $1)
+    and ($2::text is null or (k.workspace_id = $2 and k.room_id = $3))
+order by k.skipped_at is not null, k.projection, k.workspace_id, k.room_id, k.stream_seq

@@ -1,0 +1,45 @@
+"""``python -m services.projector verify``: the whole comparison, in one pass over everything."""
+
+import asyncio
+import contextlib
+
+from services.projector.verify.lag import LagCheck
+from services.projector.verify.report import CannotLookError, Report
+from services.projector.verify.rooms import RoomsCheck, pages
+from services.projector.verify.stream import ALL_PARTITIONS, StreamCheck
+from shared.messaging.broker import Broker
+from shared.postgres import STORE_ERRORS, connect
+
+_NAME = "runroom-projector"
+_CONNECT_SECONDS = 10.0
+
+
+async def verify(event_store_dsn: str, projection_dsn: str, nats_url: str, report: Report) -> bool:
+    """Compares everything. Whether all is well. Raises ``CannotLookError``."""
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            store = await connect(event_store_dsn, _NAME)
+            stack.push_async_callback(store.close)
+            projections = await connect(projection_dsn, _NAME)
+            stack.push_async_callback(projections.close)
+            broker = Broker(nats_url, name=_NAME)
+            stack.push_async_callback(broker.close)
+            broker.start()
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await broker.wait_connected()
+            rooms = RoomsCheck(store, projections, report)
+            stream = StreamCheck(broker, store, report)
+            lag = LagCheck(projections, report)
+            async for page in pages(store):
+                seen = await rooms.compare(page)
+                lag.see(seen)
+                await stream.tails(seen)
+            await rooms.steps_of_no_run()
+            upto = await stream.state()
+            for number in ALL_PARTITIONS:
+                await stream.partition(number, upto)
+            await lag.settle()
+    except STORE_ERRORS as error:
+        raise CannotLookError(f"{type(error).__name__}: {error}") from error
+    report.finish()
+    return report.all_is_well

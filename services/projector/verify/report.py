@@ -1,0 +1,61 @@
+"""What a comparison found, as lines of text.
+
+Invariant: lines name rooms, positions, ids and columns, never what is in them.
+"""
+
+from collections.abc import Callable
+
+from shared.contracts.ids import RoomKey
+
+MOST_LINES_PER_ROOM = 5
+MOST_ROOMS = 1000
+"""Rooms told apart; of further ones only the number of differences is counted."""
+
+
+class CannotLookError(Exception):
+    """Something that is to be compared cannot be read. The message says what."""
+
+
+class Report:
+    """Writes each difference as it is found, and counts. ``write`` takes one line."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._rooms: dict[RoomKey, int] = {}
+        self.differences = 0
+        self.rooms = 0
+        self.events = 0
+        self.messages = 0
+        self.unpublished = 0
+        self.lag: dict[str, int] = {}
+        """Events that each projection has yet to apply."""
+
+    @property
+    def all_is_well(self) -> bool:
+        return self.differences == 0
+
+    def differs(self, key: RoomKey, where: str, what: str) -> None:
+        """One difference of one room; ``where`` is ``store``, ``stream`` or the name of a projection."""
+        self.differences += 1
+        if key not in self._rooms and len(self._rooms) >= MOST_ROOMS:
+            return
+        count = self._rooms[key] = self._rooms.get(key, 0) + 1
+        if count <= MOST_LINES_PER_ROOM:
+            self._write(f"differs  {key.workspace_id}/{key.room_id}  {where}: {what}")
+        elif count == MOST_LINES_PER_ROOM + 1:
+            self._write(f"differs  {key.workspace_id}/{key.room_id}  … and more")
+
+    def note(self, line: str) -> None:
+        self._write(line)
+
+    def finish(self) -> None:
+        """Writes the totals."""
+        lag = ", ".join(f"{name} {events}" for name, events in sorted(self.lag.items()))
+        self._write(f"store        {self.rooms} rooms, {self.events} events")
+        self._write(f"stream       {self.messages} messages, {self.unpublished} events not yet published")
+        self._write(f"projections  events yet to be applied: {lag or 'none'}")
+        if self.all_is_well:
+            self._write("all is well")
+        else:
+            many = "at least " if len(self._rooms) >= MOST_ROOMS else ""
+            self._write(f"{self.differences} differences in {many}{len(self._rooms)} rooms")

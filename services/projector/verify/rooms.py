@@ -1,0 +1,218 @@
+"""The rooms in key order: the store's own numbers, and both projections against it.
+
+Invariant: a page of rooms is seen in one snapshot of the projections and a later one of the event store, so that
+everything projected must be in what the store is seen to hold.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import asyncpg
+
+from services.projector.projections.base import Recorded
+from services.projector.projections.runs import Changes
+from services.projector.verify.report import Report
+from shared.contracts.ids import RoomKey
+from shared.postgres import Connection, load_queries
+
+_SQL = load_queries(Path(__file__).parent / "sql")
+
+PAGE_ROOMS = 500
+PAGE_EVENTS = 20_000
+"""A page ends with the room that reaches it."""
+_CHUNK_ROWS = 1000
+_PREFETCH = 100
+_START = RoomKey("", "")
+_NO_ROOM = RoomKey("?", "?")
+_RUNS, _FEED = "runs", "room_feed"
+
+
+class Seen(NamedTuple):
+    """A room as one page saw it; ``applied`` and ``skipped`` are by projection."""
+
+    last_seq: int
+    published_seq: int
+    applied: dict[str, int]
+    skipped: dict[str, set[int]]
+    parked: dict[str, int]
+
+    def holds(self, projection: str, seq: int) -> bool:
+        """Whether the projection must hold the event."""
+        return seq <= self.applied.get(projection, 0) and seq not in self.skipped.get(projection, ())
+
+
+class Page(NamedTuple):
+    """The rooms after one key and up to another; ``upto`` is None for the end."""
+
+    after: RoomKey
+    upto: RoomKey | None
+
+    @property
+    def bounds(self) -> tuple[str, str, str | None, str | None]:
+        workspace_id, room_id = self.upto or (None, None)
+        return (self.after.workspace_id, self.after.room_id, workspace_id, room_id)
+
+
+async def pages(store: Connection) -> AsyncGenerator[Page, None]:
+    """All rooms in pages of a bounded number of rooms and, but for the last room of each, of events."""
+    after = _START
+    while True:
+        events = 0
+        last: RoomKey | None = None
+        rows = await store.fetch(_SQL["rooms_page"], *after, PAGE_ROOMS)
+        for row in rows:
+            last = RoomKey(row["workspace_id"], row["room_id"])
+            events += row["last_seq"]
+            if events >= PAGE_EVENTS:
+                break
+        if last is None or (len(rows) < PAGE_ROOMS and events < PAGE_EVENTS):
+            yield Page(after, None)
+            return
+        yield Page(after, last)
+        after = last
+
+
+@asynccontextmanager
+async def snapshot(connection: Connection) -> AsyncGenerator[None, None]:
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        # A snapshot begins with the first statement, not with the transaction.
+        await connection.execute("select 1")
+        yield
+
+
+class RoomsCheck:
+    """Compares page by page, on connections of its own."""
+
+    def __init__(self, store: Connection, projections: Connection, report: Report) -> None:
+        self._store = store
+        self._projections = projections
+        self._report = report
+
+    async def compare(self, page: Page) -> dict[RoomKey, Seen]:
+        """The rooms of the page, once they are compared. Raises one of ``STORE_ERRORS``."""
+        async with snapshot(self._projections), snapshot(self._store):
+            rooms = await self._rooms(page)
+            runs = await self._events(page, rooms)
+            await self._rows(page, runs)
+        return rooms
+
+    async def steps_of_no_run(self) -> None:
+        for row in await self._projections.fetch(_SQL["steps_of_no_run"]):
+            self._report.differs(_key(row), _RUNS, f"{row['step_id']} is a step of no run")
+
+    async def _rooms(self, page: Page) -> dict[RoomKey, Seen]:
+        rooms = {
+            _key(row): Seen(row["last_seq"], row["published_seq"], {}, {}, {})
+            for row in await self._store.fetch(_SQL["rooms_between"], *page.bounds)
+        }
+        for row in await self._projections.fetch(_SQL["applied_between"], *page.bounds, [_RUNS, _FEED]):
+            key, projection, applied = _key(row), row["projection"], row["applied_seq"]
+            if (seen := rooms.get(key)) is None:
+                self._report.differs(key, projection, "the event store has no such room")
+            elif applied > seen.last_seq:
+                self._report.differs(key, projection, f"applied up to {applied}, stored up to {seen.last_seq}")
+            if seen is not None:
+                seen.applied[projection] = applied
+        for row in await self._projections.fetch(_SQL["parked_between"], *page.bounds):
+            seen = rooms.get(_key(row))
+            if seen is None:
+                continue
+            if row["skipped"]:
+                seen.skipped.setdefault(row["projection"], set()).add(row["stream_seq"])
+            else:
+                seen.parked[row["projection"]] = row["stream_seq"]
+                self._report.differs(_key(row), row["projection"], f"event {row['stream_seq']} is parked")
+        return rooms
+
+    async def _events(self, page: Page, rooms: dict[RoomKey, Seen]) -> Changes:
+        """Compares the room feed with the store, and folds the runs afresh."""
+        changes = Changes()
+        feed = _Peeked(aiter(self._projections.cursor(_SQL["feed_between"], *page.bounds, prefetch=_PREFETCH)))
+        heads: dict[RoomKey, int] = {}
+        stuck: set[RoomKey] = set()
+        async for row in self._store.cursor(_SQL["events_between"], *page.bounds, prefetch=_PREFETCH):
+            key, seq, envelope = _key(row), row["stream_seq"], row["envelope"]
+            head = heads.get(key, 0)
+            if seq != head + 1:
+                self._report.differs(key, "store", f"event {seq} follows on event {head}")
+            heads[key] = seq
+            seen = rooms.get(key)
+            if seen is None:
+                if head == 0:
+                    self._report.differs(key, "store", "there are events of a room that is not there")
+                continue
+            await self._feed_until(feed, (key.workspace_id, key.room_id, seq))
+            if seen.holds(_FEED, seq):
+                await self._feed_holds(feed, key, seq, envelope)
+            if seen.holds(_RUNS, seq) and key not in stuck:
+                try:
+                    changes.add(key, Recorded(seq, 0, envelope))
+                except Exception as error:  # whatever the fold cannot take
+                    stuck.add(key)
+                    self._report.differs(key, _RUNS, f"event {seq} cannot be folded: {type(error).__name__}")
+        await self._feed_until(feed, None)
+        for key, seen in rooms.items():
+            self._report.events += seen.last_seq
+            if heads.get(key, 0) != seen.last_seq:
+                what = f"the room counts {seen.last_seq} events, the last one stored is {heads.get(key, 0)}"
+                self._report.differs(key, "store", what)
+        self._report.rooms += len(rooms)
+        return changes
+
+    async def _feed_until(self, feed: "_Peeked", place: tuple[str, str, int] | None) -> None:
+        """Everything in the feed before ``place`` is too much; at the place it may be, if the caller asks for it."""
+        while (row := await feed.peek()) is not None:
+            if place is not None and (row["workspace_id"], row["room_id"], row["stream_seq"]) >= place:
+                return
+            self._report.differs(_key(row), _FEED, f"event {row['stream_seq']} should not be there")
+            feed.take()
+
+    async def _feed_holds(self, feed: "_Peeked", key: RoomKey, seq: int, envelope: bytes) -> None:
+        row = await feed.peek()
+        if row is None or (row["workspace_id"], row["room_id"], row["stream_seq"]) != (*key, seq):
+            self._report.differs(key, _FEED, f"event {seq} is missing")
+            return
+        if row["envelope"] != envelope:
+            self._report.differs(key, _FEED, f"event {seq} has other bytes than the one stored")
+        feed.take()
+
+    async def _rows(self, page: Page, changes: Changes) -> None:
+        expected: dict[str, set[str]] = {"runs": set(), "steps": set()}
+        for write in changes.writes():
+            table, _, kind = write.query.partition("_")
+            if kind != "insert":
+                for run_id in write.columns[0]:
+                    self._report.differs(_NO_ROOM, _RUNS, f"{run_id} has events and was never created")
+                continue
+            expected[table].update(write.columns[0])
+            for start in range(0, len(write.columns[0]), _CHUNK_ROWS):
+                chunk = [column[start : start + _CHUNK_ROWS] for column in write.columns]
+                for row in await self._projections.fetch(_SQL[f"{table}_differing"], *chunk):
+                    what = "is missing" if row["missing"] else f"differs in {row['columns']}"
+                    self._report.differs(_key(row), _RUNS, f"{row[0]} {what}")
+        for table, ids in expected.items():
+            async for row in self._projections.cursor(_SQL[f"{table}_between"], *page.bounds, prefetch=_CHUNK_ROWS):
+                if row[0] not in ids:
+                    self._report.differs(_key(row), _RUNS, f"{row[0]} should not be there")
+
+
+class _Peeked:
+    """A cursor's rows, of which the next one can be looked at before it is taken."""
+
+    def __init__(self, rows: AsyncIterator[asyncpg.Record]) -> None:
+        self._rows = rows
+        self._row: asyncpg.Record | None = None
+
+    async def peek(self) -> asyncpg.Record | None:
+        if self._row is None:
+            self._row = await anext(self._rows, None)
+        return self._row
+
+    def take(self) -> None:
+        self._row = None
+
+
+def _key(row: asyncpg.Record) -> RoomKey:
+    return RoomKey(row["workspace_id"], row["room_id"])

@@ -1,0 +1,99 @@
+"""Lag in events and in seconds, as the metrics and the readiness tell it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from deploy.local.ports import free_port
+from shared.contracts.subjects import partition_of
+from tests.integration.projector.history import RoomHistory, publish, store
+from tests.integration.projector.workers import PROJECTIONS, Workers, applied
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+def get(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        return answer.read().decode()
+
+
+async def lag(port: int, kind: str, partition: int) -> dict[str, float]:
+    """Projection → its lag of the partition."""
+    text = await asyncio.to_thread(get, port, "/metrics")
+    found: dict[str, float] = {}
+    for name in PROJECTIONS:
+        prefix = f'runroom_projector_lag_{kind}{{partition="{partition}",projection="{name}"}} '
+        for line in text.splitlines():
+            if line.startswith(prefix):
+                found[name] = float(line.removeprefix(prefix))
+    return found
+
+
+async def until(port: int, partition: int, expected: dict[str, float]) -> None:
+    found: dict[str, float] = {}
+    try:
+        async with asyncio.timeout(20):
+            while (found := await lag(port, "events", partition)) != expected:
+                await asyncio.sleep(0.2)
+    except TimeoutError:
+        raise AssertionError(f"{found} instead of {expected}") from None
+
+
+async def test_lag_counts_from_the_commit_and_ends_with_the_last_event_applied(
+    event_store_dsn: str, projection_dsn: str, stream_url: str, tmp_path: Path, port: int
+) -> None:
+    history = RoomHistory("unpublished")
+    history.run(steps=3)
+    partition = partition_of(*history.key)
+    poisoned = next(room for n in range(1000) if partition_of(*(room := RoomHistory(f"poisoned-{n}")).key) != partition)
+    poisoned.garbage(b"{}")
+    poisoned.run(steps=0)
+    await store(event_store_dsn, [*history.events, *poisoned.events])
+    connection = await asyncpg.connect(event_store_dsn)
+    await connection.execute("update rooms set published_seq = 0 where room_id = 'unpublished'")
+    await connection.execute("set session_replication_role = replica")
+    await connection.execute("update events set recorded_at = now() - interval '90 seconds' * stream_seq")
+    await connection.close()
+    workers = Workers(event_store_dsn, projection_dsn, stream_url, tmp_path)
+    try:
+        workers.start(PROJECTOR_PORT=str(port))
+        async with asyncio.timeout(20):
+            while "runroom_projector_lag_events{" not in await asyncio.to_thread(_get_or_nothing, port):
+                await asyncio.sleep(0.2)
+        await until(port, partition, {"runs": 6, "room_feed": 6})
+        seconds = await lag(port, "seconds", partition)
+        assert all(90 <= value < 120 for value in seconds.values()), seconds
+        ready = json.loads(await asyncio.to_thread(get, port, "/readyz"))
+        assert ready["status"] == "ok"
+        assert "runs: 6 events, 9" in ready["dependencies"]["lag"]["detail"]
+
+        await publish(stream_url, [*history.events, *poisoned.events])
+        connection = await asyncpg.connect(event_store_dsn)
+        await connection.execute("update rooms set published_seq = last_seq")
+        await connection.close()
+        await applied(projection_dsn, [history])
+        await until(port, partition, {"runs": 0, "room_feed": 0})
+        assert await lag(port, "seconds", partition) == {"runs": 0, "room_feed": 0}
+        # A room that is held back goes on counting, in the projection that holds it back.
+        await until(port, partition_of(*poisoned.key), {"runs": 4, "room_feed": 0})
+        held = await lag(port, "seconds", partition_of(*poisoned.key))
+        assert held["runs"] >= 90
+        assert held["room_feed"] == 0
+    finally:
+        workers.end()
+
+
+def _get_or_nothing(port: int) -> str:
+    try:
+        return get(port, "/metrics")
+    except OSError:
+        return ""

@@ -1,0 +1,169 @@
+"""Events that cannot be applied: parked, kept through takeovers, retried and skipped by command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from deploy.local.ports import free_port
+from tests.integration.projector.commands import command
+from tests.integration.projector.history import RoomHistory, publish, store
+from tests.integration.projector.workers import Workers, applied
+
+Run = Callable[..., Awaitable[tuple[int, str]]]
+
+
+@pytest.fixture
+def run(event_store_dsn: str, projection_dsn: str, stream_url: str) -> Run:
+    return partial(command, event_store=event_store_dsn, projections=projection_dsn, nats=stream_url)
+
+
+async def until_parked(dsn: str, expected: dict[str, tuple[int, int]]) -> None:
+    """Waits until exactly these rooms are parked: room → (parked seq, applied seq)."""
+    connection = await asyncpg.connect(dsn)
+    found: dict[str, tuple[int, int]] = {}
+    try:
+        async with asyncio.timeout(20):
+            while found != expected:
+                rows = await connection.fetch(
+                    "select room_id, stream_seq, applied_seq from projector_parked join proj_rooms"
+                    " using (projection, workspace_id, room_id) where skipped_at is null and projection = 'runs'"
+                )
+                found = {row["room_id"]: (row["stream_seq"], row["applied_seq"]) for row in rows}
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"{found} instead of {expected}") from None
+    finally:
+        await connection.close()
+
+
+async def heal(dsn: str, room: str, seq: int, envelope: bytes) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("set session_replication_role = replica")
+    await connection.execute(
+        "update events set envelope = $1 where room_id = $2 and stream_seq = $3", envelope, room, seq
+    )
+    await connection.close()
+
+
+def get(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        return answer.read().decode()
+
+
+async def test_parked_events_outlive_their_worker_and_are_settled_by_command(
+    event_store_dsn: str, projection_dsn: str, stream_url: str, tmp_path: Path, run: Run
+) -> None:
+    unreadable, unwritable, orphan, well = (
+        RoomHistory(name) for name in ("unreadable", "unwritable", "orphan", "well")
+    )
+    for history in (unreadable, unwritable, well):
+        history.run(steps=0)
+    unreadable.garbage(b'{"event_type": "run.created", "event_version": 99, "secret": "s3cret"}')
+    unwritable.created("run_nul", title="a\x00b")
+    orphan.started("run_never_created")
+    histories = [unreadable, unwritable, orphan, well]
+    for history in histories:
+        history.run(steps=1)
+    events = [event for history in histories for event in history.events]
+    await store(event_store_dsn, events)
+    await publish(stream_url, events)
+    workers = Workers(event_store_dsn, projection_dsn, stream_url, tmp_path)
+    try:
+        first = workers.start()
+        await applied(projection_dsn, [well])
+        all_parked = {"unreadable": (4, 3), "unwritable": (4, 3)}
+        connection = await asyncpg.connect(projection_dsn)
+        async with asyncio.timeout(20):
+            while await connection.fetchval("select count(*) from projector_parked") < 3:
+                await asyncio.sleep(0.05)
+        await connection.execute("insert into proj_rooms values ('runs', 'ws', 'orphan', 0, 0) on conflict do nothing")
+        all_parked["orphan"] = (1, 0)
+        await until_parked(projection_dsn, all_parked)
+        # The checkpoint has gone past them: nothing but the table remembers.
+        first.kill()
+        first.wait()
+        port = free_port()
+        workers.start(PROJECTOR_PORT=str(port))
+        async with asyncio.timeout(30):
+            while '"3 parked' not in await asyncio.to_thread(_get_or_nothing, port, "/readyz"):
+                await asyncio.sleep(0.1)
+        ready = json.loads(await asyncio.to_thread(get, port, "/readyz"))
+        assert "runs: ws/unreadable at 4 (UnknownEventError)" in ready["dependencies"]["parked"]["detail"]
+        metrics = await asyncio.to_thread(get, port, "/metrics")
+        assert 'runroom_projector_parked_events{projection="runs"} 3.0' in metrics
+
+        status, output = await run("parked", "list")
+        assert status == 0
+        assert "runs  ws/unreadable  event 4  parked  UnknownEventError" in output
+        assert output.endswith("3 parked\n")
+        _, output = await run("parked", "show", "runs", "ws/unreadable")
+        assert "no event run.created version 99 is known here" in output
+        assert "waiting   4 events behind it" in output
+        assert unreadable.events[3].event_id in output
+        assert "s3cret" not in output
+        _, output = await run("parked", "show", "ws/unreadable", "--payload")
+        assert "s3cret" in output
+        assert (await run("parked", "skip", "runs"))[0] == 2
+
+        status, output = await run("parked", "retry", "runs", "ws/unreadable")
+        assert (status, "still cannot be applied: UnknownEventError" in output) == (1, True), output
+        await heal(
+            event_store_dsn,
+            "unreadable",
+            4,
+            RoomHistory("unreadable").created("run_healed").envelope.replace(b'"stream_seq":1,', b'"stream_seq":4,'),
+        )
+        status, output = await run("parked", "retry", "runs", "ws/unreadable")
+        assert (status, output) == (0, "ws/unreadable  event 4  applied; the room goes on\n")
+        await applied(projection_dsn, [unreadable], seconds=5)
+        status, output = await run("parked", "skip", "runs", "ws/unwritable")
+        assert (status, output) == (0, "ws/unwritable  event 4  skipped; the room goes on\n")
+        await applied(projection_dsn, [unwritable], seconds=5)
+        status, output = await run("parked", "skip", "runs", "ws/orphan")
+        assert status == 0
+        await applied(projection_dsn, histories, seconds=5)
+        rows = await connection.fetch("select run_id, status from proj_runs where room_id = 'unwritable' order by 1")
+        assert [row["status"] for row in rows] == ["succeeded", "succeeded"]
+        assert await connection.fetchval("select count(*) from projector_parked where skipped_at is not null") == 2
+        status, output = await run("parked", "list")
+        assert "runs  ws/unwritable  event 4  skipped  CharacterNotInRepertoireError" in output
+        assert output.endswith("0 parked\n")
+        status, output = await run("parked", "retry", "runs")
+        assert (status, output) == (1, "nothing is parked there\n")
+        # A room that was skipped in is as it should be.
+        await heal(event_store_dsn, "unreadable", 4, unreadable.events[3].envelope)
+        _, output = await run("verify")
+        assert "ws/unwritable" not in output
+        assert "ws/orphan" not in output
+        await connection.close()
+    finally:
+        workers.end()
+
+
+async def test_a_wish_nobody_takes_up_is_said_to_be_waiting(
+    event_store_dsn: str, projection_dsn: str, run: Run
+) -> None:
+    connection = await asyncpg.connect(projection_dsn)
+    await connection.execute(
+        "insert into projector_parked (projection, workspace_id, room_id, stream_seq, partition, error)"
+        " values ('runs', 'ws', 'nobody', 1, 0, 'Error: x')"
+    )
+    status, output = await run("parked", "skip", "runs", "ws/nobody")
+    assert (status, output) == (1, "ws/nobody  event 1  no worker has seen to it yet; it stays wanted\n")
+    assert await connection.fetchval("select wanted from projector_parked where room_id = 'nobody'") == "skip"
+    await connection.close()
+
+
+def _get_or_nothing(port: int, path: str) -> str:
+    try:
+        return get(port, path)
+    except OSError:
+        return ""
