@@ -58,8 +58,8 @@ check-unit:
 	@$(TESTS) -q tests/unit
 
 .PHONY: test
-test: venv ## Unit, integration and contract tests on embedded servers
-	@$(TESTS) -q -n 2 --dist loadfile tests/unit tests/integration tests/contract
+test: venv ## Unit, integration and contract tests on embedded servers, and each fault once under load
+	@$(TESTS) -q -n 2 --dist loadfile tests/fault tests/unit tests/integration tests/contract
 
 .PHONY: contract
 contract: venv ## The contract suite on the embedded stack; on a running one: make contract STACK=url
@@ -72,6 +72,10 @@ contract-compose: venv ## The contract suite on docker-compose.yml
 .PHONY: contract-containers
 contract-containers: venv ## The contract suite on PostgreSQL and NATS in containers
 	@$(TESTS) -q tests/contract --stack=containers
+
+.PHONY: rolling-compose
+rolling-compose: venv ## Restart every service of docker-compose.yml under load
+	@$(TESTS) -q tests/compose
 
 .PHONY: fault
 fault: venv ## Minutes of kills, cuts and rewinds under load, and the accounts of what came of it

@@ -4,8 +4,9 @@ Invariant: a database's schema is changed by one process at a time, and only by 
 owns it.
 """
 
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,23 @@ async def create_pool(
         reset=_leave_session_as_it_is,
     )
     return await pool
+
+
+@contextlib.asynccontextmanager
+async def running_pool(
+    dsn: str,
+    application_name: str,
+    *,
+    most: int,
+    command_timeout: float = 30.0,
+    parameters: dict[str, str] | None = None,
+) -> AsyncGenerator[Pool, None]:
+    """A pool as ``create_pool`` makes it, whose connections end with the block, whatever they are doing."""
+    pool = await create_pool(dsn, application_name, most=most, command_timeout=command_timeout, parameters=parameters)
+    try:
+        yield pool
+    finally:
+        pool.terminate()
 
 
 async def _leave_session_as_it_is(_: Connection) -> None:

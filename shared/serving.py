@@ -9,7 +9,7 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 import structlog
@@ -69,6 +69,17 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
+
+
+@contextlib.asynccontextmanager
+async def running_tasks(*tasks: asyncio.Task[None]) -> AsyncGenerator[tuple[asyncio.Task[None], ...], None]:
+    """The tasks, for ``serve`` to watch; ended with the block. ``serve`` has reported what went wrong in them."""
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def serve(

@@ -1,15 +1,11 @@
 """``python -m services.command`` serves; ``python -m services.command migrate`` brings the event store's schema up."""
 
-import os
 import sys
 from pathlib import Path
 
 from services.command.settings import read_settings
 from services.command.wiring import run
-from shared.postgres import migrate
-from shared.serving import run as run_process
-from shared.settings import Environment, SettingsError
-from shared.telemetry import configure_logging
+from shared.process import migrate_process, serve_process, usage
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -17,34 +13,11 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 def main(arguments: list[str]) -> int:
     match arguments:
         case []:
-            return _serve()
+            return serve_process("command", read_settings, run)
         case ["migrate"]:
-            return _migrate()
+            return migrate_process("command", "EVENT_STORE_DSN", MIGRATIONS)
         case _:
-            print("usage: python -m services.command [migrate]", file=sys.stderr)  # noqa: T201
-            return 2
-
-
-def _serve() -> int:
-    try:
-        settings = read_settings(os.environ)
-    except SettingsError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return 1
-    configure_logging("command", settings.log_level, settings.log_format)
-    return run_process(lambda: run(settings))
-
-
-def _migrate() -> int:
-    env = Environment(os.environ)
-    dsn = env.url("EVENT_STORE_DSN", ("postgresql", "postgres"))
-    try:
-        env.finish()
-    except SettingsError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return 1
-    configure_logging("command", "info", env.text("LOG_FORMAT", "auto"))
-    return run_process(lambda: migrate(dsn, MIGRATIONS))
+            return usage("python -m services.command [migrate]")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """Puts the command service together: the only module that knows all its parts."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator
 from datetime import timedelta
 
 from litestar import Litestar
@@ -18,20 +16,25 @@ from shared.http.openapi import openapi_config
 from shared.http.problems import EXCEPTION_HANDLERS
 from shared.messaging.broker import Broker
 from shared.messaging.stream import StreamSettings
-from shared.postgres import Pool, create_pool
-from shared.serving import bind, serve
+from shared.postgres import Pool, running_pool
+from shared.serving import bind, running_tasks, serve
 
+_NAME = "runroom-command"
 _DAY_SECONDS = 24 * 3600
 
 
 async def run(settings: Settings) -> None:
     """Serves until told to stop."""
     listener = bind(settings.host, settings.port)
-    async with _broker(settings) as broker, _pool(settings) as pool:
+    async with (
+        Broker(settings.nats_url, name=_NAME) as broker,
+        running_pool(settings.event_store_dsn, _NAME, most=2) as pool,
+    ):
         committed = asyncio.Event()
         commit = GroupCommit(_commit_settings(settings), MintedIds(), committed)
         relay = Relay(_relay_settings(settings), broker, committed)
-        async with _tasks(
+        broker.start()
+        async with running_tasks(
             asyncio.create_task(commit.run(), name="group commit"),
             asyncio.create_task(relay.run(), name="relay"),
             asyncio.create_task(forget_expired_outcomes(pool), name="expiry"),
@@ -78,32 +81,3 @@ def _relay_settings(settings: Settings) -> RelaySettings:
         replicas=settings.stream_replicas, max_age_seconds=settings.stream_max_age_days * _DAY_SECONDS
     )
     return RelaySettings(settings.event_store_dsn, stream)
-
-
-@contextlib.asynccontextmanager
-async def _broker(settings: Settings) -> AsyncGenerator[Broker, None]:
-    broker = Broker(settings.nats_url, name="runroom-command")
-    broker.start()
-    try:
-        yield broker
-    finally:
-        await broker.close()
-
-
-@contextlib.asynccontextmanager
-async def _pool(settings: Settings) -> AsyncGenerator[Pool, None]:
-    pool = await create_pool(settings.event_store_dsn, "runroom-command", most=2)
-    try:
-        yield pool
-    finally:
-        pool.terminate()
-
-
-@contextlib.asynccontextmanager
-async def _tasks(*tasks: asyncio.Task[None]) -> AsyncGenerator[tuple[asyncio.Task[None], ...], None]:
-    try:
-        yield tasks
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

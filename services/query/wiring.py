@@ -1,10 +1,8 @@
 """Puts the query service together: the only module that knows all its parts."""
 
 import asyncio
-import contextlib
 import gc
 import resource
-from collections.abc import AsyncGenerator
 from typing import Final
 
 import msgspec
@@ -25,8 +23,8 @@ from shared.http.health import health_routes
 from shared.http.openapi import openapi_config
 from shared.http.problems import EXCEPTION_HANDLERS
 from shared.messaging.broker import Broker
-from shared.postgres import Pool, create_pool
-from shared.serving import ServiceError, bind, serve
+from shared.postgres import running_pool
+from shared.serving import ServiceError, bind, running_tasks, serve
 
 _NAME: Final = "runroom-query"
 _SEND_BUFFER: Final = 64 * 1024
@@ -36,6 +34,7 @@ _OTHER_DESCRIPTORS: Final = 256
 """For reads, connections of our own and files."""
 _CUT_SECONDS: Final = 2.0
 _COMMAND_SECONDS: Final = 10.0
+_PLANNED: Final = {"plan_cache_mode": "force_custom_plan"}
 
 
 async def run(settings: Settings) -> None:
@@ -44,10 +43,11 @@ async def run(settings: Settings) -> None:
     most_streams = min(settings.feed.stream_limit_process, max(0, descriptors - _OTHER_DESCRIPTORS))
     feed = msgspec.structs.replace(settings.feed, stream_limit_process=most_streams)
     listener = bind(settings.host, settings.port, send_buffer=_SEND_BUFFER, stall_seconds=feed.stall_seconds)
+    dsn = settings.projection_dsn
     async with (
-        _broker(settings) as broker,
-        _pool(settings, most=10) as pool,
-        _pool(settings, most=6, parameters={"plan_cache_mode": "force_custom_plan"}) as planned,
+        Broker(settings.nats_url, name=_NAME) as broker,
+        running_pool(dsn, _NAME, most=10, command_timeout=_COMMAND_SECONDS) as pool,
+        running_pool(dsn, _NAME, most=6, command_timeout=_COMMAND_SECONDS, parameters=_PLANNED) as planned,
     ):
         reads = Reads(pool, planned, limit=settings.reads_limit)
         progress = Progress(broker, limit=settings.waiters_limit)
@@ -56,16 +56,13 @@ async def run(settings: Settings) -> None:
         streams = Streams(feed)
         app = _app(reads, progress, hub, streams, broker)
         broker.start()
-        tasks = (
-            asyncio.create_task(hub.run(), name="tail check"),
-            asyncio.create_task(streams.run(), name="stream clock"),
-        )
         try:
-            await serve(app, listener, grace_seconds=_CUT_SECONDS, drain=streams.drain, tasks=tasks)
+            async with running_tasks(
+                asyncio.create_task(hub.run(), name="tail check"),
+                asyncio.create_task(streams.run(), name="stream clock"),
+            ) as tasks:
+                await serve(app, listener, grace_seconds=_CUT_SECONDS, drain=streams.drain, tasks=tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)  # serve has reported what went wrong
             await hub.close()
 
 
@@ -109,25 +106,3 @@ def _prepare_process() -> int:
     gc.freeze()
     gc.set_threshold(10_000, 20, 100)
     return wanted
-
-
-@contextlib.asynccontextmanager
-async def _broker(settings: Settings) -> AsyncGenerator[Broker, None]:
-    broker = Broker(settings.nats_url, name=_NAME)
-    try:
-        yield broker
-    finally:
-        await broker.close()
-
-
-@contextlib.asynccontextmanager
-async def _pool(
-    settings: Settings, *, most: int, parameters: dict[str, str] | None = None
-) -> AsyncGenerator[Pool, None]:
-    pool = await create_pool(
-        settings.projection_dsn, _NAME, most=most, command_timeout=_COMMAND_SECONDS, parameters=parameters
-    )
-    try:
-        yield pool
-    finally:
-        pool.terminate()

@@ -73,6 +73,13 @@ class Broker:
     def start(self) -> None:
         self._connecting = asyncio.create_task(self._connect(), name="nats-connect")
 
+    async def __aenter__(self) -> "Broker":
+        """Does not start it: whoever has hooks adds them first."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
     async def close(self) -> None:
         if self._connecting is not None:
             self._connecting.cancel()

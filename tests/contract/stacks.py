@@ -74,23 +74,38 @@ def containers(data_dir: Path) -> Iterator[Deployment]:
         yield stack.enter_context(local_services(settings))
 
 
-@contextmanager
-def compose(data_dir: Path) -> Iterator[Deployment]:
+class ComposeProject:
     """`docker-compose.yml` as it stands, under a name and on ports of its own."""
-    project = f"runroom-contract-{secrets.token_hex(4)}"
-    command_port, query_port = free_ports(2)
-    environment = {**os.environ, "COMMAND_PORT": str(command_port), "QUERY_PORT": str(query_port)}
 
-    def docker_compose(*arguments: str) -> None:
-        command = ["docker", "compose", "--project-name", project, *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    def __init__(self) -> None:
+        self._name = f"runroom-contract-{secrets.token_hex(4)}"
+        command_port, query_port = free_ports(2)
+        self._environment = {**os.environ, "COMMAND_PORT": str(command_port), "QUERY_PORT": str(query_port)}
+        self.deployment = Deployment(f"http://127.0.0.1:{command_port}", f"http://127.0.0.1:{query_port}")
+
+    def run(self, *arguments: str) -> None:
+        """One `docker compose` command, to its end."""
+        command = ["docker", "compose", "--project-name", self._name, *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=self._environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"docker compose {' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
 
+
+@contextmanager
+def compose_project(*up: str) -> Iterator[ComposeProject]:
+    """The project, up and ready; gone with its volumes at the end. `up` are more arguments of `docker compose up`."""
+    project = ComposeProject()
     try:
-        docker_compose("up", "--build", "--wait")
-        yield Deployment(f"http://127.0.0.1:{command_port}", f"http://127.0.0.1:{query_port}")
+        project.run("up", "--build", "--wait", *up)
+        yield project
     finally:
-        docker_compose("down", "--volumes", "--remove-orphans")
+        project.run("down", "--volumes", "--remove-orphans")
+
+
+@contextmanager
+def compose(data_dir: Path) -> Iterator[Deployment]:
+    """What `docker compose up --build --wait` gives."""
+    with compose_project() as project:
+        yield project.deployment
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def main() -> int:
     report = asyncio.run(run_campaign(folder, faults, arguments.seed, lambda line: console.print(f"  {line}")))
     _show(report)
     _write(report)
-    if not report.accounts.balanced:
+    if not (report.accounts.balanced and report.verified):
         console.print(f"The logs are in {folder}.")
         return 1
     shutil.rmtree(folder)
@@ -65,6 +65,7 @@ def _show(report: Report) -> None:
         f" wrong rows {accounts.wrong_rows}, resets {accounts.resets}",
         style="green" if accounts.balanced else "red",
     )
+    console.print(f"verify says that {'all is well' if report.verified else 'something is wrong'}")
     for note in accounts.notes[:20]:
         console.print(f"  {note}")
 

@@ -4,8 +4,11 @@ Invariant: a campaign is told by its seed; the same seed injects the same faults
 """
 
 import asyncio
+import os
 import random
+import sys
 import time
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -41,6 +44,8 @@ class Report:
     asked_again: dict[str, int] = field(default_factory=dict)
     reconnects: int = 0
     settled_seconds: float = 0.0
+    verified: bool = False
+    """What the deployment's own ``verify`` command says of it."""
     accounts: Accounts = field(default_factory=Accounts)
 
     def as_dict(self) -> dict[str, Any]:
@@ -53,8 +58,10 @@ async def run_campaign(folder: Path, faults: Sequence[str], seed: int, tell: Tel
     report = Report(seed)
     async with running_plant(folder) as plant:
         rooms = [f"room_{number}" for number in range(ROOMS)]
-        load = Load(plant.commands, rooms, "fault", seed)
-        readers = [Reader(plant.queries, "fault", room, number) for number, room in enumerate(rooms * VIEWERS_PER_ROOM)]
+        load = Load(plant.command_urls, rooms, "fault", seed)
+        readers = [
+            Reader(plant.query_urls, "fault", room, number) for number, room in enumerate(rooms * VIEWERS_PER_ROOM)
+        ]
         watching = [asyncio.create_task(reader.run()) for reader in readers]
         loading = asyncio.create_task(load.run(ENGINES))
         try:
@@ -72,6 +79,7 @@ async def run_campaign(folder: Path, faults: Sequence[str], seed: int, tell: Tel
             await loading
             report.settled_seconds = await settle(plant, load, readers)
             report.accounts = await balance(plant, load, readers)
+            report.verified = await verify(plant, tell)
         finally:
             for task in (*watching, loading):
                 task.cancel()
@@ -93,3 +101,20 @@ async def _inject(plant: Plant, load: Load, reader: Reader, name: str, fault: Fa
     recovered = time.monotonic() - mended
     await asyncio.sleep(rng.uniform(0.5, 1.5))
     return Injected(name, mended - started, recovered)
+
+
+async def verify(plant: Plant, tell: Tell) -> bool:
+    """Whether ``python -m services.projector verify`` finds the deployment well; tells what it says if not."""
+    environment = {
+        **os.environ,
+        "EVENT_STORE_DSN": plant.postgres.dsn("event_store"),
+        "PROJECTION_DSN": plant.postgres.dsn("projections"),
+        "NATS_URL": plant.nats.url,
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.projector", "verify", env=environment, stdout=PIPE, stderr=STDOUT
+    )
+    printed, _ = await process.communicate()
+    if process.returncode != 0:
+        tell(printed.decode())
+    return process.returncode == 0

@@ -10,8 +10,6 @@ from uuid import UUID
 
 import httpx
 
-from deploy.local.service import Service
-
 PATIENCE_SECONDS = 90.0
 
 
@@ -27,12 +25,12 @@ class Acknowledged(NamedTuple):
 class Load:
     """Engines telling runs in rooms until told to stop. What they were promised is in ``acknowledged``."""
 
-    def __init__(self, services: Sequence[Service], rooms: Sequence[str], workspace_id: str, seed: int) -> None:
+    def __init__(self, urls: Sequence[str], rooms: Sequence[str], workspace_id: str, seed: int) -> None:
         self.workspace_id = workspace_id
         self.acknowledged: list[Acknowledged] = []
         self.asked_again: Counter[str] = Counter()
         """Why commands had to be sent again: error codes of 503s, and kinds of broken connections."""
-        self._services = services
+        self._urls = urls
         self._rooms = rooms
         self._random = random.Random(seed)
         self._turn = itertools.count()
@@ -60,11 +58,9 @@ class Load:
         key = str(UUID(int=self._random.getrandbits(128), version=4))
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
-                service = self._services[next(self._turn) % len(self._services)]
+                url = self._urls[next(self._turn) % len(self._urls)]
                 try:
-                    response = await self._http.post(
-                        f"{service.url}{path}", json=body, headers={"idempotency-key": key}
-                    )
+                    response = await self._http.post(f"{url}{path}", json=body, headers={"idempotency-key": key})
                 except httpx.TransportError as error:
                     self.asked_again[type(error).__name__] += 1
                 else:

@@ -9,14 +9,13 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from deploy.local import EmbeddedNats, EmbeddedPostgres
 from deploy.local.ports import free_port
 from deploy.local.service import Service
 from shared.postgres import migrate
 from tests.fault.clock import stepping_clock
-from tests.fault.proxy import Proxy, running_proxy
+from tests.support.proxy import Proxy, running_proxy, through
 from tests.support.servers import EVENT_STORE_MIGRATIONS, PROJECTION_MIGRATIONS
 
 COMMANDS = 2
@@ -44,6 +43,14 @@ class Plant:
     @property
     def services(self) -> list[Service]:
         return [*self.commands, *self.queries, *self.projectors]
+
+    @property
+    def command_urls(self) -> list[str]:
+        return [service.url for service in self.commands]
+
+    @property
+    def query_urls(self) -> list[str]:
+        return [service.url for service in self.queries]
 
     async def start(self) -> None:
         await asyncio.to_thread(self.postgres.start)
@@ -80,22 +87,14 @@ class Plant:
         postgres, nats = self.proxies
         environment = {
             **stepping_clock(self.clock_file, dict(os.environ)),
-            "EVENT_STORE_DSN": _through(postgres, self.postgres.dsn("event_store")),
-            "PROJECTION_DSN": _through(postgres, self.postgres.dsn("projections")),
-            "NATS_URL": _through(nats, self.nats.url),
+            "EVENT_STORE_DSN": through(postgres, self.postgres.dsn("event_store")),
+            "PROJECTION_DSN": through(postgres, self.postgres.dsn("projections")),
+            "NATS_URL": through(nats, self.nats.url),
             port_variable: str(port),
             "LOG_FORMAT": "json",
         }
         log_file = self.folder / f"{name}-{index}.log"
         return Service(f"{name}-{index}", f"services.{name}", port, env=environment, log_file=log_file)
-
-
-def _through(proxy: Proxy, url: str) -> str:
-    """The URL with the proxy's port."""
-    parts = urlsplit(url)
-    credentials = parts.netloc.rpartition("@")[0]
-    host = f"{parts.hostname}:{proxy.port}"
-    return urlunsplit(parts._replace(netloc=f"{credentials}@{host}" if credentials else host))
 
 
 async def kill(servers: Sequence[Server]) -> None:

@@ -6,18 +6,16 @@ from collections.abc import Sequence
 
 import httpx
 
-from deploy.local.service import Service
-
 
 class Reader:
     """One viewer of one room, for as long as it takes. ``seen`` is what it was shown, in the order it came."""
 
-    def __init__(self, services: Sequence[Service], workspace_id: str, room_id: str, first: int) -> None:
+    def __init__(self, urls: Sequence[str], workspace_id: str, room_id: str, first: int) -> None:
         self.room_id = room_id
         self.seen: list[tuple[int, str]] = []
         self.connections = 0
         self.resets = 0
-        self._services = services
+        self._urls = urls
         self._workspace_id = workspace_id
         self._turn = itertools.count(first)
 
@@ -36,9 +34,9 @@ class Reader:
                     await asyncio.sleep(0.1)
 
     async def _read(self, http: httpx.AsyncClient) -> None:
-        service = self._services[next(self._turn) % len(self._services)]
+        base = self._urls[next(self._turn) % len(self._urls)]
         headers = {"last-event-id": str(self.last_seq)} if self.seen else {}
-        url = f"{service.url}/v1/streams/rooms/{self.room_id}"
+        url = f"{base}/v1/streams/rooms/{self.room_id}"
         async with http.stream("GET", url, headers=headers) as response:
             if response.status_code != 200:
                 await asyncio.sleep(0.1)

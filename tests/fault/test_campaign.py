@@ -17,3 +17,4 @@ async def test_nothing_is_lost_repeated_or_reordered(tmp_path: Path) -> None:
     assert len(report.injected) == len(faults)
     assert report.accounts.acknowledged > 100
     assert report.accounts.balanced, report.accounts
+    assert report.verified

@@ -16,8 +16,8 @@ HARMLESS = {"ConnectError", "RemoteProtocolError", "ReadError", "WriteError"}
 async def test_nothing_fails_but_connections(tmp_path: Path) -> None:
     async with running_plant(tmp_path) as plant:
         rooms = [f"room_{number}" for number in range(8)]
-        load = Load(plant.commands, rooms, "rolling", 1)
-        readers = [Reader(plant.queries, "rolling", room, number) for number, room in enumerate(rooms)]
+        load = Load(plant.command_urls, rooms, "rolling", 1)
+        readers = [Reader(plant.query_urls, "rolling", room, number) for number, room in enumerate(rooms)]
         tasks = [asyncio.create_task(reader.run()) for reader in readers]
         loading = asyncio.create_task(load.run(6))
         try:

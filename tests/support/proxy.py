@@ -1,4 +1,7 @@
-"""A TCP proxy that can cut a connection at the worst moment: after a request went through, before its answer does."""
+"""TCP proxies in front of PostgreSQL and NATS, to cut connections, hold them up, or let answers vanish.
+
+Invariant: a proxy changes nothing of what passes; it only decides whether and when.
+"""
 
 import asyncio
 import contextlib
@@ -6,62 +9,112 @@ from collections.abc import AsyncGenerator
 from urllib.parse import urlsplit, urlunsplit
 
 
-class CuttingProxy:
-    """Forwards to ``host:port``. ``cut_after`` makes it cut the next connection that sends these bytes."""
+class Proxy:
+    """Forwards to a port on this machine. ``port`` is where it listens."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
-        self._armed: bytes | None = None
-        self.cuts = 0
+    def __init__(self, target_port: int) -> None:
         self.port = 0
+        self._target_port = target_port
+        self._delay = 0.0
+        self._open = asyncio.Event()
+        self._open.set()
+        self._answers = asyncio.Event()
+        self._answers.set()
+        self._connections: set[asyncio.Task[None]] = set()
+        self._cut_after: bytes | None = None
+        self.cuts = 0
+        """How many connections were cut because of what they sent."""
 
     def cut_after(self, sent: bytes) -> None:
-        self._armed = sent
+        """The next connection that sends this gets it through, and is cut before the answer comes."""
+        self._cut_after = sent
 
-    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            upstream_reader, upstream_writer = await asyncio.open_connection(*self._target)
-            cut = asyncio.Event()
-            forward = asyncio.create_task(self._forward(reader, upstream_writer, cut))
-            back = asyncio.create_task(_copy(upstream_reader, writer, cut))
-            await asyncio.wait({forward, back}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (forward, back):
-                task.cancel()
-            await asyncio.gather(forward, back, return_exceptions=True)
-            upstream_writer.close()
-        writer.close()
+    def cut(self) -> int:
+        """Breaks every connection that is open now, in the middle of whatever it does. How many there were."""
+        for connection in self._connections:
+            connection.cancel()
+        return len(self._connections)
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: asyncio.Event) -> None:
+    def delay(self, seconds: float) -> None:
+        """From now on everything passes so much later; 0 ends that."""
+        self._delay = seconds
+
+    def hold(self) -> None:
+        """Nothing passes in either direction until ``release``; connections stay open."""
+        self._open.clear()
+
+    def swallow_answers(self) -> None:
+        """Requests pass, answers do not, until ``release``."""
+        self._answers.clear()
+
+    def release(self) -> None:
+        self._open.set()
+        self._answers.set()
+
+    async def serve(self) -> asyncio.Server:
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        return server
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = asyncio.ensure_future(self._forward(reader, writer))
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream = None
+        try:
+            upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", self._target_port)
+            async with asyncio.TaskGroup() as tasks:
+                back = tasks.create_task(self._copy(upstream_reader, writer, (self._answers,)))
+                there = tasks.create_task(self._copy(reader, upstream, (), back))
+                await asyncio.wait({there, back}, return_when=asyncio.FIRST_COMPLETED)
+                there.cancel()
+                back.cancel()
+        except* OSError:
+            pass  # either side is gone, which ends the other
+        finally:
+            for side in (writer, upstream):
+                if side is not None:
+                    side.transport.abort()
+
+    async def _copy(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        gates: tuple[asyncio.Event, ...],
+        answers: asyncio.Task[None] | None = None,
+    ) -> None:
         while data := await reader.read(65536):
-            if self._armed is not None and self._armed in data:
-                self._armed = None
+            if answers is not None and self._cut_after is not None and self._cut_after in data:
+                self._cut_after = None
                 self.cuts += 1
-                cut.set()
+                answers.cancel()
                 writer.write(data)
-                await writer.drain()
                 await asyncio.sleep(0.2)  # long enough for the server to have done what it was asked
                 return
+            for gate in (self._open, *gates):
+                await gate.wait()
+            if self._delay:
+                await asyncio.sleep(self._delay)
             writer.write(data)
             await writer.drain()
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: asyncio.Event) -> None:
-    while data := await reader.read(65536):
-        if cut.is_set():
-            await asyncio.sleep(3600)
-        writer.write(data)
-        await writer.drain()
-
-
 @contextlib.asynccontextmanager
-async def cutting_proxy(url: str) -> AsyncGenerator[tuple[CuttingProxy, str], None]:
-    """A proxy to the host and port of the URL, and the URL that goes through it."""
+async def running_proxy(target_port: int) -> AsyncGenerator[Proxy, None]:
+    proxy = Proxy(target_port)
+    server = await proxy.serve()
+    try:
+        yield proxy
+    finally:
+        server.close()
+        proxy.cut()
+
+
+def through(proxy: Proxy, url: str) -> str:
+    """The URL with the proxy's port."""
     parts = urlsplit(url)
-    assert parts.hostname is not None
-    assert parts.port is not None
-    proxy = CuttingProxy(parts.hostname, parts.port)
-    server = await asyncio.start_server(proxy.handle, "127.0.0.1", 0)
-    proxy.port = server.sockets[0].getsockname()[1]
-    location = parts.netloc.rpartition("@")[0] + f"@127.0.0.1:{proxy.port}"
-    async with server:
-        yield proxy, urlunsplit(parts._replace(netloc=location.removeprefix("@")))
+    credentials = parts.netloc.rpartition("@")[0]
+    host = f"{parts.hostname}:{proxy.port}"
+    return urlunsplit(parts._replace(netloc=f"{credentials}@{host}" if credentials else host))

@@ -159,8 +159,10 @@ def _explain_malformed(raw: bytes, error: Exception) -> str:
         json.loads(raw, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return f"body: not valid JSON ({str(error).removeprefix('JSON is malformed: ')})"
-    # The standard library takes one thing this decoder does not and the wire cannot hold.
-    return "body: a string holds a lone surrogate, which no UTF-8 text can"
+    # Well-formed, and yet this decoder cannot take it: a surrogate without its other half, or a number out of range.
+    if b"\\ud" in raw.lower():
+        return "body: a string holds a lone surrogate, which no UTF-8 text can"
+    return "body: a number is out of range"
 
 
 def _no_constant(name: str) -> None:

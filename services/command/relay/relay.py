@@ -61,6 +61,7 @@ class Relay:
         self._check_at = 0.0
         self._after = outbox.START
         self._oversize: set[RoomKey] = set()
+        self._publishing: asyncio.Task[int] | None = None
         self._log: Logger = structlog.get_logger("relay")
         broker.on_connected(self._on_connected)
 
@@ -77,6 +78,9 @@ class Relay:
 
     async def _on_connected(self) -> None:
         self._doubt("reconnect")
+        if self._publishing is not None:
+            # Its answer would have come on the connection before.
+            self._publishing.cancel()
 
     def _doubt(self, cause: str) -> None:
         """From here on nothing counts until the stream was looked at."""
@@ -168,13 +172,26 @@ class Relay:
         events = self._without_oversize(events)
         if not events:
             return more and not self._oversize
-        position = await publish(self._broker, events, standing.position)
+        position = await self._publish(events, standing)
         if self._standing is standing:
             self._standing = _Standing(standing.identity, position)
         metrics.RELAY_PUBLISHED.inc(len(events))
         published = {event.room: event.stream_seq for event in events}
         await outbox.record_published(connection, published, standing.identity, position)
         return more
+
+    async def _publish(self, events: list[outbox.UnpublishedEvent], standing: _Standing) -> int:
+        self._publishing = publishing = asyncio.create_task(publish(self._broker, events, standing.position))
+        try:
+            return await publishing
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise BrokerUnavailableError("reconnected while publishing") from None
+        finally:
+            publishing.cancel()
+            self._publishing = None
 
     def _without_oversize(self, events: list[outbox.UnpublishedEvent]) -> list[outbox.UnpublishedEvent]:
         """Leaves out what the broker would not take, and the rest of its room: one room stops, the others go on."""

@@ -62,7 +62,7 @@ class RoomStream:
     """
 
     __slots__ = (
-        "_hint", "_hub", "_is_gone", "_is_over", "_is_stalled", "_key", "_last_sent", "_loop", "_nap", "_send",
+        "_hint", "_hub", "_is_gone", "_is_over", "_is_stalled", "_key", "_last_heartbeat", "_loop", "_nap", "_send",
         "_sending_since", "_settings", "_start", "_streams", "_task",
     )  # fmt: skip
 
@@ -77,9 +77,9 @@ class RoomStream:
         self._is_stalled = False
         self._nap: asyncio.Future[None] | None = None
         self._hint = 0
-        self._last_sent = 0.0
         self._sending_since: float | None = None
         self._loop = asyncio.get_running_loop()
+        self._last_heartbeat = self._loop.time()
         self._task: asyncio.Task[None] | None = None
         self._send: Send
 
@@ -126,7 +126,7 @@ class RoomStream:
             if self._task is not None:
                 self._task.cancel()
             return True
-        if self._nap is None or now - self._last_sent < self._settings.heartbeat_seconds:
+        if self._nap is None or now - self._last_heartbeat < self._settings.heartbeat_seconds:
             return False
         _wake(self._nap)
         return True
@@ -145,6 +145,7 @@ class RoomStream:
         target = room.head_seq  # history ends here; what is beyond it is live
         is_caught_up = is_behind = False
         while True:
+            await self._heartbeat_if_due()
             if not is_caught_up and cursor >= target:
                 is_caught_up = True
                 await self._write(caught_up_frame(cursor))
@@ -241,7 +242,9 @@ class RoomStream:
             self._nap = None
 
     async def _heartbeat_if_due(self) -> None:
-        if self._loop.time() - self._last_sent >= self._settings.heartbeat_seconds:
+        """On a busy stream too: a client may tell by the heartbeat alone that it is being looked after."""
+        if self._loop.time() - self._last_heartbeat >= self._settings.heartbeat_seconds:
+            self._last_heartbeat = self._loop.time()
             await self._write(HEARTBEAT)
 
     def _stop_if_over(self) -> None:
@@ -259,7 +262,6 @@ class RoomStream:
         self._sending_since = self._loop.time()
         await self._send(event)
         self._sending_since = None
-        self._last_sent = self._loop.time()
         if more:
             self._stop_if_over()
 

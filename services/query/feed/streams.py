@@ -1,6 +1,6 @@
 """The streams open now: one clock for all of them, and their end when the service stops.
 
-Invariant: no stream is silent for longer than the heartbeat, and none outlives a client that reads nothing. A stream
+Invariant: every stream beats, busy or not, and none outlives a client that reads nothing. A stream
 has no timer of its own for either: thousands of them would cost more than the frames.
 """
 

@@ -1,9 +1,11 @@
 """Two command services on one event store: order, idempotency, overload, and what a lost database leaves behind."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -13,7 +15,7 @@ from deploy.local import EmbeddedNats, EmbeddedPostgres
 from deploy.local.service import Service
 from shared.postgres import migrate
 from tests.integration.command.deployment import Client, check_store, check_stream, command_service, running
-from tests.support.proxy import cutting_proxy
+from tests.support.proxy import running_proxy, through
 from tests.support.servers import EVENT_STORE_MIGRATIONS
 
 
@@ -106,6 +108,47 @@ async def test_overload_is_answered_and_nothing_is_lost(
         await check_store(event_store_dsn, client)
 
 
+async def test_a_slow_database_is_answered_for_in_time_and_costs_no_memory(
+    event_store_dsn: str, fresh_nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    """More callers than a slow database can serve: each is answered within the store timeout."""
+    port = urlsplit(event_store_dsn).port
+    assert port is not None
+    settings = {"QUEUE_COMMANDS": "50", "BATCH_COMMANDS": "10", "STORE_TIMEOUT_SECONDS": "2"}
+    async with running_proxy(port) as proxy:
+        service = command_service(tmp_path, through(proxy, event_store_dsn), fresh_nats.url, **settings)
+        async with running(service), Client([service], "slow") as client:
+            await client.send("/v1/runs", {"room_id": "r"})
+            before = resident_kib(service)
+            proxy.delay(0.4)
+            answered: Counter[str] = Counter()
+            loop = asyncio.get_running_loop()
+            longest = 0.0
+
+            async def call() -> None:
+                nonlocal longest
+                for _ in range(8):
+                    started = loop.time()
+                    answer = await client.once("/v1/runs", {"room_id": "r", "title": "x" * 10_000})
+                    longest = max(longest, loop.time() - started)
+                    answered["accepted" if answer.status_code == 201 else answer.json()["error"]] += 1
+
+            await asyncio.gather(*(call() for _ in range(64)))
+            assert answered.keys() <= {"accepted", "overloaded", "store_unavailable"}
+            assert answered["overloaded"] + answered["store_unavailable"] > 0
+            assert longest < 2 + 3  # the timeout, and room for a busy machine
+            assert resident_kib(service) - before < 32 * 1024
+            proxy.delay(0.0)
+            async with asyncio.timeout(10):
+                while (await client.once("/v1/runs", {"room_id": "r"})).status_code != 201:
+                    await asyncio.sleep(0.1)
+
+
+def resident_kib(service: Service) -> int:
+    status = Path(f"/proc/{service.pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0])
+
+
 async def test_a_database_killed_under_load_loses_and_doubles_nothing(
     fresh_postgres: EmbeddedPostgres, tmp_path: Path, nats_server: EmbeddedNats
 ) -> None:
@@ -126,8 +169,10 @@ async def test_a_commit_whose_answer_was_lost_is_settled_by_looking(
     event_store_dsn: str, fresh_nats: EmbeddedNats, tmp_path: Path
 ) -> None:
     """Without idempotency keys: nothing but the event itself tells that it was committed."""
-    async with cutting_proxy(event_store_dsn) as (proxy, dsn):
-        service = command_service(tmp_path, dsn, fresh_nats.url)
+    port = urlsplit(event_store_dsn).port
+    assert port is not None
+    async with running_proxy(port) as proxy:
+        service = command_service(tmp_path, through(proxy, event_store_dsn), fresh_nats.url)
         async with running(service), Client([service], "cut") as client:
             await client.once("/v1/runs", {"room_id": "r", "title": "first"})
             for round_ in range(3):

@@ -197,6 +197,7 @@ async def test_a_poisonous_event_stops_its_room_and_nothing_else(
         await applied(dsn, [well])
         connection = await asyncpg.connect(dsn)
         # The feed shows everything: it does not read what it serves.
+        await applied(dsn, histories, projections=("room_feed",))
         await feed_matches(dsn, histories)
         query = "select room_id, applied_seq from proj_rooms where projection = 'runs' and room_id like 'un%'"
         async with asyncio.timeout(20):

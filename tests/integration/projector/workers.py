@@ -87,10 +87,12 @@ def running(event_store_dsn: str, projection_dsn: str, nats_url: str, logs: Path
         workers.end()
 
 
-async def applied(dsn: str, histories: Iterable[RoomHistory], *, seconds: float = 40.0) -> float:
-    """Waits until both projections have come to the end of the histories. The seconds it took."""
+async def applied(
+    dsn: str, histories: Iterable[RoomHistory], *, projections: tuple[str, ...] = PROJECTIONS, seconds: float = 40.0
+) -> float:
+    """Waits until the projections have come to the end of the histories. The seconds it took."""
     started = time.monotonic()
-    expected = {(name, *history.key, history.head) for history in histories for name in PROJECTIONS}
+    expected = {(name, *history.key, history.head) for history in histories for name in projections}
     connection = await asyncpg.connect(dsn)
     try:
         while True:

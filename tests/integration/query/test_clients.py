@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.sse import Comment, Control, RoomStream, StreamEndedError
+from tests.contract.sse import Comment, Control, Event, RoomStream, StreamEndedError
 
 from .service import QueryService, running
 from .world import Projections, Stream, events
@@ -61,6 +61,27 @@ async def test_a_heartbeat_when_nothing_happens(query: QueryService, room: str) 
         assert 1.0 < time.monotonic() - started < 3
 
 
+async def test_a_heartbeat_when_a_lot_happens(query: QueryService, stream: Stream, room: str) -> None:
+    async def talk() -> None:
+        for said in events(room, 1, 40):
+            await stream.publish([said])
+            await asyncio.sleep(0.05)
+
+    async with query.stream(room) as viewer:
+        await viewer.caught_up()
+        talking = asyncio.create_task(talk())
+        beats, seq = 0, 0
+        while seq < 40:
+            item = await viewer.item()
+            if isinstance(item, Comment):
+                beats += 1
+            else:
+                assert isinstance(item, Event)
+                seq = item.seq
+        await talking
+        assert beats >= 4
+
+
 async def test_a_slow_reader_falls_behind_the_ring_and_loses_nothing(
     query: QueryService, projections: Projections, stream: Stream, room: str
 ) -> None:
@@ -71,14 +92,24 @@ async def test_a_slow_reader_falls_behind_the_ring_and_loses_nothing(
     slow = await raw(query, room)
     loop = asyncio.get_running_loop()
     received = b""
+
+    async def sip() -> None:
+        nonlocal received
+        while True:
+            received += await loop.sock_recv(slow, 1024)
+            await asyncio.sleep(0.3)
+
     async with query.stream(room) as fast:
         await fast.caught_up()
+        sipping = asyncio.create_task(sip())
         publishing = asyncio.create_task(stream.publish(said))
         quickest = [one.seq for one in await fast.until(last)]
         await publishing
         await projections.apply_feed(said[: last // 2])
         assert quickest == list(range(1, last + 1))
-        # The ring has moved on, the slow one has read nothing since its headers.
+        # The ring has moved on; the slow one has read next to nothing since its headers.
+        sipping.cancel()
+        await asyncio.gather(sipping, return_exceptions=True)
         while b"id: %d\n" % last not in received:
             received += await asyncio.wait_for(loop.sock_recv(slow, 65536), 10)
             await asyncio.sleep(0.002)
@@ -166,16 +197,20 @@ async def test_streams_end_cleanly_when_the_service_stops(
     await projections.apply_feed(events(room, 1, 2000, size=3000))
     async with running(variables | {"SHUTDOWN_GRACE_SECONDS": "2"}) as query:
         ends: list[float] = []
+        watching = asyncio.Semaphore(0)
 
         async def view() -> None:
             async with query.stream(room, 2000) as viewer:
                 await viewer.caught_up()
+                watching.release()
                 await ended(viewer)
             ends.append(time.monotonic())
 
         viewers = [asyncio.create_task(view()) for _ in range(60)]
         stuck = await raw(query, room)  # will not take its end
         await query.until("runroom_query_streams_open", 61)
+        for _ in viewers:
+            await watching.acquire()
         started = time.monotonic()
         assert await query.stop(number) == 0
         assert time.monotonic() - started < 6

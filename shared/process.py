@@ -1,0 +1,65 @@
+"""A service as a process: what its ``__main__`` does with the command line and the environment.
+
+Invariant: a process that cannot do what it was started for says so in plain sentences on standard error and ends with
+a status that is not 0.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from shared.postgres import migrate
+from shared.serving import run
+from shared.settings import Environment, SettingsError
+from shared.telemetry import configure_logging
+
+
+class LogSettings(Protocol):
+    """What every service's settings have."""
+
+    @property
+    def log_level(self) -> str: ...
+    @property
+    def log_format(self) -> str: ...
+
+
+S = TypeVar("S", bound=LogSettings)
+
+
+def serve_process(
+    service: str,
+    read_settings: Callable[[Mapping[str, str]], S],
+    serve: Callable[[S], Coroutine[Any, Any, None]],
+) -> int:
+    """Serves until told to stop; the exit status."""
+    try:
+        settings = read_settings(os.environ)
+    except SettingsError as error:
+        return _refuse(error)
+    configure_logging(service, settings.log_level, settings.log_format)
+    return run(lambda: serve(settings))
+
+
+def migrate_process(service: str, dsn_variable: str, migrations: Path) -> int:
+    """Brings the database that the variable names up to date; the exit status."""
+    env = Environment(os.environ)
+    dsn = env.url(dsn_variable, ("postgresql", "postgres"))
+    try:
+        env.finish()
+    except SettingsError as error:
+        return _refuse(error)
+    configure_logging(service, "info", env.text("LOG_FORMAT", "auto"))
+    return run(lambda: migrate(dsn, migrations))
+
+
+def usage(text: str) -> int:
+    """Says how the program is used; the exit status for those who did not know."""
+    print(f"usage: {text}", file=sys.stderr)  # noqa: T201
+    return 2
+
+
+def _refuse(error: SettingsError) -> int:
+    print(error, file=sys.stderr)  # noqa: T201
+    return 1

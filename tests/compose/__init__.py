@@ -1,0 +1,1 @@
+"""What only a deployment in containers can show."""
