@@ -228,7 +228,7 @@ async def test_what_cannot_be_folded_is_left_to_the_workers_and_does_not_keep_a_
         while rows != [(6, False), (7, True)]:
             await asyncio.sleep(0.1)
             found = await connection.fetch(
-                "select stream_seq, skipped_at is null as parked from projector_parked where projection = $1 order by 1",
+                "select stream_seq, skipped_at is null from projector_parked where projection = $1 order by 1",
                 await active(connection, "runs"),
             )
             rows = [tuple(row) for row in found]
