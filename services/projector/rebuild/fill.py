@@ -6,6 +6,7 @@ on where it was ended. The stream's position was taken before the first read: wh
 
 import time
 from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import aclosing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,8 +98,9 @@ class Fill:
         """The number of events in it."""
         applied: dict[RoomKey, int] = {}
         done = 0
-        async with self._projections.transaction():
-            async for part in self._slices(page):
+        # Closed at once when a write fails: the next page is read on the same connection.
+        async with aclosing(self._slices(page)) as slices, self._projections.transaction():
+            async for part in slices:
                 for key, events in part.items():
                     applied[key] = events[-1].stream_seq
                     done += len(events)
