@@ -24,11 +24,13 @@ PARKED_USAGE = """usage: python -m services.projector parked list [projection] [
        python -m services.projector parked retry projection [workspace/room]
        python -m services.projector parked skip projection workspace/room"""
 
+_KNOWN = {projection.name for projection in PROJECTIONS}
+
 Say = Callable[[str], None]
 
 
 class Wish(NamedTuple):
-    """What was asked for on the command line."""
+    """What was asked for on the command line; ``projection`` is one, or the name of a version of it."""
 
     verb: str
     projection: str | None
@@ -51,7 +53,7 @@ def parse_wish(arguments: Sequence[str]) -> Wish | None:
         if not is_token(workspace_id) or not is_token(room_id):
             return None
         room = RoomKey(workspace_id, room_id)
-    if rest or (projection is not None and projection not in {known.name for known in PROJECTIONS}):
+    if rest or (projection is not None and projection.partition("@")[0] not in _KNOWN):
         return None
     if (verb in ("retry", "skip") and projection is None) or (verb == "skip" and room is None):
         return None
@@ -64,6 +66,10 @@ async def parked(wish: Wish, projection_dsn: str, event_store_dsn: str, say: Say
     """Does what was asked for. Whether that is done. Raises one of ``STORE_ERRORS``."""
     projections = await connect(projection_dsn, _NAME)
     try:
+        # A projection is the version of it that is read; another one is asked for by its own name.
+        if wish.projection in _KNOWN:
+            name = await projections.fetchval(_SQL["active_version"], wish.projection)
+            wish = wish._replace(projection=name or wish.projection)
         if wish.verb == "list":
             await _list(projections, wish, say)
         elif wish.verb == "show":

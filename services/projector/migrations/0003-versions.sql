@@ -25,7 +25,8 @@ create unique index projector_versions_active on projector_versions (projection)
 insert into projector_versions (projection, version, name, state)
 values ('runs', 1, 'runs', 'active'), ('room_feed', 1, 'room_feed', 'active');
 
--- How far each room has come in what is read. The names stand in the view, so that it costs nothing to read through it.
+-- How far each room has come in what is read. The names stand in the view, so that a look-up (as a
+-- scalar subquery, not as a join) is one index scan.
 create view proj_applied as
 select 'runs'::text as projection, workspace_id, room_id, applied_seq from proj_rooms where projection = 'runs'
 union all

@@ -1,4 +1,5 @@
--- Parks events that cannot be applied, or says that another try has failed. Trying was what a retry asked for.
+-- Parks events that cannot be applied, or says that another try has failed. Trying was what a retry asked for. What was
+-- skipped before, in a version that this one was filled beside, is to be skipped again.
 insert into projector_parked as k (projection, workspace_id, room_id, stream_seq, partition, error)
 select $1, x.workspace_id, x.room_id, x.stream_seq, x.partition, x.error
 from unnest($2::text[], $3::text[], $4::bigint[], $5::smallint[], $6::text[])
@@ -7,4 +8,5 @@ on conflict (projection, workspace_id, room_id, stream_seq) do update set
     error = excluded.error,
     attempts = k.attempts + 1,
     tried_at = now(),
-    wanted = nullif(k.wanted, 'retry')
+    wanted = case when k.skipped_at is null then nullif(k.wanted, 'retry') else 'skip' end,
+    skipped_at = null

@@ -3,7 +3,12 @@
 select
     r.run_id, r.workspace_id, r.room_id, r.thread_id, r.status, r.title, r.goal, r.input, r.output, r.error, r.summary,
     r.tags, r.created_at, r.started_at, r.ended_at, r.updated_at, r.correlation_id, r.last_event_id::text, r.stream_seq,
-    coalesce(p.applied_seq, 0) as applied_seq
+    coalesce(
+        (
+            select p.applied_seq from proj_applied p
+            where p.projection = 'runs' and p.workspace_id = r.workspace_id and p.room_id = r.room_id
+        ),
+        0
+    ) as applied_seq
 from proj_runs r
-left join proj_applied p on p.projection = 'runs' and p.workspace_id = r.workspace_id and p.room_id = r.room_id
 where r.run_id = $2 and r.workspace_id = $1

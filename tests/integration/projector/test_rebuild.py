@@ -206,20 +206,34 @@ async def test_what_cannot_be_folded_is_left_to_the_workers_and_does_not_keep_a_
     poisoned = RoomHistory("poisoned")
     poisoned.run()
     poisoned.created("run_nul", title="a\x00b")
+    poisoned.created("run_nil", title="b\x00c")
+    poisoned.run()
     await store(event_store_dsn, poisoned.events)
     await publish(stream_url, poisoned.events)
     connection = await asyncpg.connect(projection_dsn)
     async with asyncio.timeout(20):
         while not await connection.fetchval("select count(*) from projector_parked"):
             await asyncio.sleep(0.05)
+    assert (await run("parked", "skip", "runs", "ws/poisoned"))[0] == 0
     status, output = await run("rebuild", "runs")
     assert status == 0, output
     assert "left to the workers: ws/poisoned" in output
     found = await connection.fetch(
         "select applied_seq from proj_applied where projection = 'runs' and room_id = 'poisoned'"
     )
+    assert [row["applied_seq"] for row in found] == [6]
+    rows = await connection.fetch(
+        "select stream_seq, skipped_at is null as parked from projector_parked where projection = $1 order by 1",
+        await active(connection, "runs"),
+    )
+    assert [tuple(row) for row in rows] == [(6, False), (7, True)]
     await connection.close()
-    assert [row["applied_seq"] for row in found] == [5]
+
+
+async def active(connection: asyncpg.Connection, projection: str) -> str:
+    return await connection.fetchval(
+        "select name from projector_versions where projection = $1 and state = 'active'", projection
+    )
 
 
 async def test_the_schema_of_a_version_is_that_of_the_first(migrated_databases) -> None:
