@@ -211,7 +211,7 @@ async def _check_rows(accounts: Accounts, plant: Plant, store: RoomEvents) -> No
 async def _projected(plant: Plant, workspace_id: str, heads: dict[str, int]) -> bool:
     rows = await _fetch(
         plant.postgres.dsn("projections"),
-        "select room_id, min(applied_seq) as seq, count(*) as n from proj_rooms where workspace_id = $1 group by 1",
+        "select room_id, min(applied_seq) as seq, count(*) as n from proj_applied where workspace_id = $1 group by 1",
         workspace_id,
     )
     applied = {row["room_id"]: row["seq"] for row in rows if row["n"] == 2}

@@ -4,11 +4,8 @@ Invariant: a campaign is told by its seed; the same seed injects the same faults
 """
 
 import asyncio
-import os
 import random
-import sys
 import time
-from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -105,16 +102,7 @@ async def _inject(plant: Plant, load: Load, reader: Reader, name: str, fault: Fa
 
 async def verify(plant: Plant, tell: Tell) -> bool:
     """Whether ``python -m services.projector verify`` finds the deployment well; tells what it says if not."""
-    environment = {
-        **os.environ,
-        "EVENT_STORE_DSN": plant.postgres.dsn("event_store"),
-        "PROJECTION_DSN": plant.postgres.dsn("projections"),
-        "NATS_URL": plant.nats.url,
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.projector", "verify", env=environment, stdout=PIPE, stderr=STDOUT
-    )
-    printed, _ = await process.communicate()
-    if process.returncode != 0:
-        tell(printed.decode())
-    return process.returncode == 0
+    status, printed = await plant.run("services.projector", "verify")
+    if status != 0:
+        tell(printed)
+    return status == 0

@@ -104,6 +104,14 @@ async def clock_steps(plant: Plant, rng: random.Random) -> None:
         await asyncio.sleep(1.0)
 
 
+async def projection_rebuilt(plant: Plant, rng: random.Random) -> None:
+    """No fault, and yet nobody may notice: one of the projections is built anew and switched to, beside the load."""
+    projection = rng.choice(["runs", "room_feed"])
+    for more in ([], ["--drop-old"]):
+        status, printed = await plant.run("services.projector", "rebuild", projection, *more)
+        assert status == 0, printed
+
+
 FAULTS: dict[str, Fault] = {
     "kill command": _killing(lambda plant: plant.commands),
     "kill query": _killing(lambda plant: plant.queries),
@@ -123,4 +131,5 @@ FAULTS: dict[str, Fault] = {
     "connections held": connections_held,
     "answers lost": answers_lost,
     "clock steps": clock_steps,
+    "projection rebuilt": projection_rebuilt,
 }

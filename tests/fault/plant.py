@@ -7,6 +7,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
@@ -67,6 +69,20 @@ class Plant:
             service.start()
         for service in self.services:
             await asyncio.to_thread(service.wait_until_ready)
+
+    async def run(self, module: str, *arguments: str) -> tuple[int, str]:
+        """A command of the deployment's own, to its end: exit status and what it printed. It goes past the proxies."""
+        environment = {
+            **os.environ,
+            "EVENT_STORE_DSN": self.postgres.dsn("event_store"),
+            "PROJECTION_DSN": self.postgres.dsn("projections"),
+            "NATS_URL": self.nats.url,
+        }
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", module, *arguments, env=environment, stdout=PIPE, stderr=STDOUT
+        )
+        printed, _ = await process.communicate()
+        return process.returncode or 0, printed.decode()
 
     async def stop(self) -> None:
         for service in self.services:
