@@ -48,21 +48,22 @@ async def connect(dsn: str, application_name: str, *, command_timeout: float | N
     )
 
 
-async def create_pool(
+@contextlib.asynccontextmanager
+async def running_pool(
     dsn: str,
     application_name: str,
     *,
     most: int,
     command_timeout: float = 30.0,
     parameters: Mapping[str, str] | None = None,
-) -> Pool:
+) -> AsyncGenerator[Pool, None]:
     """A pool that connects on first use, so that a service starts while its database is still away.
 
     ``most`` connections at the most; ``command_timeout`` in seconds bounds every statement; ``parameters`` are set in
     each session. Whoever uses a connection leaves the session as it was: it is not reset in between, which would take
-    longer than most statements do.
+    longer than most statements do. The connections end with the block, whatever they are doing.
     """
-    pool = asyncpg.create_pool(
+    pool = await asyncpg.create_pool(
         dsn,
         min_size=0,
         max_size=most,
@@ -72,20 +73,6 @@ async def create_pool(
         server_settings={**_server_settings(application_name), **(parameters or {})},
         reset=_leave_session_as_it_is,
     )
-    return await pool
-
-
-@contextlib.asynccontextmanager
-async def running_pool(
-    dsn: str,
-    application_name: str,
-    *,
-    most: int,
-    command_timeout: float = 30.0,
-    parameters: dict[str, str] | None = None,
-) -> AsyncGenerator[Pool, None]:
-    """A pool as ``create_pool`` makes it, whose connections end with the block, whatever they are doing."""
-    pool = await create_pool(dsn, application_name, most=most, command_timeout=command_timeout, parameters=parameters)
     try:
         yield pool
     finally:

@@ -4,17 +4,13 @@ With ``migrate`` it brings the schema up, with ``verify`` it compares the event 
 with ``parked`` it shows and settles events that cannot be applied, with ``rebuild`` it builds a projection anew.
 """
 
-import os
 import sys
 from pathlib import Path
 
 from services.projector.commands import run_parked, run_rebuild, run_verify
 from services.projector.settings import read_settings
 from services.projector.wiring import run
-from shared.postgres import migrate
-from shared.serving import run as run_process
-from shared.settings import Environment, SettingsError
-from shared.telemetry import configure_logging
+from shared.process import migrate_process, serve_process, usage
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -22,9 +18,9 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 def main(arguments: list[str]) -> int:
     match arguments:
         case []:
-            return _serve()
+            return serve_process("projector", read_settings, run)
         case ["migrate"]:
-            return _migrate()
+            return migrate_process("projector", "PROJECTION_DSN", MIGRATIONS)
         case ["verify"]:
             return run_verify()
         case ["parked", *rest]:
@@ -32,30 +28,7 @@ def main(arguments: list[str]) -> int:
         case ["rebuild", *rest]:
             return run_rebuild(rest)
         case _:
-            print("usage: python -m services.projector [migrate | verify | parked … | rebuild …]", file=sys.stderr)  # noqa: T201
-            return 2
-
-
-def _serve() -> int:
-    try:
-        settings = read_settings(os.environ)
-    except SettingsError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return 1
-    configure_logging("projector", settings.log_level, settings.log_format)
-    return run_process(lambda: run(settings))
-
-
-def _migrate() -> int:
-    env = Environment(os.environ)
-    dsn = env.url("PROJECTION_DSN", ("postgresql", "postgres"))
-    try:
-        env.finish()
-    except SettingsError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return 1
-    configure_logging("projector", "info", env.text("LOG_FORMAT", "auto"))
-    return run_process(lambda: migrate(dsn, MIGRATIONS))
+            return usage("python -m services.projector [migrate | verify | parked … | rebuild …]")
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ class Crew:
         self._watch = watch
         self._worker = worker
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._opened: dict[str, list[Session]] = {}
         self._log: Logger = structlog.get_logger("crew")
 
     async def run(self) -> None:
@@ -78,10 +79,16 @@ class Crew:
                 self._tasks[name] = tasks.create_task(runner.run(), name=f"projection {name}")
 
     def _start(self, projection: Projection, name: str, version: int) -> Runner:
-        def store() -> ProjectionStore:
-            return ProjectionStore(self._sessions.projections(), name, self._worker, version)
+        opened = self._opened[name] = []
 
-        applier = Applier(projection, name, store(), EventSource(self._sessions.events()), self._broker)
+        def session(make: Callable[[], Session]) -> Session:
+            opened.append(make())
+            return opened[-1]
+
+        def store() -> ProjectionStore:
+            return ProjectionStore(session(self._sessions.projections), name, self._worker, version)
+
+        applier = Applier(projection, name, store(), EventSource(session(self._sessions.events)), self._broker)
         runner = Runner(name, applier, self._broker, self._watch)
         self.reconciled.append(Reconciled(runner, store()))
         self.attended.append(Attended(runner, store()))
@@ -96,4 +103,6 @@ class Crew:
         self.runners.remove(runner)
         self.reconciled[:] = [entry for entry in self.reconciled if entry.runner is not runner]
         self.attended[:] = [entry for entry in self.attended if entry.runner is not runner]
+        for session in self._opened.pop(name):
+            await session.close()
         self._log.info("version_put_down", projection=name)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import structlog
@@ -23,8 +23,8 @@ from services.projector.stream_watch import StreamWatch
 from shared.http.health import health_routes
 from shared.http.problems import EXCEPTION_HANDLERS
 from shared.messaging.broker import Broker
-from shared.postgres import Pool, create_pool
-from shared.serving import ServiceError, bind, serve
+from shared.postgres import Pool, running_pool
+from shared.serving import ServiceError, bind, running_tasks, serve
 from shared.telemetry import Logger
 
 _PORTS = 64
@@ -44,7 +44,7 @@ async def run(settings: Settings) -> None:
             stack.push_async_callback(opened.close)
             return opened
 
-        broker = await stack.enter_async_context(_broker(settings))
+        broker = await stack.enter_async_context(Broker(settings.nats_url, name=_NAME))
         watch = StreamWatch(broker)
         crew = Crew(
             {projection.name: projection for projection in PROJECTIONS},
@@ -62,7 +62,7 @@ async def run(settings: Settings) -> None:
         meter = LagMeter(EventSource(session(settings.event_store_dsn)), runners)
         broker.start()
         tasks = await stack.enter_async_context(
-            _tasks(
+            running_tasks(
                 _task("stream watch", watch.run()),
                 _task("projections", crew.run()),
                 _task("leases", keeper.run()),
@@ -71,8 +71,11 @@ async def run(settings: Settings) -> None:
                 _task("lag", meter.run()),
             )
         )
-        projections = await stack.enter_async_context(_pool(settings.projection_dsn))
-        event_store = await stack.enter_async_context(_pool(settings.event_store_dsn))
+        # For questions about health, which may come several at a time.
+        projections, event_store = [
+            await stack.enter_async_context(running_pool(dsn, _NAME, most=2, command_timeout=2.0))
+            for dsn in (settings.projection_dsn, settings.event_store_dsn)
+        ]
         app = _app(projections, event_store, broker, runners, meter)
         await serve(app, listener, drain=keeper.stop, tasks=tasks)
 
@@ -129,25 +132,6 @@ def _app(projections: Pool, event_store: Pool, broker: Broker, runners: Sequence
     )
 
 
-@contextlib.asynccontextmanager
-async def _broker(settings: Settings) -> AsyncGenerator[Broker, None]:
-    broker = Broker(settings.nats_url, name=_NAME)
-    try:
-        yield broker
-    finally:
-        await broker.close()
-
-
-@contextlib.asynccontextmanager
-async def _pool(dsn: str) -> AsyncGenerator[Pool, None]:
-    """For questions about health, which may come several at a time."""
-    pool = await create_pool(dsn, _NAME, most=2, command_timeout=2.0)
-    try:
-        yield pool
-    finally:
-        pool.terminate()
-
-
 def _task(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     """Background work that leaves a trace when it ends, which it never should."""
 
@@ -159,13 +143,3 @@ def _task(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
             raise
 
     return asyncio.create_task(watched(), name=name)
-
-
-@contextlib.asynccontextmanager
-async def _tasks(*tasks: asyncio.Task[None]) -> AsyncGenerator[tuple[asyncio.Task[None], ...], None]:
-    try:
-        yield tasks
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -14,7 +14,7 @@ from services.query.settings import FeedSettings
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import room_subject
 from shared.messaging.broker import Broker
-from shared.postgres import create_pool
+from shared.postgres import Pool, running_pool
 
 from .world import Stream
 
@@ -26,9 +26,14 @@ async def settled(condition: Callable[[], bool]) -> None:
 
 
 async def test_a_subscription_ends_with_the_last_viewer(variables: dict[str, str], stream: Stream, room: str) -> None:
-    key = RoomKey("ws_dev", room)
-    broker = Broker(variables["NATS_URL"], name="test")
-    pool = await create_pool(variables["PROJECTION_DSN"], "test", most=2)
+    async with (
+        Broker(variables["NATS_URL"], name="test") as broker,
+        running_pool(variables["PROJECTION_DSN"], "test", most=2) as pool,
+    ):
+        await check_subscriptions(broker, pool, RoomKey("ws_dev", room))
+
+
+async def check_subscriptions(broker: Broker, pool: Pool, key: RoomKey) -> None:
     projected, stored = ProjectedFeed(pool), StoredFeed(broker)
     hub = Hub(broker, Looker(projected, stored), Replay(projected, stored), FeedSettings(stream_limit_room=3))
     broker.start()
@@ -37,23 +42,19 @@ async def test_a_subscription_ends_with_the_last_viewer(variables: dict[str, str
         # There is no public list of a connection's subscriptions.
         return [one.subject for one in broker.client._subs.values()] if broker.is_connected else []
 
-    try:
-        await settled(lambda: broker.is_connected)
+    await settled(lambda: broker.is_connected)
+    with hub.watch(key):
+        await settled(lambda: room_subject(*key) in subjects())
+        with hub.watch(key) as second, hub.watch(key):
+            await settled(lambda: second.ring is not None)
+            assert hub.full(key) == "room"
+            assert hub.full(RoomKey("ws_dev", "other")) is None
+        assert subjects().count(room_subject(*key)) == 1
+    await settled(lambda: room_subject(*key) not in subjects())
+    # A viewer that is gone before its room is subscribed to leaves nothing behind.
+    for _ in range(20):
         with hub.watch(key):
-            await settled(lambda: room_subject(*key) in subjects())
-            with hub.watch(key) as second, hub.watch(key):
-                await settled(lambda: second.ring is not None)
-                assert hub.full(key) == "room"
-                assert hub.full(RoomKey("ws_dev", "other")) is None
-            assert subjects().count(room_subject(*key)) == 1
-        await settled(lambda: room_subject(*key) not in subjects())
-        # A viewer that is gone before its room is subscribed to leaves nothing behind.
-        for _ in range(20):
-            with hub.watch(key):
-                await asyncio.sleep(0)
-        await settled(lambda: room_subject(*key) not in subjects())
-        await hub.close()
-        assert [task for task in asyncio.all_tasks() if task.get_name() == "room"] == []
-    finally:
-        await broker.close()
-        await pool.close()
+            await asyncio.sleep(0)
+    await settled(lambda: room_subject(*key) not in subjects())
+    await hub.close()
+    assert [task for task in asyncio.all_tasks() if task.get_name() == "room"] == []
