@@ -1,4 +1,4 @@
-"""``python -m tests.fault``: every fault once, then faults at random, and the figures of it all.
+"""``python -m tests.fault``: every fault once, then up to three at a time at random, and the figures of it all.
 
 ``--seed`` repeats a campaign; ``--rounds`` is how many faults are drawn at random; ``--only`` names single faults.
 """
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.fault.campaign import Report, run_campaign
-from tests.fault.faults import FAULTS
+from tests.fault.faults import FAULTS, draw
 
 RESULTS = Path(__file__).parents[2] / "bench" / "results"
 console = Console()
@@ -28,12 +28,14 @@ console = Console()
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fault", description="Faults under load, and the accounts.")
     parser.add_argument("--seed", type=int, default=int(time.time()) % 1_000_000)
-    parser.add_argument("--rounds", type=int, default=20, help="faults drawn at random after each was injected once")
+    parser.add_argument("--rounds", type=int, default=20, help="random combinations after each fault was injected once")
     parser.add_argument("--only", action="append", choices=sorted(FAULTS), help="this fault only; may be repeated")
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
-    faults = arguments.only or [*FAULTS, *rng.choices(sorted(FAULTS), k=arguments.rounds)]
-    console.print(f"seed {arguments.seed}, {len(faults)} faults")
+    each = arguments.only or FAULTS
+    rounds = 0 if arguments.only else arguments.rounds
+    faults = [(name,) for name in each] + [draw(rng) for _ in range(rounds)]
+    console.print(f"seed {arguments.seed}, {sum(map(len, faults))} faults")
     folder = Path(tempfile.mkdtemp(prefix="runroom-fault-"))
     report = asyncio.run(run_campaign(folder, faults, arguments.seed, lambda line: console.print(f"  {line}")))
     _show(report)

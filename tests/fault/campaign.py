@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fault.accounts import Accounts, balance, settle
-from tests.fault.faults import FAULTS, Fault
+from tests.fault.faults import FAULTS
 from tests.fault.load import Load
 from tests.fault.plant import Plant, running_plant
 from tests.fault.readers import Reader
@@ -49,8 +49,11 @@ class Report:
         return asdict(self)
 
 
-async def run_campaign(folder: Path, faults: Sequence[str], seed: int, tell: Tell) -> Report:
-    """Injects the named faults one after another. Raises ``AssertionError`` for an answer no client should get."""
+async def run_campaign(folder: Path, faults: Sequence[tuple[str, ...]], seed: int, tell: Tell) -> Report:
+    """Injects the named faults: those of a group at the same time, one group after another.
+
+    Raises ``AssertionError`` for an answer no client should get.
+    """
     rng = random.Random(seed)
     report = Report(seed)
     async with running_plant(folder) as plant:
@@ -63,11 +66,11 @@ async def run_campaign(folder: Path, faults: Sequence[str], seed: int, tell: Tel
         loading = asyncio.create_task(load.run(ENGINES))
         try:
             await asyncio.sleep(1.0)
-            for name in faults:
-                injected = await _inject(plant, load, readers[0], name, FAULTS[name], rng)
+            for names in faults:
+                injected = await _inject(plant, load, readers[0], names, rng)
                 report.injected.append(injected)
                 tell(
-                    f"{name}: lasted {injected.lasted_seconds:.1f} s,"
+                    f"{injected.fault}: lasted {injected.lasted_seconds:.1f} s,"
                     f" recovered {injected.recovered_seconds:.2f} s later"
                 )
                 if loading.done():
@@ -87,9 +90,9 @@ async def run_campaign(folder: Path, faults: Sequence[str], seed: int, tell: Tel
     return report
 
 
-async def _inject(plant: Plant, load: Load, reader: Reader, name: str, fault: Fault, rng: random.Random) -> Injected:
+async def _inject(plant: Plant, load: Load, reader: Reader, names: tuple[str, ...], rng: random.Random) -> Injected:
     started = time.monotonic()
-    await fault(plant, rng)
+    await asyncio.gather(*(FAULTS[name](plant, random.Random(rng.random())) for name in names))
     mended = time.monotonic()
     async with asyncio.timeout(RECOVERY_SECONDS):
         probe = await load.send("/v1/runs", {"room_id": reader.room_id, "title": "probe"})
@@ -97,7 +100,7 @@ async def _inject(plant: Plant, load: Load, reader: Reader, name: str, fault: Fa
             await asyncio.sleep(0.01)
     recovered = time.monotonic() - mended
     await asyncio.sleep(rng.uniform(0.5, 1.5))
-    return Injected(name, mended - started, recovered)
+    return Injected(" + ".join(names), mended - started, recovered)
 
 
 async def verify(plant: Plant, tell: Tell) -> bool:

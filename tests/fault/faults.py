@@ -133,3 +133,33 @@ FAULTS: dict[str, Fault] = {
     "clock steps": clock_steps,
     "projection rebuilt": projection_rebuilt,
 }
+
+EXCLUSIVE: tuple[frozenset[str], ...] = tuple(
+    frozenset(names)
+    for names in (
+        # What works on the same process, or on the same connections, is injected one after the other.
+        ("kill command", "pause command"),
+        ("kill query", "pause query"),
+        ("kill projector", "pause projector"),
+        ("kill postgres", "pause postgres"),
+        ("kill nats", "pause nats", "broker comes back empty", "broker comes back older"),
+        ("connections cut", "connections delayed", "connections held", "answers lost"),
+    )
+)
+ALONE = frozenset({"kill everything", "projection rebuilt"})
+"""These need, or are, everything at once."""
+
+
+def draw(rng: random.Random) -> tuple[str, ...]:
+    """One to three faults that can go on at the same time."""
+    drawn: list[str] = []
+    names = sorted(FAULTS)
+    for name in rng.sample(names, k=len(names)):
+        others = {other for group in EXCLUSIVE if name in group for other in group}
+        if not drawn and name in ALONE:
+            return (name,)
+        if name not in ALONE and not others & set(drawn):
+            drawn.append(name)
+        if len(drawn) == 3:
+            break
+    return tuple(drawn[: rng.randint(1, 3)])

@@ -13,7 +13,7 @@ async def test_nothing_is_lost_repeated_or_reordered(tmp_path: Path) -> None:
     faults = sorted(FAULTS)
     random.Random(seed).shuffle(faults)
     print(f"seed {seed}")
-    report = await run_campaign(tmp_path, faults, seed, print)
+    report = await run_campaign(tmp_path, [(name,) for name in faults], seed, print)
     assert len(report.injected) == len(faults)
     assert report.accounts.acknowledged > 100
     assert report.accounts.balanced, report.accounts
