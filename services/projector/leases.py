@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from services.projector.session import Session
-from services.projector.shares import fair_share
+from services.projector.shares import fair_share, turns_of
 from shared.contracts.subjects import PARTITIONS
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
 from shared.postgres import STORE_ERRORS, Connection, load_queries
@@ -160,9 +160,10 @@ class LeaseKeeper:
         ours: dict[str, dict[int, int]] = {name: {} for name in names}
         for row in await connection.fetch(_SQL["leases_of"], self._worker):
             ours.setdefault(row["projection"], {})[row["partition"]] = row["epoch"]
-        for turn, holder in enumerate(holders):
+        turns = turns_of(row["projections"] for row in living)
+        for holder in holders:
             workers = [row["worker_id"] for row in living if holder.name in row["projections"]]
-            share = fair_share(PARTITIONS, workers, self._worker, turn)
+            share = fair_share(PARTITIONS, workers, self._worker, turns[holder.name])
             await self._settle(connection, holder, ours[holder.name], share)
 
     async def _settle(self, connection: Connection, holder: Holder, ours: Mapping[int, int], share: int) -> None:
