@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from services.projector.projections import PROJECTIONS
@@ -17,17 +18,16 @@ from services.projector.rebuild.versions import Version
 from services.projector.verify.report import CannotLookError, Report
 from shared.messaging.broker import Broker, BrokerUnavailableError, JetStreamError
 from shared.messaging.stream import StreamState, stream_state
-from shared.postgres import Connection, connect
+from shared.postgres import Connection, connect, load_queries
+
+_SQL = load_queries(Path(__file__).parent / "sql")
 
 _NAME = "runroom-projector"
 _CONNECT_SECONDS = 10.0
 JOIN_SECONDS = 60.0
 """How long the workers may take to bring a filled version up to the old one, and how long switching is tried."""
 _ROUNDS = 20
-_SKIPS = (
-    "select workspace_id, room_id, stream_seq from projector_parked where projection = $1 and skipped_at is not null"
-)
-_LOCK = "select pg_try_advisory_lock(hashtext('rebuild ' || $1))"
+_FEW_ROOMS = 1000
 
 REBUILD_USAGE = "usage: python -m services.projector rebuild runs|room_feed [--version N] [--changed] | --drop-old"
 
@@ -82,7 +82,7 @@ async def rebuild(order: Order, where: Databases, say: Say) -> None:
             return connection
 
         projections = await opened(where.projection_dsn)
-        if not await projections.fetchval(_LOCK, order.projection):
+        if not await projections.fetchval(_SQL["rebuild_lock"], order.projection):
             raise NotSwitchedError(f"somebody else is rebuilding {order.projection}")
         if order.drop_old:
             await _drop_old(projections, order.projection, say)
@@ -140,7 +140,7 @@ async def _stream(nats_url: str) -> StreamState:
 async def _fill(
     store: Connection, projections: Connection, projection: str, active: Version, new: Version, say: Say
 ) -> None:
-    skips = [(row[0], row[1], row[2]) for row in await projections.fetch(_SKIPS, active.name)]
+    skips = [(row[0], row[1], row[2]) for row in await projections.fetch(_SQL["skips_of"], active.name)]
     module = next(module for module in PROJECTIONS if module.name == projection)
     started = time.monotonic()
     fill = Fill(store, projections, Target(module, new.version, new.name), skips, say)
@@ -164,9 +164,6 @@ async def _join(projections: Connection, active: Version, new: Version, say: Say
         if rooms < _FEW_ROOMS and now > deadline - JOIN_SECONDS + 5.0:
             return  # under load there are always some; the switch sees to them
         await asyncio.sleep(0.25)
-
-
-_FEW_ROOMS = 1000
 
 
 async def _compare(

@@ -9,12 +9,10 @@ import sys
 from tests.support.servers import REPOSITORY
 
 
-async def command(*arguments: str, event_store: str, projections: str, nats: str = "") -> tuple[int, str]:
-    """The exit status of ``python -m services.projector …`` and what was printed."""
-    process = await asyncio.create_subprocess_exec(
+async def start(*arguments: str, event_store: str, projections: str, nats: str = "") -> asyncio.subprocess.Process:
+    """A Python process with these arguments and the environment of a deployment; its output is piped."""
+    return await asyncio.create_subprocess_exec(
         sys.executable,
-        "-m",
-        "services.projector",
         *arguments,
         cwd=REPOSITORY,
         env={
@@ -26,5 +24,14 @@ async def command(*arguments: str, event_store: str, projections: str, nats: str
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 150)
+
+
+async def command(
+    *arguments: str, event_store: str, projections: str, nats: str = "", seconds: float = 150
+) -> tuple[int, str]:
+    """The exit status of ``python -m services.projector …`` and what was printed."""
+    process = await start(
+        "-m", "services.projector", *arguments, event_store=event_store, projections=projections, nats=nats
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), seconds)
     return process.returncode or 0, output.decode()

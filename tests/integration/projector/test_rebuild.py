@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -14,7 +12,7 @@ import pytest
 from services.projector.projections import PROJECTIONS
 from services.projector.rebuild.tables import VIEWS
 from shared.postgres import load_queries
-from tests.integration.projector.commands import command
+from tests.integration.projector.commands import command, start
 from tests.integration.projector.history import RoomHistory, publish, store
 from tests.integration.projector.workers import Workers, applied, dump, feed_matches, running
 from tests.support.servers import REPOSITORY
@@ -181,7 +179,7 @@ fill.Fill._page = slowly
 from services.projector.__main__ import main
 sys.exit(main(["rebuild", "room_feed"]))
 """
-    process = await start(slow, event_store_dsn, projection_dsn, stream_url)
+    process = await start("-c", slow, event_store=event_store_dsn, projections=projection_dsn, nats=stream_url)
     connection = await asyncpg.connect(projection_dsn)
     async with asyncio.timeout(20):
         while not (
@@ -280,24 +278,7 @@ async def applied_by_active(dsn: str, histories: list[RoomHistory]) -> None:
         await connection.close()
 
 
-async def start(code: str, event_store: str, projections: str, nats: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        code,
-        cwd=REPOSITORY,
-        env={
-            "PATH": os.environ["PATH"],
-            "EVENT_STORE_DSN": event_store,
-            "PROJECTION_DSN": projections,
-            "NATS_URL": nats,
-        },
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-
-
 async def python(code: str, event_store: str, projections: str, nats: str) -> tuple[int, str]:
-    process = await start(code, event_store, projections, nats)
+    process = await start("-c", code, event_store=event_store, projections=projections, nats=nats)
     output, _ = await asyncio.wait_for(process.communicate(), 100)
     return process.returncode or 0, output.decode()

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from tests.integration.projector.commands import command
 from tests.integration.projector.history import RoomHistory, Stored, publish, store
 from tests.integration.projector.workers import Workers, applied, running
-from tests.support.servers import REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -23,23 +21,7 @@ def workers(event_store_dsn: str, projection_dsn: str, stream_url: str, tmp_path
 
 async def verify(event_store: str, projections: str, nats: str) -> tuple[int, str]:
     """The exit status and what was printed."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "services.projector",
-        "verify",
-        cwd=REPOSITORY,
-        env={
-            "PATH": os.environ["PATH"],
-            "EVENT_STORE_DSN": event_store,
-            "PROJECTION_DSN": projections,
-            "NATS_URL": nats,
-        },
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await asyncio.wait_for(process.communicate(), 60)
-    return process.returncode or 0, output.decode()
+    return await command("verify", event_store=event_store, projections=projections, nats=nats, seconds=60)
 
 
 def differences(output: str) -> set[str]:
