@@ -60,7 +60,7 @@ check-unit:
 .PHONY: test
 test: venv ## Unit, integration and contract tests on embedded servers, and each fault once under load
 	@$(TESTS) -q -n 2 --dist loadfile tests/unit tests/integration tests/contract
-	@$(TESTS) -q tests/fault/test_campaign.py
+	@$(TESTS) -q tests/fault
 
 .PHONY: contract
 contract: venv ## The contract suite on the embedded stack; on a running one: make contract STACK=url
@@ -80,8 +80,7 @@ rolling-compose: venv ## Restart every service of docker-compose.yml under load
 
 .PHONY: fault
 fault: venv ## Minutes of kills, cuts and rewinds under load, and the accounts of what came of it
-	@$(TESTS) -q tests/fault --ignore tests/fault/test_campaign.py
-	@exec $(PYTHON) -m tests.fault
+	@exec $(PYTHON) -m tests.fault $(if $(SEED),--seed $(SEED))
 
 # --- keep ------------------------------------------------------------------------------------------------------
 

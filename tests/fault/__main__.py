@@ -1,11 +1,13 @@
 """``python -m tests.fault``: every fault once, then up to three at a time at random, and the figures of it all.
 
-``--seed`` repeats a campaign; ``--rounds`` is how many faults are drawn at random; ``--only`` names single faults.
+``--seed`` repeats a campaign; ``--rounds`` is how many combinations are drawn at random, where any are; ``--only`` and
+``--stage`` name single faults and deployments.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import platform
 import random
 import shutil
@@ -18,8 +20,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from shared.telemetry import configure_logging
 from tests.fault.campaign import Report, run_campaign
-from tests.fault.faults import FAULTS, draw
+from tests.fault.disks import NoSmallDiskError
+from tests.fault.faults import FAULTS, STAGES, draw
 
 RESULTS = Path(__file__).parents[2] / "bench" / "results"
 console = Console()
@@ -30,17 +34,34 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()) % 1_000_000)
     parser.add_argument("--rounds", type=int, default=20, help="random combinations after each fault was injected once")
     parser.add_argument("--only", action="append", choices=sorted(FAULTS), help="this fault only; may be repeated")
+    parser.add_argument(
+        "--stage", action="append", choices=sorted(STAGES), help="this deployment only; may be repeated"
+    )
     arguments = parser.parse_args()
+    configure_logging("fault", "error", "auto")
     rng = random.Random(arguments.seed)
-    each = arguments.only or FAULTS
-    rounds = 0 if arguments.only else arguments.rounds
-    faults = [(name,) for name in each] + [draw(rng) for _ in range(rounds)]
-    console.print(f"seed {arguments.seed}, {sum(map(len, faults))} faults")
     folder = Path(tempfile.mkdtemp(prefix="runroom-fault-"))
-    report = asyncio.run(run_campaign(folder, faults, arguments.seed, lambda line: console.print(f"  {line}")))
-    _show(report)
-    _write(report)
-    if not (report.accounts.balanced and report.verified):
+    reports: list[Report] = []
+    for name, stage in STAGES.items():
+        faults = [(fault,) for fault in stage.each if fault in (arguments.only or FAULTS)]
+        if stage.combined and not arguments.only:
+            faults += [draw(rng, stage.combined) for _ in range(arguments.rounds)]
+        if not faults or name not in (arguments.stage or STAGES):
+            continue
+        console.print(f"[bold]{name}[/bold]: seed {arguments.seed}, {sum(map(len, faults))} faults")
+        place = folder / name.replace(" ", "-")
+        place.mkdir()
+        try:
+            report = asyncio.run(
+                run_campaign(place, stage, faults, arguments.seed, lambda line: console.print(f"  {line}"))
+            )
+        except NoSmallDiskError as error:
+            console.print(f"  cannot be staged here: {error}", style="yellow")
+            continue
+        _show(report)
+        reports.append(report)
+    _write(arguments.seed, reports)
+    if not all(report.is_well for report in reports):
         console.print(f"The logs are in {folder}.")
         return 1
     shutil.rmtree(folder)
@@ -48,7 +69,7 @@ def main() -> int:
 
 
 def _show(report: Report) -> None:
-    table = Table(title=f"Campaign of seed {report.seed}")
+    table = Table(title=f"{report.stage}, seed {report.seed}")
     table.add_column("fault")
     for name in ("times", "recovered, median s", "recovered, most s"):
         table.add_column(name, justify="right")
@@ -57,8 +78,9 @@ def _show(report: Report) -> None:
         table.add_row(fault, str(len(times)), f"{times[len(times) // 2]:.2f}", f"{times[-1]:.2f}")
     console.print(table)
     accounts = report.accounts
+    again = ", ".join(f"{count} for {why}" for why, count in sorted(report.asked_again.items()))
     console.print(
-        f"{accounts.acknowledged} commands acknowledged, {sum(report.asked_again.values())} sent again;"
+        f"{accounts.acknowledged} commands acknowledged, {sum(report.asked_again.values())} sent again ({again});"
         f" {accounts.shown} events shown to viewers, who reconnected {report.reconnects} times;"
         f" everything everywhere {report.settled_seconds:.2f} s after the last command"
     )
@@ -72,11 +94,16 @@ def _show(report: Report) -> None:
         console.print(f"  {note}")
 
 
-def _write(report: Report) -> None:
+def _write(seed: int, reports: list[Report]) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC)
-    result = {"at": now.isoformat(timespec="seconds"), "python": platform.python_version(), **report.as_dict()}
-    (RESULTS / f"fault-{now:%Y-%m-%d}-{report.seed}.json").write_text(json.dumps(result, indent=1) + "\n")
+    result = {
+        "at": now.isoformat(timespec="seconds"),
+        "machine": {"cpus": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
+        "seed": seed,
+        "stages": [report.as_dict() for report in reports],
+    }
+    (RESULTS / f"fault-{now:%Y-%m-%d}-{seed}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from shared.contracts.events import StepCreated
 from shared.contracts.subjects import HEADER_EVENT_ID, HEADER_STREAM_SEQ, STREAM_SUBJECTS
 from shared.contracts.times import format_time
 from shared.contracts.upcasting import registry
-from shared.messaging.broker import Broker, BrokerUnavailableError
+from shared.messaging.broker import BrokerUnavailableError
 from shared.messaging.direct_get import next_by_subject
 from shared.messaging.stream import stream_state
 from tests.fault.load import Load
@@ -123,10 +123,7 @@ def _check_store(accounts: Accounts, load: Load, store: RoomEvents) -> None:
 
 async def _check_stream(accounts: Accounts, plant: Plant, store: RoomEvents) -> None:
     found: RoomEvents = defaultdict(list)
-    broker = Broker(plant.nats.url, name="accounts")
-    broker.start()
-    try:
-        await broker.wait_connected()
+    async with plant.brokers.connected() as broker:
         position = 0
         while messages := await next_by_subject(broker, STREAM_SUBJECTS, position + 1, 1000, seconds=10.0):
             for message in messages:
@@ -134,8 +131,6 @@ async def _check_stream(accounts: Accounts, plant: Plant, store: RoomEvents) -> 
                 event = (int(message.headers[HEADER_STREAM_SEQ]), message.headers[HEADER_EVENT_ID], message.data)
                 found[workspace_id, room_id].append(event)
             position = messages[-1].position
-    finally:
-        await broker.close()
     for room in store.keys() | found.keys():
         accounts.compare(f"stream {room}", store.get(room, []), found.get(room, []))
 
@@ -220,15 +215,11 @@ async def _projected(plant: Plant, workspace_id: str, heads: dict[str, int]) -> 
 
 async def _streamed(plant: Plant) -> bool:
     rows = await _fetch(plant.postgres.dsn("event_store"), "select count(*) as n from events")
-    broker = Broker(plant.nats.url, name="accounts")
-    broker.start()
-    try:
-        await broker.wait_connected()
-        state = await stream_state(broker)
-    except BrokerUnavailableError:
-        return False
-    finally:
-        await broker.close()
+    async with plant.brokers.connected() as broker:
+        try:
+            state = await stream_state(broker)
+        except BrokerUnavailableError:
+            return False
     return state is not None and state.last_seq >= rows[0]["n"]
 
 

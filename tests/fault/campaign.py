@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fault.accounts import Accounts, balance, settle
-from tests.fault.faults import FAULTS
+from tests.fault.faults import FAULTS, Stage
 from tests.fault.load import Load
 from tests.fault.plant import Plant, running_plant
 from tests.fault.readers import Reader
@@ -36,6 +36,7 @@ class Injected:
 
 @dataclass
 class Report:
+    stage: str
     seed: int
     injected: list[Injected] = field(default_factory=list)
     asked_again: dict[str, int] = field(default_factory=dict)
@@ -45,18 +46,22 @@ class Report:
     """What the deployment's own ``verify`` command says of it."""
     accounts: Accounts = field(default_factory=Accounts)
 
+    @property
+    def is_well(self) -> bool:
+        return self.accounts.balanced and self.verified
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-async def run_campaign(folder: Path, faults: Sequence[tuple[str, ...]], seed: int, tell: Tell) -> Report:
+async def run_campaign(folder: Path, stage: Stage, faults: Sequence[tuple[str, ...]], seed: int, tell: Tell) -> Report:
     """Injects the named faults: those of a group at the same time, one group after another.
 
-    Raises ``AssertionError`` for an answer no client should get.
+    Raises ``AssertionError`` for an answer no client should get, ``NoSmallDiskError`` for a stage that cannot be set.
     """
     rng = random.Random(seed)
-    report = Report(seed)
-    async with running_plant(folder) as plant:
+    report = Report(stage.name, seed)
+    async with running_plant(folder, stage.layout) as plant:
         rooms = [f"room_{number}" for number in range(ROOMS)]
         load = Load(plant.command_urls, rooms, "fault", seed)
         readers = [

@@ -4,12 +4,17 @@ What happens to the load meanwhile is none of its business.
 """
 
 import asyncio
+import contextlib
 import random
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
 
+from deploy.local.process import LocalError
+from shared.contracts.subjects import STREAM
 from tests.fault.clock import step_clock
-from tests.fault.plant import Plant, Server, kill, pause, resume, start
+from tests.fault.disks import filled
+from tests.fault.plant import Layout, Plant, Server, kill, pause, resume, start
 
 Fault = Callable[[Plant, random.Random], Awaitable[None]]
 
@@ -36,31 +41,119 @@ def _pausing(pick: Callable[[Plant], Sequence[Server]]) -> Fault:
     return fault
 
 
-async def kill_everything(plant: Plant, rng: random.Random) -> None:
-    """As a power cut does, all at once; then everything is started in no particular order."""
-    everything: list[Server] = [*plant.services, plant.nats, plant.postgres]
-    await kill(everything)
-    rng.shuffle(everything)
-    await start(everything)
+def _killing_all(pick: Callable[[Plant], Sequence[Server]]) -> Fault:
+    """All at once, as a power cut does; then they are started in no particular order."""
+
+    async def fault(plant: Plant, rng: random.Random) -> None:
+        victims = list(pick(plant))
+        await kill(victims)
+        await asyncio.sleep(rng.uniform(0.0, 1.0))
+        rng.shuffle(victims)
+        await asyncio.gather(*(start([victim]) for victim in victims))
+
+    return fault
+
+
+async def services_restarted(plant: Plant, rng: random.Random) -> None:
+    """All services, one after another, by SIGTERM: a release, or nodes that are drained."""
+    for service in rng.sample(plant.services, k=len(plant.services)):
+        await asyncio.to_thread(service.stop)
+        service.start()
+        await asyncio.to_thread(service.wait_until_ready)
+        await asyncio.sleep(0.3)
+
+
+async def brokers_restarted(plant: Plant, rng: random.Random) -> None:
+    """One after another, each once the one before has a leader to follow again."""
+    for node in rng.sample(plant.brokers.nodes, k=len(plant.brokers.nodes)):
+        await asyncio.to_thread(node.stop)
+        await start([node])
+        await plant.brokers.leader()
+
+
+async def leader_killed(plant: Plant, rng: random.Random) -> None:
+    leader = await plant.brokers.leader()
+    await _killing(lambda _: [leader])(plant, rng)
+
+
+async def leader_paused(plant: Plant, rng: random.Random) -> None:
+    leader = await plant.brokers.leader()
+    await _pausing(lambda _: [leader])(plant, rng)
 
 
 async def broker_comes_back_empty(plant: Plant, rng: random.Random) -> None:
-    await kill([plant.nats])
-    shutil.rmtree(plant.nats.data_dir / "jetstream")
-    await start([plant.nats])
+    [broker] = plant.brokers.nodes
+    await kill([broker])
+    shutil.rmtree(broker.data_dir / "jetstream")
+    await start([broker])
 
 
 async def broker_comes_back_older(plant: Plant, rng: random.Random) -> None:
     """A copy of its store is taken, more is written, and then the copy is what it comes back with."""
-    store, copy = plant.nats.data_dir / "jetstream", plant.folder / "older-jetstream"
-    await asyncio.to_thread(plant.nats.stop)
+    [broker] = plant.brokers.nodes
+    store, copy = broker.data_dir / "jetstream", plant.folder / "older-jetstream"
+    await asyncio.to_thread(broker.stop)
     shutil.copytree(store, copy)
-    await start([plant.nats])
+    await start([broker])
     await asyncio.sleep(rng.uniform(1.0, 3.0))
-    await kill([plant.nats])
+    await kill([broker])
     shutil.rmtree(store)
     shutil.move(copy, store)
-    await start([plant.nats])
+    await start([broker])
+
+
+async def stream_deleted(plant: Plant, rng: random.Random) -> None:
+    """By somebody who may."""
+    async with plant.brokers.connected() as broker:
+        await broker.jetstream(f"STREAM.DELETE.{STREAM}")
+
+
+async def consumers_deleted(plant: Plant, rng: random.Random) -> None:
+    async with plant.brokers.connected() as broker:
+        for name in (await broker.jetstream(f"CONSUMER.NAMES.{STREAM}"))["consumers"]:
+            await broker.jetstream(f"CONSUMER.DELETE.{STREAM}.{name}")
+
+
+async def brokers_disk_is_full(plant: Plant, rng: random.Random) -> None:
+    """A broker that once failed to write refuses until it is started again."""
+    [broker] = plant.brokers.nodes
+    with filled(broker.data_dir.parent):
+        await asyncio.sleep(rng.uniform(2.0, 4.0))
+    await kill([broker])
+    await start([broker])
+
+
+async def databases_disk_is_full(plant: Plant, rng: random.Random) -> None:
+    """PostgreSQL stops itself when it cannot write its log."""
+    with filled(plant.postgres.data_dir.parent):
+        await asyncio.sleep(rng.uniform(2.0, 4.0))
+    if plant.postgres.pid is None:
+        await start([plant.postgres])
+
+
+async def sessions_ended(plant: Plant, rng: random.Random) -> None:
+    """Some of all sessions, in the middle of whatever they do, by an administrator."""
+    for _ in range(8):
+        await _administer(
+            plant,
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity"
+            " where application_name like 'runroom%' and random() < 0.5",
+        )
+        await asyncio.sleep(rng.uniform(0.05, 0.4))
+
+
+async def tables_locked(plant: Plant, rng: random.Random) -> None:
+    """By a careless migration, for longer than leases last."""
+    database, tables = rng.choice([("event_store", "rooms, events"), ("projections", "proj_rooms, projector_leases")])
+    await _administer(
+        plant, f"begin; lock table {tables}; select pg_sleep({rng.uniform(1.0, 4.0)}); commit", database=database
+    )
+
+
+async def _administer(plant: Plant, statements: str, database: str = "postgres") -> None:
+    """Others may have taken the database away meanwhile, and the statements with it."""
+    with contextlib.suppress(LocalError):
+        await asyncio.to_thread(plant.postgres.execute, statements, database=database)
 
 
 async def connections_cut(plant: Plant, rng: random.Random) -> None:
@@ -112,26 +205,66 @@ async def projection_rebuilt(plant: Plant, rng: random.Random) -> None:
         assert status == 0, printed
 
 
-FAULTS: dict[str, Fault] = {
+SERVICES: dict[str, Fault] = {
     "kill command": _killing(lambda plant: plant.commands),
     "kill query": _killing(lambda plant: plant.queries),
     "kill projector": _killing(lambda plant: plant.projectors),
-    "kill nats": _killing(lambda plant: [plant.nats]),
+    "kill all projectors": _killing_all(lambda plant: plant.projectors),
     "kill postgres": _killing(lambda plant: [plant.postgres]),
+    "kill everything": _killing_all(lambda plant: [*plant.services, *plant.brokers.nodes, plant.postgres]),
     "pause command": _pausing(lambda plant: plant.commands),
     "pause query": _pausing(lambda plant: plant.queries),
     "pause projector": _pausing(lambda plant: plant.projectors),
-    "pause nats": _pausing(lambda plant: [plant.nats]),
     "pause postgres": _pausing(lambda plant: [plant.postgres]),
-    "kill everything": kill_everything,
-    "broker comes back empty": broker_comes_back_empty,
-    "broker comes back older": broker_comes_back_older,
     "connections cut": connections_cut,
     "connections delayed": connections_delayed,
     "connections held": connections_held,
     "answers lost": answers_lost,
+    "sessions ended": sessions_ended,
+    "tables locked": tables_locked,
     "clock steps": clock_steps,
     "projection rebuilt": projection_rebuilt,
+}
+ONE_BROKER: dict[str, Fault] = {
+    "kill nats": _killing(lambda plant: plant.brokers.nodes),
+    "pause nats": _pausing(lambda plant: plant.brokers.nodes),
+    "broker comes back empty": broker_comes_back_empty,
+    "broker comes back older": broker_comes_back_older,
+    "stream deleted": stream_deleted,
+    "consumers deleted": consumers_deleted,
+}
+CLUSTER: dict[str, Fault] = {
+    "kill stream leader": leader_killed,
+    "pause stream leader": leader_paused,
+    "kill two brokers": _killing_all(lambda plant: plant.brokers.nodes[:2]),
+    "restart brokers": brokers_restarted,
+}
+SMALL_DISKS: dict[str, Fault] = {
+    "broker's disk full": brokers_disk_is_full,
+    "database's disk full": databases_disk_is_full,
+}
+RELEASE: dict[str, Fault] = {"restart services": services_restarted}
+
+FAULTS: Mapping[str, Fault] = {**SERVICES, **ONE_BROKER, **CLUSTER, **SMALL_DISKS, **RELEASE}
+
+
+class Stage(NamedTuple):
+    """A kind of deployment, and the faults that are staged on it: ``each`` once, ``combined`` at random."""
+
+    name: str
+    layout: Layout
+    each: Collection[str]
+    combined: Collection[str] = ()
+
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage("one broker", Layout(), [*SERVICES, *ONE_BROKER], [*SERVICES, *ONE_BROKER]),
+        Stage("three brokers", Layout(brokers=3), [*CLUSTER], [*SERVICES, *CLUSTER]),
+        Stage("small disks", Layout(small_disks=True), [*SMALL_DISKS]),
+        Stage("release", Layout(), [*RELEASE]),
+    )
 }
 
 EXCLUSIVE: tuple[frozenset[str], ...] = tuple(
@@ -140,9 +273,9 @@ EXCLUSIVE: tuple[frozenset[str], ...] = tuple(
         # What works on the same process, or on the same connections, is injected one after the other.
         ("kill command", "pause command"),
         ("kill query", "pause query"),
-        ("kill projector", "pause projector"),
-        ("kill postgres", "pause postgres"),
-        ("kill nats", "pause nats", "broker comes back empty", "broker comes back older"),
+        ("kill projector", "kill all projectors", "pause projector"),
+        ("kill postgres", "pause postgres", "tables locked", "sessions ended"),
+        (*ONE_BROKER, *CLUSTER),
         ("connections cut", "connections delayed", "connections held", "answers lost"),
     )
 )
@@ -150,11 +283,10 @@ ALONE = frozenset({"kill everything", "projection rebuilt"})
 """These need, or are, everything at once."""
 
 
-def draw(rng: random.Random) -> tuple[str, ...]:
-    """One to three faults that can go on at the same time."""
+def draw(rng: random.Random, names: Collection[str]) -> tuple[str, ...]:
+    """One to three of the faults that can go on at the same time."""
     drawn: list[str] = []
-    names = sorted(FAULTS)
-    for name in rng.sample(names, k=len(names)):
+    for name in rng.sample(sorted(names), k=len(names)):
         others = {other for group in EXCLUSIVE if name in group for other in group}
         if not drawn and name in ALONE:
             return (name,)

@@ -1,4 +1,5 @@
-"""A whole deployment as real processes: PostgreSQL, NATS, two command services, two query services, three projectors.
+"""A whole deployment as real processes: PostgreSQL, NATS (one broker or a cluster), two command services, two query
+services, three projectors.
 
 Every process is started here and ended here, by pid.
 """
@@ -11,12 +12,15 @@ import sys
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from deploy.local import EmbeddedNats, EmbeddedPostgres
 from deploy.local.ports import free_port
 from deploy.local.service import Service
 from shared.postgres import migrate
+from tests.fault.brokers import Brokers
 from tests.fault.clock import stepping_clock
+from tests.fault.disks import small_disk
 from tests.support.proxy import Proxy, running_proxy, through
 from tests.support.servers import EVENT_STORE_MIGRATIONS, PROJECTION_MIGRATIONS
 
@@ -27,17 +31,29 @@ PROJECTORS = 3
 Server = EmbeddedPostgres | EmbeddedNats | Service
 
 
+class Layout(NamedTuple):
+    """What a deployment stands on. ``small_disks``: those of PostgreSQL and NATS can be filled."""
+
+    brokers: int = 1
+    small_disks: bool = False
+
+
 class Plant:
     """The processes of one deployment. ``kill``, ``pause`` and ``resume`` work on any of them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, layout: Layout) -> None:
         self.folder = folder
         self._stack = contextlib.AsyncExitStack()
-        self.postgres = EmbeddedPostgres(folder / "postgres")
-        self.nats = EmbeddedNats(folder / "nats")
+        self._layout = layout
+        postgres, nats = folder / "postgres", folder / "nats"
+        if layout.small_disks:
+            for disk, megabytes in ((postgres, 400), (nats, 100)):
+                self._stack.enter_context(small_disk(disk, megabytes))
+        self.postgres = EmbeddedPostgres(postgres / "data")
+        self.brokers = Brokers(nats, layout.brokers)
         self.clock_file = folder / "clock"
         self.proxies: list[Proxy] = []
-        """What stands between the services and PostgreSQL, and between them and NATS."""
+        """What stands between the services and PostgreSQL, and between them and each broker."""
         self.commands: list[Service] = []
         self.queries: list[Service] = []
         self.projectors: list[Service] = []
@@ -56,9 +72,10 @@ class Plant:
 
     async def start(self) -> None:
         await asyncio.to_thread(self.postgres.start)
-        await asyncio.to_thread(self.nats.start)
+        await self.brokers.start()
         self.proxies = [
-            await self._stack.enter_async_context(running_proxy(server.port)) for server in (self.postgres, self.nats)
+            await self._stack.enter_async_context(running_proxy(server.port))
+            for server in (self.postgres, *self.brokers.nodes)
         ]
         await migrate(self.postgres.dsn("event_store"), EVENT_STORE_MIGRATIONS)
         await migrate(self.postgres.dsn("projections"), PROJECTION_MIGRATIONS)
@@ -76,7 +93,7 @@ class Plant:
             **os.environ,
             "EVENT_STORE_DSN": self.postgres.dsn("event_store"),
             "PROJECTION_DSN": self.postgres.dsn("projections"),
-            "NATS_URL": self.nats.url,
+            "NATS_URL": self.brokers.url,
         }
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", module, *arguments, env=environment, stdout=PIPE, stderr=STDOUT
@@ -90,22 +107,23 @@ class Plant:
             service.ask_to_stop()
         for service in self.services:
             await asyncio.to_thread(service.stop)
-        await self._stack.aclose()
-        for server in (self.nats, self.postgres):
+        for server in (*self.brokers.nodes, self.postgres):
             resume(server)
             await asyncio.to_thread(server.stop)
+        await self._stack.aclose()
 
     def _make(self, name: str, port_variable: str, number: int) -> list[Service]:
         return [self._service(name, port_variable, index) for index in range(number)]
 
     def _service(self, name: str, port_variable: str, index: int) -> Service:
         port = free_port()
-        postgres, nats = self.proxies
+        postgres, *brokers = self.proxies
         environment = {
             **stepping_clock(self.clock_file, dict(os.environ)),
             "EVENT_STORE_DSN": through(postgres, self.postgres.dsn("event_store")),
             "PROJECTION_DSN": through(postgres, self.postgres.dsn("projections")),
-            "NATS_URL": through(nats, self.nats.url),
+            "NATS_URL": ",".join(through(*pair) for pair in zip(brokers, self.brokers.url.split(","), strict=True)),
+            "STREAM_REPLICAS": str(self._layout.brokers),
             port_variable: str(port),
             "LOG_FORMAT": "json",
         }
@@ -147,8 +165,9 @@ def _family(server: Server) -> list[int]:
 
 
 @contextlib.asynccontextmanager
-async def running_plant(folder: Path) -> AsyncGenerator[Plant, None]:
-    plant = Plant(folder)
+async def running_plant(folder: Path, layout: Layout) -> AsyncGenerator[Plant, None]:
+    """Raises ``NoSmallDiskError`` where the layout asks for disks that cannot be had."""
+    plant = Plant(folder, layout)
     try:
         await plant.start()
         yield plant
