@@ -29,6 +29,8 @@ _RACES = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, event_store
 _REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 """The store is well and will not have something in the batch."""
 
+_BATCH_BYTES = 16 * 1024 * 1024
+"""A batch ends with the command whose body reaches it."""
 _MOST_RACES = 20
 _RECONNECT_SECONDS = 0.1
 
@@ -49,6 +51,7 @@ class GroupCommitSettings(NamedTuple):
     dsn: str
     batch_commands: int
     queue_commands: int
+    queue_bytes: int
     store_timeout: float
     keep_outcomes: timedelta
 
@@ -56,10 +59,11 @@ class GroupCommitSettings(NamedTuple):
 class _Submission:
     """A command waiting for its outcome. ``attempts`` are the events of commits whose outcome is unknown."""
 
-    __slots__ = ("attempts", "deadline", "future", "request")
+    __slots__ = ("attempts", "deadline", "future", "request", "size")
 
-    def __init__(self, request: Request, deadline: float, future: "asyncio.Future[Outcome]") -> None:
+    def __init__(self, request: Request, size: int, deadline: float, future: "asyncio.Future[Outcome]") -> None:
         self.request = request
+        self.size = size
         self.deadline = deadline
         self.future = future
         self.attempts: dict[str, Accepted] = {}
@@ -81,21 +85,23 @@ class GroupCommit:
         self._ids = ids
         self._committed = committed
         self._queue: deque[_Submission] = deque()
+        self._queued_bytes = 0
         self._arrived = asyncio.Event()
         self._connection: Connection | None = None
         self._rooms = RunRooms()
         self._store_is_well = True
         self._log: Logger = structlog.get_logger("group_commit")
 
-    async def submit(self, request: Request) -> Outcome:
-        """The command's outcome, once it is committed or refused.
+    async def submit(self, request: Request, size: int) -> Outcome:
+        """The outcome of a command whose body had ``size`` bytes, once it is committed or refused.
 
         Raises ``OverloadedError`` at once when too many are waiting, ``StoreUnavailableError`` after the store timeout.
         """
-        if len(self._queue) >= self._settings.queue_commands:
+        if len(self._queue) >= self._settings.queue_commands or self._queued_bytes >= self._settings.queue_bytes:
             raise OverloadedError
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Submission(request, time.monotonic() + self._settings.store_timeout, future))
+        self._queue.append(_Submission(request, size, time.monotonic() + self._settings.store_timeout, future))
+        self._queued_bytes += size
         self._arrived.set()
         return await future
 
@@ -103,7 +109,7 @@ class GroupCommit:
         try:
             while True:
                 await self._arrived.wait()
-                batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._settings.batch_commands))]
+                batch = self._take()
                 metrics.QUEUE.set(len(self._queue))
                 if not self._queue:
                     self._arrived.clear()
@@ -112,6 +118,15 @@ class GroupCommit:
             for submission in self._queue:
                 submission.fail(StoreUnavailableError())
             self._disconnect()
+
+    def _take(self) -> list[_Submission]:
+        batch: list[_Submission] = []
+        size = 0
+        while self._queue and len(batch) < self._settings.batch_commands and size < _BATCH_BYTES:
+            batch.append(self._queue.popleft())
+            size += batch[-1].size
+        self._queued_bytes -= size
+        return batch
 
     async def _process(self, batch: list[_Submission]) -> None:
         """Sees every command of the batch to an outcome or a failure."""

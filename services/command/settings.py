@@ -20,6 +20,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Most commands in one transaction."""
     queue_commands: int
     """Most commands waiting for a transaction; beyond it the answer is 503 ``overloaded``."""
+    queue_megabytes: int
+    """Most MiB their bodies may have together, with the same answer beyond it."""
     store_timeout: float
     """Seconds a command waits for the event store before the answer is 503 ``store_unavailable``."""
     idempotency_hours: int
@@ -44,6 +46,7 @@ def read_settings(variables: Mapping[str, str]) -> Settings:
         max_body_bytes=env.integer("MAX_BODY_BYTES", 1024 * 1024, 1024, 1024 * 1024),
         batch_commands=env.integer("BATCH_COMMANDS", 500, 1, 5000),
         queue_commands=env.integer("QUEUE_COMMANDS", 5000, 1, 1_000_000),
+        queue_megabytes=env.integer("QUEUE_MEGABYTES", 64, 1, 65_536),
         store_timeout=env.number("STORE_TIMEOUT_SECONDS", 5.0, 0.1, 60.0),
         idempotency_hours=env.integer("IDEMPOTENCY_HOURS", 48, 24, 24 * 365),
         stream_replicas=env.integer("STREAM_REPLICAS", 1, 1, 5),

@@ -71,6 +71,7 @@ def _commit_settings(settings: Settings) -> GroupCommitSettings:
         dsn=settings.event_store_dsn,
         batch_commands=settings.batch_commands,
         queue_commands=settings.queue_commands,
+        queue_bytes=settings.queue_megabytes * 1024 * 1024,
         store_timeout=settings.store_timeout,
         keep_outcomes=timedelta(hours=settings.idempotency_hours),
     )

@@ -113,7 +113,7 @@ async def _submit(commit: GroupCommit, request: AnyRequest, command: Command) ->
         traceparent=traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None,
     )
     try:
-        return answer(await commit.submit(submitted))
+        return answer(await commit.submit(submitted, len(await request.body())))
     except OverloadedError:
         raise overloaded() from None
     except StoreUnavailableError:

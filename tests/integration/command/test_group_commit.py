@@ -108,6 +108,22 @@ async def test_overload_is_answered_and_nothing_is_lost(
         await check_store(event_store_dsn, client)
 
 
+async def test_large_bodies_fill_the_queue_by_their_bytes(
+    event_store_dsn: str, fresh_nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    service = command_service(tmp_path, event_store_dsn, fresh_nats.url, QUEUE_MEGABYTES="8")
+    async with running(service), Client([service], "large") as client:
+        await client.send("/v1/runs", {"room_id": "r"})
+        before = resident_kib(service)
+        body = {"room_id": "r", "title": "x" * 900_000}
+        async with locked_room(event_store_dsn, "large", "r"):
+            answers = await asyncio.gather(*(client.once("/v1/runs", body) for _ in range(60)))
+            assert Counter(answer.json()["error"] for answer in answers)["overloaded"] > 20
+        assert resident_kib(service) - before < 200 * 1024
+        await client.send("/v1/runs", {"room_id": "r"})
+        await check_store(event_store_dsn, client)
+
+
 async def test_a_slow_database_is_answered_for_in_time_and_costs_no_memory(
     event_store_dsn: str, fresh_nats: EmbeddedNats, tmp_path: Path
 ) -> None:
