@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from deploy.local.process import LocalError
 from shared.contracts.subjects import STREAM
+from shared.messaging.broker import BrokerUnavailableError, JetStreamError
 from tests.fault.clock import step_clock
 from tests.fault.disks import filled
 from tests.fault.plant import Layout, Plant, Server, kill, pause, resume, start
@@ -104,14 +105,16 @@ async def broker_comes_back_older(plant: Plant, rng: random.Random) -> None:
 
 async def stream_deleted(plant: Plant, rng: random.Random) -> None:
     """By somebody who may."""
-    async with plant.brokers.connected() as broker:
-        await broker.jetstream(f"STREAM.DELETE.{STREAM}")
+    with contextlib.suppress(BrokerUnavailableError, JetStreamError):
+        async with plant.brokers.connected() as broker:
+            await broker.jetstream(f"STREAM.DELETE.{STREAM}")
 
 
 async def consumers_deleted(plant: Plant, rng: random.Random) -> None:
-    async with plant.brokers.connected() as broker:
-        for name in (await broker.jetstream(f"CONSUMER.NAMES.{STREAM}"))["consumers"]:
-            await broker.jetstream(f"CONSUMER.DELETE.{STREAM}.{name}")
+    with contextlib.suppress(BrokerUnavailableError, JetStreamError):
+        async with plant.brokers.connected() as broker:
+            for name in (await broker.jetstream(f"CONSUMER.NAMES.{STREAM}"))["consumers"]:
+                await broker.jetstream(f"CONSUMER.DELETE.{STREAM}.{name}")
 
 
 async def brokers_disk_is_full(plant: Plant, rng: random.Random) -> None:
