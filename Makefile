@@ -82,6 +82,14 @@ rolling-compose: venv ## Restart every service of docker-compose.yml under load
 fault: venv ## Minutes of kills, cuts and rewinds under load, and the accounts of what came of it
 	@exec $(PYTHON) -m tests.fault $(if $(SEED),--seed $(SEED))
 
+.PHONY: bench
+bench: venv ## Every scenario beside its floor and peers in one run; one of them: make bench B=B4
+	@exec $(PYTHON) -m bench $(B)
+
+.PHONY: bench-smoke
+bench-smoke: venv ## Every scenario for seconds, to check results
+	@exec $(PYTHON) -m bench --smoke $(B)
+
 # --- keep ------------------------------------------------------------------------------------------------------
 
 .PHONY: format

@@ -1,0 +1,1 @@
+"""How fast Runroom is, beside floors and peers measured in the same run. ``make bench`` runs it."""

@@ -1,0 +1,39 @@
+"""What a load client is to do, and what it reports."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from bench.harness import Figures
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """``callers`` connections to ``port``, each with one request at a time, for ``seconds``.
+
+    ``create``: runs in the ``rooms``, one after another. ``life``: whole runs of eight commands. ``get``: the
+    ``paths``, one after another. With ``rate`` requests are sent at so many a second, whatever the answers do, and
+    latency counts from when a request was due.
+    """
+
+    kind: Literal["create", "life", "get"]
+    port: int
+    seconds: float
+    callers: int = 64
+    rooms: list[str] = []
+    paths: list[str] = []
+    rate: float = 0.0
+    workspace_id: str = "bench"
+
+
+class Counted(Struct, frozen=True, kw_only=True):
+    """``requests`` that succeeded; percentiles of latency in milliseconds; ``refused``: other answers by status."""
+
+    requests: int
+    seconds: float
+    p50: float
+    p99: float
+    most: float
+    refused: dict[str, int]
+
+    def figures(self, what: str) -> Figures:
+        return {f"{what}/s": self.requests / self.seconds, "p50 ms": self.p50, "p99 ms": self.p99}
