@@ -71,11 +71,15 @@ def main() -> int:
 def _show(report: Report) -> None:
     table = Table(title=f"{report.stage}, seed {report.seed}")
     table.add_column("fault")
-    for name in ("times", "recovered, median s", "recovered, most s"):
+    for name in ("times", "lasted s", "then seen after s", "then readable after s"):
         table.add_column(name, justify="right")
     for fault in dict.fromkeys(injected.fault for injected in report.injected):
-        times = sorted(injected.recovered_seconds for injected in report.injected if injected.fault == fault)
-        table.add_row(fault, str(len(times)), f"{times[len(times) // 2]:.2f}", f"{times[-1]:.2f}")
+        same = [injected for injected in report.injected if injected.fault == fault]
+        worst = [
+            max(getattr(injected, name) for injected in same)
+            for name in ("lasted_seconds", "seen_seconds", "readable_seconds")
+        ]
+        table.add_row(fault, str(len(same)), *(f"{seconds:.2f}" for seconds in worst))
     console.print(table)
     accounts = report.accounts
     again = ", ".join(f"{count} for {why}" for why, count in sorted(report.asked_again.items()))

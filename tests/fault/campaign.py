@@ -27,11 +27,15 @@ Tell = Callable[[str], None]
 
 @dataclass
 class Injected:
-    """One fault, how long it lasted, and how long after it a new command took until a viewer saw its event."""
+    """One fault, how long it lasted, and how long after it new commands, one in each room, took.
+
+    ``seen_seconds``: until a viewer of each room saw the event; ``readable_seconds``: until each run could be read.
+    """
 
     fault: str
     lasted_seconds: float
-    recovered_seconds: float
+    seen_seconds: float
+    readable_seconds: float
 
 
 @dataclass
@@ -72,11 +76,11 @@ async def run_campaign(folder: Path, stage: Stage, faults: Sequence[tuple[str, .
         try:
             await asyncio.sleep(1.0)
             for names in faults:
-                injected = await _inject(plant, load, readers[0], names, rng)
+                injected = await _inject(plant, load, readers[:ROOMS], names, rng)
                 report.injected.append(injected)
                 tell(
                     f"{injected.fault}: lasted {injected.lasted_seconds:.1f} s,"
-                    f" recovered {injected.recovered_seconds:.2f} s later"
+                    f" seen {injected.seen_seconds:.2f} s and readable {injected.readable_seconds:.2f} s later"
                 )
                 if loading.done():
                     break
@@ -95,17 +99,33 @@ async def run_campaign(folder: Path, stage: Stage, faults: Sequence[tuple[str, .
     return report
 
 
-async def _inject(plant: Plant, load: Load, reader: Reader, names: tuple[str, ...], rng: random.Random) -> Injected:
+async def _inject(
+    plant: Plant, load: Load, readers: Sequence[Reader], names: tuple[str, ...], rng: random.Random
+) -> Injected:
     started = time.monotonic()
     await asyncio.gather(*(FAULTS[name](plant, random.Random(rng.random())) for name in names))
     mended = time.monotonic()
     async with asyncio.timeout(RECOVERY_SECONDS):
-        probe = await load.send("/v1/runs", {"room_id": reader.room_id, "title": "probe"})
+        probes = await asyncio.gather(*(_probe(plant, load, reader) for reader in readers))
+    seen, readable = (max(moments) for moments in zip(*probes, strict=True))
+    await asyncio.sleep(rng.uniform(0.5, 1.5))
+    return Injected(" + ".join(names), mended - started, seen - mended, readable - mended)
+
+
+async def _probe(plant: Plant, load: Load, reader: Reader) -> tuple[float, float]:
+    """Sends one command to the reader's room: when its event was seen, and when its run could be read."""
+    probe = await load.send("/v1/runs", {"room_id": reader.room_id, "title": "probe"})
+
+    async def seen() -> float:
         while reader.last_seq < probe.stream_seq:
             await asyncio.sleep(0.01)
-    recovered = time.monotonic() - mended
-    await asyncio.sleep(rng.uniform(0.5, 1.5))
-    return Injected(" + ".join(names), mended - started, recovered)
+        return time.monotonic()
+
+    async def readable() -> float:
+        await load.read(plant.query_urls, probe)
+        return time.monotonic()
+
+    return await asyncio.gather(seen(), readable())
 
 
 async def verify(plant: Plant, tell: Tell) -> bool:

@@ -1,6 +1,7 @@
 """Engines that never give up: every command has an idempotency key and is sent until it is acknowledged."""
 
 import asyncio
+import contextlib
 import itertools
 import random
 from collections import Counter
@@ -74,6 +75,19 @@ class Load:
         acknowledged = Acknowledged(answer["room_id"], answer["stream_seq"], answer["event_id"], answer["run_id"])
         self.acknowledged.append(acknowledged)
         return acknowledged
+
+    async def read(self, query_urls: Sequence[str], acknowledged: Acknowledged) -> None:
+        """Returns once a query service shows the run as of the command. Raises for what is neither that nor a 503."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for number in itertools.count():
+                url = f"{query_urls[number % len(query_urls)]}/v1/runs/{acknowledged.run_id}"
+                with contextlib.suppress(httpx.TransportError):
+                    response = await self._http.get(url, params={"min_seq": acknowledged.stream_seq, "wait": 500})
+                    if response.status_code == 200:
+                        assert response.json()["run"]["last_event_id"] == acknowledged.event_id
+                        return
+                    assert response.status_code == 503, response.text
+                await asyncio.sleep(0.02)
 
     async def _tell_runs(self) -> None:
         while not self._stopping:
