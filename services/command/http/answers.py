@@ -3,11 +3,10 @@
 Invariant: each outcome has one answer. A success is the stored bytes, so a replay is the same to the letter.
 """
 
-from litestar import Response
-
 from services.command import metrics
 from services.command.domain.batch import Accepted, Outcome
 from services.command.domain.decide import RefusalCode
+from shared.http.encoded import EncodedJson
 from shared.http.problems import Problem
 
 _STATUS: dict[RefusalCode, int] = {
@@ -18,19 +17,21 @@ _STATUS: dict[RefusalCode, int] = {
     "idempotency_key_reused": 422,
 }
 
+_accepted, _replayed = metrics.COMMANDS.labels("accepted"), metrics.COMMANDS.labels("replayed")
 
-def answer(outcome: Outcome) -> Response[bytes]:
+
+def answer(outcome: Outcome) -> EncodedJson:
     """The success; raises the ``Problem`` of a refusal."""
     if not isinstance(outcome, Accepted):
         metrics.COMMANDS.labels(outcome.error).inc()
         raise Problem(_STATUS[outcome.error], outcome.error, outcome.detail)
-    metrics.COMMANDS.labels("replayed" if outcome.replayed else "accepted").inc()
-    headers: dict[str, str] = {}
+    (_replayed if outcome.replayed else _accepted).inc()
+    headers: list[tuple[bytes, bytes]] = []
     if outcome.location is not None:
-        headers["Location"] = outcome.location
+        headers.append((b"location", outcome.location.encode()))
     if outcome.replayed:
-        headers["Idempotency-Replayed"] = "true"
-    return Response(outcome.response, status_code=outcome.status, media_type="application/json", headers=headers)
+        headers.append((b"idempotency-replayed", b"true"))
+    return EncodedJson(outcome.response, outcome.status, headers)
 
 
 def overloaded() -> Problem:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import msgspec
 from litestar import Request as HttpRequest
-from litestar import Response, post
+from litestar import post
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
@@ -39,6 +39,7 @@ from services.command.http.bodies import (
 )
 from shared.contracts.ids import is_printable_ascii, is_token
 from shared.contracts.times import format_time
+from shared.http.encoded import EncodedJson
 from shared.http.identity import identify
 from shared.http.negotiation import require_acceptable, require_json_body
 from shared.http.problems import Problem, invalid_request
@@ -53,27 +54,27 @@ def command_routes(commit: GroupCommit) -> list[HTTPRouteHandler]:
     """The handlers, bound to the group commit that serves them."""
 
     @_post("/v1/runs", "CreateRun", 201, "Create a run", CreateRunBody)
-    async def create_run(request: AnyRequest) -> Response[bytes]:
+    async def create_run(request: AnyRequest) -> EncodedJson:
         body = await _read(request, _decode_create_run)
         return await _submit(commit, request, to_create_run(body))
 
     @_post("/v1/runs/{run_id:str}/start", "StartRun", 200, "Start a queued run", StartRunBody)
-    async def start_run(request: AnyRequest, run_id: str) -> Response[bytes]:
+    async def start_run(request: AnyRequest, run_id: str) -> EncodedJson:
         body = await _read(request, _decode_start_run)
         return await _submit(commit, request, to_start_run(_existing(run_id), body))
 
     @_post("/v1/runs/{run_id:str}/complete", "CompleteRun", 200, "Complete a queued or running run", CompleteRunBody)
-    async def complete_run(request: AnyRequest, run_id: str) -> Response[bytes]:
+    async def complete_run(request: AnyRequest, run_id: str) -> EncodedJson:
         body = await _read(request, _decode_complete_run)
         return await _submit(commit, request, to_complete_run(_existing(run_id), body))
 
     @_post("/v1/runs/{run_id:str}/fail", "FailRun", 200, "Fail a queued or running run", FailRunBody)
-    async def fail_run(request: AnyRequest, run_id: str) -> Response[bytes]:
+    async def fail_run(request: AnyRequest, run_id: str) -> EncodedJson:
         body = await _read(request, _decode_fail_run)
         return await _submit(commit, request, to_fail_run(_existing(run_id), body))
 
     @_post("/v1/runs/{run_id:str}/steps", "CreateStep", 201, "Add a step to a running run", CreateStepBody)
-    async def create_step(request: AnyRequest, run_id: str) -> Response[bytes]:
+    async def create_step(request: AnyRequest, run_id: str) -> EncodedJson:
         body = await _read(request, _decode_create_step)
         return await _submit(commit, request, to_create_step(_existing(run_id), body))
 
@@ -102,7 +103,7 @@ async def _read(request: AnyRequest, decode: Callable[[bytes], B]) -> B:
     return decode(raw)
 
 
-async def _submit(commit: GroupCommit, request: AnyRequest, command: Command) -> Response[bytes]:
+async def _submit(commit: GroupCommit, request: AnyRequest, command: Command) -> EncodedJson:
     identity = identify(request)
     traceparent = request.headers.get("traceparent")
     submitted = Request(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import structlog
-from litestar import Request, Response, get
+from litestar import Request, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import ResponseSpec
 
@@ -35,6 +35,7 @@ from services.query.reads import (
     encode_page,
 )
 from shared.contracts.ids import is_token
+from shared.http.encoded import EncodedJson
 from shared.http.identity import identify
 from shared.http.negotiation import require_acceptable
 from shared.http.problems import Problem
@@ -93,7 +94,7 @@ def run_routes(reads: Reads, progress: Progress) -> list[HTTPRouteHandler]:
         operation_class=described(LIST_PARAMETERS),
         responses={200: ResponseSpec(RunsBody, description="A page of runs", generate_examples=False)},
     )
-    async def list_runs(request: AnyRequest) -> Response[bytes]:
+    async def list_runs(request: AnyRequest) -> EncodedJson:
         require_acceptable(request, "application/json")
         workspace_id = identify(request).workspace_id
         parameters = Parameters(request)
@@ -128,7 +129,7 @@ def run_routes(reads: Reads, progress: Progress) -> list[HTTPRouteHandler]:
         with _problems():
             page = await reads.runs(workspace_id, filters, position, limit)
         following = None if page.last is None else write_run_cursor(mark, page.last)
-        return _json(encode_page("runs", page.runs, following))
+        return EncodedJson(encode_page("runs", page.runs, following))
 
     @get(
         "/v1/runs/{run_id:str}",
@@ -138,7 +139,7 @@ def run_routes(reads: Reads, progress: Progress) -> list[HTTPRouteHandler]:
         operation_class=described(RUN_PARAMETERS),
         responses={200: ResponseSpec(RunBody, description="The run", generate_examples=False)},
     )
-    async def get_run(request: AnyRequest, run_id: str) -> Response[bytes]:
+    async def get_run(request: AnyRequest, run_id: str) -> EncodedJson:
         require_acceptable(request, "application/json")
         workspace_id = identify(request).workspace_id
         freshness = _freshness(Parameters(request))
@@ -146,7 +147,7 @@ def run_routes(reads: Reads, progress: Progress) -> list[HTTPRouteHandler]:
         answer = await fresh(workspace_id, freshness, lambda: reads.run(workspace_id, run_id))
         if answer.run is None:
             raise _run_not_found()
-        return _json(_encode(RunBody(answer.run)))
+        return EncodedJson(_encode(RunBody(answer.run)))
 
     @get(
         "/v1/runs/{run_id:str}/steps",
@@ -156,7 +157,7 @@ def run_routes(reads: Reads, progress: Progress) -> list[HTTPRouteHandler]:
         operation_class=described(STEP_PARAMETERS),
         responses={200: ResponseSpec(StepsBody, description="A page of steps", generate_examples=False)},
     )
-    async def list_steps(request: AnyRequest, run_id: str) -> Response[bytes]:
+    async def list_steps(request: AnyRequest, run_id: str) -> EncodedJson:
         require_acceptable(request, "application/json")
         workspace_id = identify(request).workspace_id
         parameters = Parameters(request)
@@ -174,7 +175,7 @@ def run_routes(reads: Reads, progress: Progress) -> list[HTTPRouteHandler]:
             raise _run_not_found()
         steps = answer.steps[:limit]
         following = write_step_cursor(mark, steps[-1].stream_seq) if len(answer.steps) > limit else None
-        return _json(encode_page("steps", steps, following))
+        return EncodedJson(encode_page("steps", steps, following))
 
     return [list_runs, get_run, list_steps]
 
@@ -215,7 +216,3 @@ def _run_not_found() -> Problem:
 
 def _invalid_cursor(error: PageCursorError) -> Problem:
     return Problem(400, "invalid_cursor", f"cursor: {error}")
-
-
-def _json(body: bytes) -> Response[bytes]:
-    return Response(body, media_type="application/json")
