@@ -49,6 +49,16 @@ async def connect(dsn: str, application_name: str, *, command_timeout: float | N
 
 
 @contextlib.asynccontextmanager
+async def connected(dsn: str, application_name: str) -> AsyncGenerator[Connection, None]:
+    """One connection, for the length of the block. Raises ``STORE_ERRORS``."""
+    connection = await connect(dsn, application_name)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@contextlib.asynccontextmanager
 async def running_pool(
     dsn: str,
     application_name: str,

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import uvloop
 
 from services.projector.parked_command import PARKED_USAGE, parked, parse_wish
-from services.projector.rebuild.command import REBUILD_USAGE, Databases, NotSwitchedError, parse_order, rebuild
+from services.projector.rebuild.command import Databases, NotSwitchedError, parse_order, rebuild
+from services.projector.rebuild.jobs import JobEndedError
 from services.projector.verify.command import verify
 from services.projector.verify.report import CannotLookError, Report
 from shared.postgres import STORE_ERRORS
@@ -76,9 +77,6 @@ def run_parked(arguments: Sequence[str]) -> int:
 def run_rebuild(arguments: Sequence[str]) -> int:
     """The exit status: 0 switched or dropped, 1 not switched, 2 wrong arguments or something does not answer."""
     order = parse_order(arguments)
-    if order is None:
-        complain(REBUILD_USAGE)
-        return BLIND
     env = Environment(os.environ)
     where = Databases(*_urls(env))
     try:
@@ -89,7 +87,7 @@ def run_rebuild(arguments: Sequence[str]) -> int:
     configure_logging("projector", "error", env.text("LOG_FORMAT", "auto"))
     try:
         _run(lambda: rebuild(order, where, say))
-    except NotSwitchedError as error:
+    except (NotSwitchedError, JobEndedError) as error:
         complain(f"not switched: {error}")
         return DIFFERENT
     except (CannotLookError, *STORE_ERRORS) as error:

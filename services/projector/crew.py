@@ -1,4 +1,4 @@
-"""The projections a worker runs: every version that is read, or is ready to be.
+"""The projections a worker runs: every version of its own schema that is read, or is ready to be.
 
 Invariant: which versions run is up to ``projector_versions`` alone. A version that appears there is taken up within
 about a second, one that goes is put down; the others are not disturbed.
@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import asyncpg
 import structlog
 
 from services.projector.applier import Applier
@@ -54,6 +55,7 @@ class Crew:
         self._worker = worker
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._opened: dict[str, list[Session]] = {}
+        self._passed_over: set[str] = set()
         self._log: Logger = structlog.get_logger("crew")
 
     async def run(self) -> None:
@@ -70,13 +72,23 @@ class Crew:
     async def _look(self, tasks: asyncio.TaskGroup) -> None:
         connection = await self._session.get()
         rows = await connection.fetch(_SQL["running_versions"])
-        wanted = {row["name"]: (row["projection"], row["version"]) for row in rows}
+        wanted = {row["name"]: (row["projection"], row["version"]) for row in rows if self._fits(row)}
         for name in self._tasks.keys() - wanted.keys():
             await self._stop(name)
         for name, (projection, version) in wanted.items():
-            if name not in self._tasks and projection in self._projections:
+            if name not in self._tasks:
                 runner = self._start(self._projections[projection], name, version)
                 self._tasks[name] = tasks.create_task(runner.run(), name=f"projection {name}")
+
+    def _fits(self, version: asyncpg.Record) -> bool:
+        """Whether our statements fit its tables. Workers of the release that made them see to the others."""
+        name, projection = version["name"], self._projections.get(version["projection"])
+        if projection is not None and projection.schema == version["schema"]:
+            return True
+        if name not in self._passed_over:
+            self._passed_over.add(name)
+            self._log.info("version_left_to_another_release", projection=name, schema=version["schema"])
+        return False
 
     def _start(self, projection: Projection, name: str, version: int) -> Runner:
         opened = self._opened[name] = []

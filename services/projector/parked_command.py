@@ -24,7 +24,6 @@ PARKED_USAGE = """usage: python -m services.projector parked list [projection] [
        python -m services.projector parked retry projection [workspace/room]
        python -m services.projector parked skip projection workspace/room"""
 
-_KNOWN = {projection.name for projection in PROJECTIONS}
 
 Say = Callable[[str], None]
 
@@ -53,7 +52,7 @@ def parse_wish(arguments: Sequence[str]) -> Wish | None:
         if not is_token(workspace_id) or not is_token(room_id):
             return None
         room = RoomKey(workspace_id, room_id)
-    if rest or (projection is not None and projection.partition("@")[0] not in _KNOWN):
+    if rest or (projection is not None and projection.partition("@")[0] not in PROJECTIONS):
         return None
     if (verb in ("retry", "skip") and projection is None) or (verb == "skip" and room is None):
         return None
@@ -67,7 +66,7 @@ async def parked(wish: Wish, projection_dsn: str, event_store_dsn: str, say: Say
     projections = await connect(projection_dsn, _NAME)
     try:
         # A projection is the version of it that is read; another one is asked for by its own name.
-        if wish.projection in _KNOWN:
+        if wish.projection in PROJECTIONS:
             name = await projections.fetchval(_SQL["active_version"], wish.projection)
             wish = wish._replace(projection=name or wish.projection)
         if wish.verb == "list":

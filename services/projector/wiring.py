@@ -47,7 +47,7 @@ async def run(settings: Settings) -> None:
         broker = await stack.enter_async_context(Broker(settings.nats_url, name=_NAME))
         watch = StreamWatch(broker)
         crew = Crew(
-            {projection.name: projection for projection in PROJECTIONS},
+            PROJECTIONS,
             Sessions(lambda: session(settings.projection_dsn), lambda: session(settings.event_store_dsn)),
             broker,
             watch,

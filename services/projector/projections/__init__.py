@@ -4,5 +4,5 @@ from services.projector.projections.base import Projection
 from services.projector.projections.room_feed import RoomFeed
 from services.projector.projections.runs import Runs
 
-PROJECTIONS: tuple[Projection, ...] = (Runs(), RoomFeed())
-"""Every projection a worker runs."""
+PROJECTIONS: dict[str, Projection] = {"runs": Runs(), "room_feed": RoomFeed()}
+"""Every projection a worker runs, by name."""

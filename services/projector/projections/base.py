@@ -3,8 +3,8 @@
 Invariant: a projection decides from the events alone. It never reads a clock, a database or the stream, so that any
 split of the same events into batches writes the same rows.
 
-A projection is one module here, its statements in ``services/projector/sql/``, and one line in
-``services.projector.projections.PROJECTIONS``.
+A projection is one module here, its tables in ``services/projector/schema/``, its statements in
+``services/projector/sql/``, and one line in ``services.projector.projections.PROJECTIONS``.
 """
 
 from collections.abc import Sequence
@@ -40,10 +40,16 @@ class Write(NamedTuple):
 
 
 class Projection(Protocol):
-    """One projection. ``name`` is that of its leases, its metrics and its progress messages."""
+    """One projection. ``name`` is that of its leases, its metrics and its progress messages.
+
+    ``schema`` is raised with every change of its tables: statements fit the tables of one schema alone.
+    """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def schema(self) -> int: ...
 
     def fold(self, rooms: Sequence[RoomEvents]) -> list[Write]:
         """What the events change. Raises any exception for an event it cannot read or that makes no sense."""

@@ -11,6 +11,7 @@ from services.projector.projections.base import RoomEvents, Write
 
 class RoomFeed:
     name = "room_feed"
+    schema = 1
 
     def fold(self, rooms: Sequence[RoomEvents]) -> list[Write]:
         columns: tuple[list[str], list[str], list[int], list[int], list[bytes]] = ([], [], [], [], [])

@@ -147,6 +147,7 @@ class Changes:
 
 class Runs:
     name = "runs"
+    schema = 1
 
     def fold(self, rooms: Sequence[RoomEvents]) -> list[Write]:
         changes = Changes()

@@ -1,35 +1,34 @@
-"""``python -m services.projector rebuild runs|room_feed [--version N] [--changed] [--drop-old]``.
+"""``python -m services.projector rebuild runs|room_feed [--version N] [--changed] [--jobs N] | --drop-old``.
 
 Invariant: it can be ended at any time and called again; it goes on with the version it had begun.
 """
 
+import argparse
 import asyncio
-import contextlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from services.projector.projections import PROJECTIONS
-from services.projector.rebuild import versions
+from services.projector.rebuild import jobs, versions
 from services.projector.rebuild.compare import compare_with_old, compare_with_store
-from services.projector.rebuild.fill import Fill, Target
+from services.projector.rebuild.fill import NAME, Target
+from services.projector.rebuild.progress import progress
 from services.projector.rebuild.versions import Version
 from services.projector.verify.report import CannotLookError, Report
 from shared.messaging.broker import Broker, BrokerUnavailableError, JetStreamError
 from shared.messaging.stream import StreamState, stream_state
-from shared.postgres import Connection, connect, load_queries
+from shared.postgres import Connection, connected, load_queries
 
 _SQL = load_queries(Path(__file__).parent / "sql")
 
-_NAME = "runroom-projector"
 _CONNECT_SECONDS = 10.0
 JOIN_SECONDS = 60.0
-"""How long the workers may take to bring a filled version up to the old one, and how long switching is tried."""
-_ROUNDS = 20
+"""How long the workers may take to bring one more room up to the old version, and how long switching is tried."""
 _FEW_ROOMS = 1000
-
-REBUILD_USAGE = "usage: python -m services.projector rebuild runs|room_feed [--version N] [--changed] | --drop-old"
+_MOST_JOBS = 4
 
 Say = Callable[[str], None]
 
@@ -40,6 +39,7 @@ class Order(NamedTuple):
     projection: str
     version: int | None
     changed: bool
+    jobs: int
     drop_old: bool
 
 
@@ -53,47 +53,43 @@ class Databases(NamedTuple):
     nats_url: str
 
 
-def parse_order(arguments: Sequence[str]) -> Order | None:
-    """The arguments after ``rebuild``, or None when they make no sense."""
-    match list(arguments):
-        case [("runs" | "room_feed") as projection, *rest]:
-            pass
-        case _:
-            return None
-    version: int | None = None
-    if "--version" in rest:
-        at = rest.index("--version")
-        if at + 1 >= len(rest) or not rest[at + 1].isdecimal() or int(rest[at + 1]) < 1:
-            return None
-        version = int(rest[at + 1])
-        del rest[at : at + 2]
-    if set(rest) - {"--changed", "--drop-old"}:
-        return None
-    return Order(projection, version, "--changed" in rest, "--drop-old" in rest)
+def parse_order(arguments: Sequence[str]) -> Order:
+    """What the arguments after ``rebuild`` ask for. Ends the process, with status 2, when they make no sense."""
+    parser = argparse.ArgumentParser(prog="python -m services.projector rebuild", allow_abbrev=False)
+    parser.add_argument("projection", choices=PROJECTIONS)
+    parser.add_argument(
+        "--version", type=_number, help="the number of the version, which may be one that was read before"
+    )
+    parser.add_argument("--changed", action="store_true", help="it is meant to differ from the version that is read")
+    parser.add_argument(
+        "--jobs", type=_number, default=min(os.cpu_count() or 1, _MOST_JOBS), help="processes that fill"
+    )
+    parser.add_argument("--drop-old", action="store_true", help="drop every version but the one that is read")
+    return Order(**vars(parser.parse_args(arguments)))
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("must be a number from 1 on")
+    return int(text)
 
 
 async def rebuild(order: Order, where: Databases, say: Say) -> None:
     """Raises ``NotSwitchedError``, ``CannotLookError`` or one of ``STORE_ERRORS``."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def opened(dsn: str) -> Connection:
-            connection = await connect(dsn, _NAME)
-            stack.push_async_callback(connection.close)
-            return connection
-
-        projections = await opened(where.projection_dsn)
+    async with connected(where.projection_dsn, NAME) as projections:
         if not await projections.fetchval(_SQL["rebuild_lock"], order.projection):
             raise NotSwitchedError(f"somebody else is rebuilding {order.projection}")
         if order.drop_old:
             await _drop_old(projections, order.projection, say)
             return
-        store = await opened(where.event_store_dsn)
-        active, new = await _find(projections, order, where.nats_url, say)
-        if new.state == "building":
-            await _fill(store, projections, order.projection, active, new, say)
-        await _join(projections, active, new, say)
-        # Sees the new version in the old one's place once it was compared, and is of no other use afterwards.
-        await _compare(order, store, await opened(where.projection_dsn), active, new, say)
+        async with connected(where.event_store_dsn, NAME) as store:
+            active, new = await _find(store, projections, order, where.nats_url, say)
+            if new.state == "building":
+                await _fill(store, projections, order, where, active, new, say)
+            if new.state == "retired":
+                await versions.revive(projections, new, active)
+            await _join(projections, active, new, say)
+            await _compare(store, order, where, active, new, say)
         deadline = time.monotonic() + JOIN_SECONDS
         while not await versions.switch(projections, order.projection, active, new):
             if time.monotonic() > deadline:
@@ -102,27 +98,35 @@ async def rebuild(order: Order, where: Databases, say: Say) -> None:
         say(f"switched to {new.name}; {active.name} is kept until it is dropped with --drop-old")
 
 
-async def _find(projections: Connection, order: Order, nats_url: str, say: Say) -> tuple[Version, Version]:
-    """The version that is read, and the one to be built, begun if it was not."""
+async def _find(
+    store: Connection, projections: Connection, order: Order, nats_url: str, say: Say
+) -> tuple[Version, Version]:
+    """The version that is read, and the one to be switched to, begun if it was not."""
+    schema = PROJECTIONS[order.projection].schema
     known = await versions.versions_of(projections, order.projection)
     active = next(version for version in known if version.state == "active")
-    begun = [version for version in known if version.state in ("building", "ready")]
-    number = order.version or (begun[0].version if begun else known[0].version + 1)
+    begun = next((version for version in known if version.state in ("building", "ready")), None)
+    number = order.version or (begun.version if begun else known[0].version + 1)
     found = next((version for version in known if version.version == number), None)
+    if found == active:
+        raise NotSwitchedError(f"{active.name} is what is read already")
+    if begun not in (None, found):
+        raise NotSwitchedError(f"{begun.name} is {begun.state}: finish it, or drop it with --drop-old, first")
     if found is not None:
-        if found.state not in ("building", "ready"):
-            raise NotSwitchedError(f"version {number} of {order.projection} is {found.state} already")
+        if found.schema != schema:
+            raise NotSwitchedError(
+                f"{found.name} has tables of schema {found.schema}, and this release is for schema {schema}:"
+                " use the release that made it, or drop it with --drop-old"
+            )
         say(f"going on with {found.name}, which is {found.state}")
         return active, found
-    if begun:
-        raise NotSwitchedError(f"{begun[0].name} is {begun[0].state}: finish it, or drop it with --drop-old, first")
-    await versions.begin(projections, order.projection, number, await _stream(nats_url))
-    known = await versions.versions_of(projections, order.projection)
-    return active, next(version for version in known if version.version == number)
+    new = Version(number, f"{order.projection}@{number}", "building", schema)
+    await versions.begin(store, projections, order.projection, new, active, await _stream(nats_url))
+    return active, new
 
 
 async def _stream(nats_url: str) -> StreamState:
-    broker = Broker(nats_url, name=_NAME)
+    broker = Broker(nats_url, name=NAME)
     broker.start()
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
@@ -138,49 +142,51 @@ async def _stream(nats_url: str) -> StreamState:
 
 
 async def _fill(
-    store: Connection, projections: Connection, projection: str, active: Version, new: Version, say: Say
+    store: Connection, projections: Connection, order: Order, where: Databases, active: Version, new: Version, say: Say
 ) -> None:
-    skips = [(row[0], row[1], row[2]) for row in await projections.fetch(_SQL["skips_of"], active.name)]
-    module = next(module for module in PROJECTIONS if module.name == projection)
+    target = Target(where.event_store_dsn, where.projection_dsn, order.projection, new.version, new.name)
+    total = await store.fetchval(_SQL["total_events"])
+    done = await projections.fetchval(_SQL["filled_events"], new.name)
     started = time.monotonic()
-    fill = Fill(store, projections, Target(module, new.version, new.name), skips, say)
-    await fill.run(new.after, new.events)
-    await versions.hand_over(projections, new.name, active.name)
-    for view in versions.VIEWS[projection]:
-        await projections.execute(f"analyze {view}_v{new.version}")
-    say(f"filled in {time.monotonic() - started:.1f} s; the workers go on from here")
+    with progress(done, total, say) as show:
+        left = await jobs.fill(target, order.jobs, show)
+    for key in left:
+        say(f"left to the workers: {key.workspace_id}/{key.room_id}")
+    filled = time.monotonic()
+    await versions.hand_over(projections, order.projection, new, active)
+    say(
+        f"filled in {filled - started:.1f} s, indexed in {time.monotonic() - filled:.1f} s; the workers go on from here"
+    )
 
 
 async def _join(projections: Connection, active: Version, new: Version, say: Say) -> None:
-    deadline = time.monotonic() + JOIN_SECONDS
+    started = moved = time.monotonic()
     said = 0.0
+    fewest: int | None = None
     while rooms := await versions.behind(projections, active.name, new.name):
         now = time.monotonic()
-        if now > deadline:
+        if fewest is None or rooms < fewest:
+            fewest, moved = rooms, now
+        if now > moved + JOIN_SECONDS:
             raise NotSwitchedError(f"{rooms} rooms of {new.name} are behind {active.name}: is a projector running?")
         if now - said >= 1.0:
             said = now
             say(f"joining: {rooms} rooms are behind")
-        if rooms < _FEW_ROOMS and now > deadline - JOIN_SECONDS + 5.0:
+        if rooms < _FEW_ROOMS and now > started + 5.0:
             return  # under load there are always some; the switch sees to them
         await asyncio.sleep(0.25)
 
 
-async def _compare(
-    order: Order, store: Connection, projections: Connection, active: Version, new: Version, say: Say
-) -> None:
+async def _compare(store: Connection, order: Order, where: Databases, active: Version, new: Version, say: Say) -> None:
     report = Report(say)
-    if not order.changed:
-        unequal = 0
-        old_place, new_place = (active.name, active.version), (new.name, new.version)
-        for _ in range(_ROUNDS):
-            unequal = await compare_with_old(store, projections, old_place, new_place, report)
-            if not unequal or not report.all_is_well:
-                break
-            await asyncio.sleep(0.25)
-        if unequal:
-            say(f"{unequal} rooms were moving all the time and are compared with the event store alone")
-    await compare_with_store(store, projections, new.name, new.version, report)
+    # Sees the new version in the old one's place once it was compared, and is of no other use afterwards.
+    async with connected(where.projection_dsn, NAME) as projections:
+        # Whoever goes back to an older version does so as the newer one is not right.
+        if not order.changed and new.version > active.version:
+            moving = await compare_with_old(projections, order.projection, active, new, report)
+            if moving:
+                say(f"{moving} rooms were moving all the time and are compared with the event store alone")
+        await compare_with_store(store, projections, order.projection, new, report)
     if not report.all_is_well:
         raise NotSwitchedError(f"{new.name} is not right: {report.differences} differences; it is kept to be looked at")
     say(f"verified {report.rooms} rooms, {report.events} events")

@@ -1,127 +1,125 @@
-"""Filling a new version from the event store, in the order of the rooms' keys.
+"""Filling one partition of a new version from the event store.
 
-Invariant: a page's rows, its rooms' applied seq and how far the fill has come are one transaction, so that a fill goes
-on where it was ended. The stream's position was taken before the first read: what is read too little comes from there.
+Invariant: a page's rows and its rooms' applied seq are one transaction, and a room at 0 is yet to be filled, so that a
+fill goes on where it was ended. The stream's position was taken before the rooms were first read: what is read too
+little comes from there.
 """
 
-import time
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import NamedTuple
 
 import asyncpg
 
-from services.projector.projections.base import Projection, Recorded, RoomEvents
+from services.projector.projections import PROJECTIONS
+from services.projector.projections.base import Recorded, RoomEvents
 from services.projector.rebuild.tables import COPIES, csv_rows
-from services.projector.verify.rooms import Page, pages
 from shared.contracts.ids import RoomKey
-from shared.contracts.subjects import partition_of
-from shared.postgres import Connection, load_queries
+from shared.postgres import Connection, connected, load_queries
 
 _SQL = load_queries(Path(__file__).parent / "sql")
 _STATEMENTS = load_queries(Path(__file__).parents[1] / "sql")
-_EVENTS = load_queries(Path(__file__).parents[1] / "verify" / "sql")["events_between"]
 
+NAME = "runroom-projector"
+PAGE_ROOMS = 1000
 SLICE_EVENTS = 10_000
+"""A page ends with the room that reaches it; a larger room is written in slices."""
 SLICE_BYTES = 32 * 1024 * 1024
-_PREFETCH = 1000
-_PROGRESS_SECONDS = 1.0
+_PREFETCH = 200
+"""Events of 1 MiB are rare, but several processes may meet them."""
 
-Say = Callable[[str], None]
 _Slice = dict[RoomKey, list[Recorded]]
 
 
 class Target(NamedTuple):
-    """The version that is filled."""
+    """The version that is filled, and where the databases are: all that another process has to know."""
 
-    projection: Projection
+    event_store_dsn: str
+    projection_dsn: str
+    projection: str
     version: int
     name: str
 
 
-class Fill:
-    """``skips`` are left out; ``say`` takes the lines of progress."""
+async def fill_partition(target: Target, partition: int, count: Callable[[int], None]) -> list[RoomKey]:
+    """The rooms left to the workers. ``count`` takes the events of each page. Raises one of ``STORE_ERRORS``."""
+    async with connected(target.event_store_dsn, NAME) as store, connected(target.projection_dsn, NAME) as projections:
+        await projections.execute(_SQL["fill_lock"], target.name, partition)
+        skips = await projections.fetch(_SQL["skips_of"], target.name, partition)
+        fill = _Fill(store, projections, target, frozenset(tuple(row) for row in skips), count)
+        return await fill.run(partition)
 
+
+class _Fill:
     def __init__(
         self,
         store: Connection,
         projections: Connection,
         target: Target,
-        skips: Collection[tuple[str, str, int]],
-        say: Say,
+        skips: frozenset[tuple[str, str, int]],
+        count: Callable[[int], None],
     ) -> None:
         self._store = store
         self._projections = projections
         self._target = target
-        self._skips = frozenset(skips)
-        self._say = say
+        self._skips = skips
+        self._count = count
 
-    async def run(self, after: RoomKey, done: int) -> None:
-        """Fills everything after the room ``after``. Raises one of ``STORE_ERRORS``."""
-        total = await self._store.fetchval(_SQL["total_events"])
-        started = said = time.monotonic()
-        before = done
-        async for page in pages(self._store, after):
-            try:
-                done += await self._page(page)
-            except Exception as error:  # whatever the fold or PostgreSQL cannot take: the one room is found by itself
-                if not _is_about_data(error):
-                    raise
-                done += await self._by_room(page)
-            now = time.monotonic()
-            if now - said >= _PROGRESS_SECONDS or page.upto is None:
-                said = now
-                rate = (done - before) / max(now - started, 0.001)
-                left = max(total - done, 0) / rate if rate else 0.0
-                share = 100 * done / total if total else 100.0
-                self._say(f"filled {done} of {total} events ({share:.0f} %), {rate:.0f}/s, {left:.0f} s left")
+    async def run(self, partition: int) -> list[RoomKey]:
+        left: list[RoomKey] = []
+        after = RoomKey("", "")
+        while rows := await self._projections.fetch(
+            _SQL["rooms_to_fill"], self._target.name, partition, *after, PAGE_ROOMS
+        ):
+            page = await self._page([RoomKey(*row) for row in rows])
+            left += await self._fill(page)
+            after = page[-1]
+        return left
 
-    async def _by_room(self, page: Page) -> int:
-        rows = await self._store.fetch(_ROOMS, *page.bounds)
-        done = 0
-        after = page.after
-        for row in rows:
-            key = RoomKey(row["workspace_id"], row["room_id"])
-            try:
-                done += await self._page(Page(after, key))
-            except Exception as error:
-                if not _is_about_data(error):
-                    raise
-                # Its events come to the workers, who apply what can be and park what cannot.
-                self._say(f"left to the workers: {key.workspace_id}/{key.room_id} ({type(error).__name__})")
-                await self._projections.execute(_SQL["fill_moved"], self._target.name, *key, 0)
-            after = key
-        return done
+    async def _page(self, keys: Sequence[RoomKey]) -> Sequence[RoomKey]:
+        """So many of the rooms as are to be filled together."""
+        sizes = {RoomKey(*row[:2]): row[2] for row in await self._store.fetch(_SQL["sizes"], *_columns(keys))}
+        events = 0
+        for number, key in enumerate(keys, 1):
+            events += sizes.get(key, 0)
+            if events >= SLICE_EVENTS:
+                return keys[:number]
+        return keys
 
-    async def _page(self, page: Page) -> int:
-        """The number of events in it."""
-        applied: dict[RoomKey, int] = {}
-        done = 0
+    async def _fill(self, keys: Sequence[RoomKey]) -> list[RoomKey]:
+        """Those of the rooms that cannot be filled. Workers apply what can be of their events, and park what cannot."""
+        try:
+            await self._fill_together(keys)
+        except Exception as error:  # whatever the fold or PostgreSQL cannot take: the one room is found by itself
+            if not _is_about_data(error):
+                raise
+            if len(keys) == 1:
+                return list(keys)
+            middle = len(keys) // 2
+            return await self._fill(keys[:middle]) + await self._fill(keys[middle:])
+        return []
+
+    async def _fill_together(self, keys: Sequence[RoomKey]) -> None:
+        filled: dict[RoomKey, int] = {}
         # Closed at once when a write fails: the next page is read on the same connection.
-        async with aclosing(self._slices(page)) as slices, self._projections.transaction():
+        async with aclosing(self._slices(keys)) as slices, self._projections.transaction():
             async for part in slices:
-                for key, events in part.items():
-                    applied[key] = events[-1].stream_seq
-                    done += len(events)
+                filled |= {key: events[-1].stream_seq for key, events in part.items()}
                 await self._write(part)
-            if applied:
-                await self._projections.execute(
-                    _SQL["rooms_filled"],
-                    self._target.name,
-                    [key.workspace_id for key in applied],
-                    [key.room_id for key in applied],
-                    [partition_of(*key) for key in applied],
-                    list(applied.values()),
-                )
-                await self._projections.execute(_SQL["fill_moved"], self._target.name, *max(applied), done)
-        return done
+            seqs = list(filled.values())
+            status = await self._projections.execute(
+                _SQL["rooms_filled"], self._target.name, *_columns(list(filled)), seqs
+            )
+            if status != f"UPDATE {len(filled)}":
+                raise asyncpg.InterfaceError(f"somebody else has filled {self._target.name}")
+        self._count(sum(seqs))
 
-    async def _slices(self, page: Page) -> AsyncGenerator[_Slice, None]:
+    async def _slices(self, keys: Sequence[RoomKey]) -> AsyncGenerator[_Slice, None]:
         part: _Slice = {}
         count = size = 0
-        async with self._store.transaction(isolation="repeatable_read", readonly=True):
-            async for row in self._store.cursor(_EVENTS, *page.bounds, prefetch=_PREFETCH):
+        async with self._store.transaction(readonly=True):
+            async for row in self._store.cursor(_SQL["events_of"], *_columns(keys), prefetch=_PREFETCH):
                 recorded = Recorded(row["stream_seq"], 0, row["envelope"])
                 part.setdefault(RoomKey(row["workspace_id"], row["room_id"]), []).append(recorded)
                 count += 1
@@ -137,7 +135,7 @@ class Fill:
             RoomEvents(key, [event for event in events if (*key, event.stream_seq) not in self._skips])
             for key, events in part.items()
         ]
-        for write in self._target.projection.fold(rooms):
+        for write in PROJECTIONS[self._target.projection].fold(rooms):
             copy = COPIES.get(write.query)
             if copy is None:
                 statement = _STATEMENTS[write.query].replace("_v1", f"_v{self._target.version}")
@@ -155,7 +153,8 @@ class Fill:
                 )
 
 
-_ROOMS = load_queries(Path(__file__).parents[1] / "verify" / "sql")["rooms_between"]
+def _columns(keys: Sequence[RoomKey]) -> tuple[list[str], list[str]]:
+    return [key.workspace_id for key in keys], [key.room_id for key in keys]
 
 
 async def _chunks(data: bytes) -> AsyncGenerator[bytes, None]:

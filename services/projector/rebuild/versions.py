@@ -1,23 +1,24 @@
-"""The versions of a projection: begun, handed to the workers, switched to, dropped.
+"""The versions of a projection: begun, handed to the workers, switched to, taken up again, dropped.
 
 Invariant: each step is one transaction, and the state says which was the last one done.
 """
 
 import asyncio
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import NamedTuple
 
 import asyncpg
 
 from services.projector.rebuild.tables import VIEWS
-from shared.contracts.ids import RoomKey
-from shared.contracts.subjects import PARTITIONS
+from shared.contracts.subjects import PARTITIONS, partition_of
 from shared.messaging.stream import StreamState
 from shared.postgres import Connection, load_queries
 
 _SQL = load_queries(Path(__file__).parent / "sql")
 _SCHEMA = load_queries(Path(__file__).parents[1] / "schema")
 
+_PREFETCH = 1000
 FREEZE_SECONDS = 0.8
 """How long the old version may be kept from moving; well below the time after which leases expire."""
 _LOCK = "set local lock_timeout = '1s'"
@@ -26,36 +27,54 @@ _VIEW_LOCK = "set local lock_timeout = '100ms'"
 
 
 class Version(NamedTuple):
-    """``after`` and ``events`` are how far its fill has come."""
+    """``schema`` is that of the code that began it."""
 
     version: int
     name: str
     state: str
-    after: RoomKey
-    events: int
+    schema: int
 
 
 async def versions_of(connection: Connection, projection: str) -> list[Version]:
     """Newest first."""
-    return [
-        Version(row["version"], row["name"], row["state"], RoomKey(row["workspace_id"], row["room_id"]), row["events"])
-        for row in await connection.fetch(_SQL["version_find"], projection)
-    ]
+    return [Version(*row) for row in await connection.fetch(_SQL["version_find"], projection)]
 
 
-async def begin(connection: Connection, projection: str, version: int, stream: StreamState) -> None:
-    """Makes the tables of a version, to be filled from the state of the stream given."""
+async def begin(
+    store: Connection, connection: Connection, projection: str, new: Version, active: Version, stream: StreamState
+) -> None:
+    """Makes the tables of a version and the list of rooms to be filled, from the state of the stream given."""
+
+    async def rooms() -> AsyncGenerator[tuple[str, str, str, int, int], None]:
+        async for workspace_id, room_id in store.cursor(_SQL["all_rooms"], prefetch=_PREFETCH):
+            yield new.name, workspace_id, room_id, partition_of(workspace_id, room_id), 0
+
+    async with store.transaction(readonly=True), connection.transaction():
+        await connection.execute(
+            _SQL["version_add"], projection, *new[:2], new.schema, stream.identity.key, stream.last_seq
+        )
+        await connection.execute(_SCHEMA[projection].replace("_vN", f"_v{new.version}"))
+        await connection.execute(_SQL["skips_copied"], active.name, new.name)
+        columns = ["projection", "workspace_id", "room_id", "partition", "applied_seq"]
+        await connection.copy_records_to_table("proj_rooms", records=rooms(), columns=columns)
+        await connection.execute("analyze proj_rooms")
+
+
+async def hand_over(connection: Connection, projection: str, new: Version, active: Version) -> None:
+    """Makes the indexes of a version that is filled, and lets the workers go on with it."""
+    indexes = _SCHEMA.get(f"{projection}_indexes", "").replace("_vN", f"_v{new.version}")
+    tables = ", ".join(f"{view}_v{new.version}" for view in VIEWS[projection])
     async with connection.transaction():
-        name = f"{projection}@{version}"
-        await connection.execute(_SQL["version_add"], projection, version, name, stream.identity.key, stream.last_seq)
-        await connection.execute(_SCHEMA[projection].replace("_vN", f"_v{version}"))
+        await connection.execute(f"{indexes}; analyze {tables}, proj_rooms")
+        await connection.execute(_SQL["skips_copied"], active.name, new.name)
+        await connection.execute(_SQL["hand_over"], new.name, PARTITIONS)
 
 
-async def hand_over(connection: Connection, name: str, active: str) -> None:
-    """Lets the workers go on with a version that is filled."""
+async def revive(connection: Connection, old: Version, active: Version) -> None:
+    """Lets the workers go on with a version that was read before."""
     async with connection.transaction():
-        await connection.execute(_SQL["skips_copied"], active, name)
-        await connection.execute(_SQL["hand_over"], name, PARTITIONS)
+        await connection.execute(_SQL["skips_copied"], active.name, old.name)
+        await connection.execute(_SQL["revive"], old.name)
 
 
 async def behind(connection: Connection, active: str, name: str) -> int:
@@ -78,11 +97,23 @@ async def switch(connection: Connection, projection: str, active: Version, new: 
             await connection.execute(_VIEW_LOCK)
             # The views in the order in which statements name them: the rows first, then how far they have come.
             for view in VIEWS[projection]:
-                await connection.execute(f"create or replace view {view} as select * from {view}_v{new.version}")  # noqa: S608
+                await _show(connection, view, f"{view}_v{new.version}")
             await connection.execute(await _applied_view(connection))
     except (TimeoutError, asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
         return False
     return True
+
+
+async def _show(connection: Connection, view: str, table: str) -> None:
+    """Makes a view that of another table, whatever columns that has."""
+    make = f"view {view} as select * from {table}"  # noqa: S608
+    try:
+        async with connection.transaction():
+            await connection.execute(f"create or replace {make}")
+    except asyncpg.InvalidTableDefinitionError:
+        # That can only add columns at the end. Statements prepared for the old view are planned again for the new one.
+        keeps = await connection.fetch(_SQL["view_keeps"], view)
+        await connection.execute("; ".join((f"drop view {view}", f"create {make}", *(row[0] for row in keeps))))
 
 
 async def drop(connection: Connection, projection: str, version: Version) -> None:
@@ -90,7 +121,7 @@ async def drop(connection: Connection, projection: str, version: Version) -> Non
     async with connection.transaction():
         await connection.execute(_LOCK)
         for view in VIEWS[projection]:
-            await connection.execute(f"drop table {view}_v{version.version}")
+            await connection.execute(f"drop table if exists {view}_v{version.version}")
         for table in ("projector_leases", "proj_rooms", "projector_parked"):
             await connection.execute(f"delete from {table} where projection = $1", version.name)  # noqa: S608
         await connection.execute("delete from projector_versions where name = $1", version.name)

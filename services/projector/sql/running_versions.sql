@@ -1,2 +1,2 @@
 -- The versions that workers run.
-select projection, version, name from projector_versions where state in ('ready', 'active') order by name
+select projection, version, name, schema from projector_versions where state in ('ready', 'active') order by name

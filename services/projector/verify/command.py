@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
+from pathlib import Path
 
+from services.projector.projections import PROJECTIONS
 from services.projector.verify.lag import LagCheck
 from services.projector.verify.report import CannotLookError, Report
 from services.projector.verify.rooms import RoomsCheck, pages
 from services.projector.verify.stream import ALL_PARTITIONS, StreamCheck
 from shared.messaging.broker import Broker
-from shared.postgres import STORE_ERRORS, connect
+from shared.postgres import STORE_ERRORS, Connection, connected, load_queries
+
+_SQL = load_queries(Path(__file__).parent / "sql")
 
 _NAME = "runroom-projector"
 _CONNECT_SECONDS = 10.0
@@ -18,10 +22,9 @@ async def verify(event_store_dsn: str, projection_dsn: str, nats_url: str, repor
     """Compares everything. Whether all is well. Raises ``CannotLookError``."""
     try:
         async with contextlib.AsyncExitStack() as stack:
-            store = await connect(event_store_dsn, _NAME)
-            stack.push_async_callback(store.close)
-            projections = await connect(projection_dsn, _NAME)
-            stack.push_async_callback(projections.close)
+            store = await stack.enter_async_context(connected(event_store_dsn, _NAME))
+            projections = await stack.enter_async_context(connected(projection_dsn, _NAME))
+            await _know_schemas(projections)
             broker = Broker(nats_url, name=_NAME)
             stack.push_async_callback(broker.close)
             broker.start()
@@ -43,3 +46,13 @@ async def verify(event_store_dsn: str, projection_dsn: str, nats_url: str, repor
         raise CannotLookError(f"{type(error).__name__}: {error}") from error
     report.finish()
     return report.all_is_well
+
+
+async def _know_schemas(projections: Connection) -> None:
+    for row in await projections.fetch(_SQL["active_versions"]):
+        schema = PROJECTIONS[row["projection"]].schema
+        if row["schema"] != schema:
+            raise CannotLookError(
+                f"{row['name']}, which is read, has tables of schema {row['schema']}, and this release is for schema"
+                f" {schema}: rebuild {row['projection']}, or use the release that made it"
+            )

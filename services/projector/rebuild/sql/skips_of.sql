@@ -1,2 +1,3 @@
--- What a version leaves out.
-select workspace_id, room_id, stream_seq from projector_parked where projection = $1 and skipped_at is not null
+-- What a version leaves out of a partition.
+select workspace_id, room_id, stream_seq from projector_parked
+where projection = $1 and partition = $2 and skipped_at is not null

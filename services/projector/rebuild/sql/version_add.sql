@@ -1,3 +1,3 @@
 -- Begins a version, with the position of the stream that its fill starts from.
-insert into projector_versions (projection, version, name, state, stream_identity, stream_position)
-values ($1, $2, $3, 'building', $4, $5)
+insert into projector_versions (projection, version, name, schema, state, stream_identity, stream_position)
+values ($1, $2, $3, $4, 'building', $5, $6)

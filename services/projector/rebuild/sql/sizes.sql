@@ -1,0 +1,4 @@
+-- From the event store: how many events the given rooms have.
+select r.workspace_id, r.room_id, r.last_seq
+from unnest($1::text[], $2::text[]) as x (workspace_id, room_id)
+join rooms as r on r.workspace_id = x.workspace_id and r.room_id = x.room_id
