@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from pathlib import Path
 
 from tests.support.servers import REPOSITORY
 
 
-async def start(*arguments: str, event_store: str, projections: str, nats: str = "") -> asyncio.subprocess.Process:
+async def start(
+    *arguments: str, event_store: str, projections: str, nats: str = "", release: Path = REPOSITORY
+) -> asyncio.subprocess.Process:
     """A Python process with these arguments and the environment of a deployment; its output is piped."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
         *arguments,
-        cwd=REPOSITORY,
+        cwd=release,
         env={
             "PATH": os.environ["PATH"],
             "EVENT_STORE_DSN": event_store,
@@ -27,11 +30,20 @@ async def start(*arguments: str, event_store: str, projections: str, nats: str =
 
 
 async def command(
-    *arguments: str, event_store: str, projections: str, nats: str = "", seconds: float = 150
+    *arguments: str,
+    event_store: str,
+    projections: str,
+    nats: str = "",
+    seconds: float = 150,
+    release: Path = REPOSITORY,
 ) -> tuple[int, str]:
     """The exit status of ``python -m services.projector …`` and what was printed."""
     process = await start(
-        "-m", "services.projector", *arguments, event_store=event_store, projections=projections, nats=nats
+        *("-m", "services.projector", *arguments),
+        event_store=event_store,
+        projections=projections,
+        nats=nats,
+        release=release,
     )
     output, _ = await asyncio.wait_for(process.communicate(), seconds)
     return process.returncode or 0, output.decode()

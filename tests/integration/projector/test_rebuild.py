@@ -14,6 +14,7 @@ from services.projector.rebuild.tables import VIEWS
 from shared.postgres import load_queries
 from tests.integration.projector.commands import command, start
 from tests.integration.projector.history import RoomHistory, publish, store
+from tests.integration.projector.load import Load, applied_by_active
 from tests.integration.projector.workers import Workers, applied, dump, feed_matches, running
 from tests.support.servers import REPOSITORY
 
@@ -42,48 +43,6 @@ async def histories(workers: Workers, event_store_dsn: str, stream_url: str) -> 
     await publish(stream_url, events)
     await applied(workers.projection_dsn, histories)
     return histories
-
-
-class Load:
-    """Rooms written to, and read through the views, until ``stop``."""
-
-    def __init__(
-        self, histories: list[RoomHistory], event_store_dsn: str, projection_dsn: str, stream_url: str
-    ) -> None:
-        self.histories = histories
-        self.reads = 0
-        self._stopped = False
-        self._tasks = [
-            asyncio.create_task(self._write(event_store_dsn, stream_url)),
-            asyncio.create_task(self._read(projection_dsn)),
-        ]
-
-    async def stop(self) -> None:
-        self._stopped = True
-        await asyncio.gather(*self._tasks)
-
-    async def _write(self, dsn: str, url: str) -> None:
-        while not self._stopped:
-            events = [event for history in self.histories for event in history.run(steps=1)]
-            await store(dsn, events)
-            await publish(url, events)
-            await asyncio.sleep(0.1)
-
-    async def _read(self, dsn: str) -> None:
-        connection = await asyncpg.connect(dsn)
-        before: dict[tuple[str, str], int] = {}
-        while not self._stopped:
-            rows = await connection.fetch(
-                """select 'applied ' || projection as kind, room_id, applied_seq as seq from proj_applied
-                union all select 'run', room_id, max(stream_seq) from proj_runs group by 2
-                union all select 'event', room_id, max(stream_seq) from proj_room_events group by 2"""
-            )
-            after = {(row["kind"], row["room_id"]): row["seq"] for row in rows}
-            for place, seq in before.items():
-                assert after.get(place, 0) >= seq, f"{place} went back from {seq} to {after.get(place)}"
-            before = after
-            self.reads += 1
-        await connection.close()
 
 
 async def views(dsn: str) -> str:
@@ -133,12 +92,7 @@ async def test_a_rebuild_beside_live_traffic_switches_without_going_back(
     await applied_by_active(projection_dsn, histories)
 
 
-async def test_a_wrong_projection_is_found_and_not_switched_to(
-    workers: Workers, histories: list[RoomHistory], run: Run, event_store_dsn: str, projection_dsn: str, stream_url: str
-) -> None:
-    before = await views(projection_dsn)
-    wrong = """
-import sys
+WRONG_RUNS = """
 from services.projector.projections import runs
 right = runs.evolve
 def evolve(change, event):
@@ -147,19 +101,62 @@ def evolve(change, event):
         change.status = "succeeded"
     return change
 runs.evolve = evolve
-from services.projector.__main__ import main
-sys.exit(main(["rebuild", "runs", "--jobs", "1"]))
 """
-    status, output = await python(wrong, event_store_dsn, projection_dsn, stream_url)
+WRONG_STEPS = """
+import msgspec
+from services.projector.projections import runs
+right = runs.step_row
+runs.step_row = lambda event: msgspec.structs.replace(right(event), title="another")
+"""
+WRONG_FEED = """
+from services.projector.projections import room_feed
+right = room_feed.RoomFeed.fold
+def fold(self, rooms):
+    return right(self, [
+        room._replace(events=[event._replace(envelope=event.envelope + b" ") for event in room.events])
+        for room in rooms
+    ])
+room_feed.RoomFeed.fold = fold
+"""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "projection", "view", "differs"),
+    [
+        (WRONG_RUNS, "runs", "proj_runs", "differs in status"),
+        (WRONG_STEPS, "runs", "proj_steps", "differs in title"),
+        (WRONG_FEED, "room_feed", "proj_room_events", "has other bytes than the one stored"),
+    ],
+    ids=["runs", "steps", "room_feed"],
+)
+async def test_a_wrong_projection_is_found_and_not_switched_to(
+    workers: Workers,
+    histories: list[RoomHistory],
+    run: Run,
+    event_store_dsn: str,
+    projection_dsn: str,
+    stream_url: str,
+    wrong: str,
+    projection: str,
+    view: str,
+    differs: str,
+) -> None:
+    before = await views(projection_dsn)
+    code = f"""{wrong}
+import sys
+from services.projector.__main__ import main
+sys.exit(main(["rebuild", "{projection}", "--jobs", "1"]))
+"""
+    status, output = await python(code, event_store_dsn, projection_dsn, stream_url)
     assert status == 1, output
-    assert "proj_runs: other contents than before" in output
-    assert "not switched: runs@" in output
+    assert f"{view}: other contents than before" in output
+    assert f"not switched: {projection}@" in output
     assert await views(projection_dsn) == before
     # The right fold does not agree with what was filled either, and what is wrong can be thrown away.
-    status, output = await run("rebuild", "runs", "--changed")
+    status, output = await run("rebuild", projection, "--changed")
     assert status == 1, output
-    assert "differs in status" in output
-    assert (await run("rebuild", "runs", "--drop-old"))[0] == 0
+    assert differs in output
+    assert (await run("rebuild", projection, "--drop-old"))[0] == 0
     assert await views(projection_dsn) == before
 
 
@@ -194,6 +191,42 @@ sys.exit(main(["rebuild", "room_feed", "--jobs", "1"]))
     assert "which is building" in output
     await feed_matches(projection_dsn, histories)
     assert (await run("verify"))[0] == 0
+
+
+async def test_a_version_that_was_read_before_is_brought_up_to_now_and_read_again(
+    workers: Workers, histories: list[RoomHistory], run: Run, event_store_dsn: str, projection_dsn: str, stream_url: str
+) -> None:
+    assert (await run("rebuild", "room_feed", "--drop-old"))[0] == 0
+    connection = await asyncpg.connect(projection_dsn)
+    before = await active(connection, "room_feed")
+    number = before.partition("@")[2] or "1"
+    status, output = await run("rebuild", "room_feed")
+    assert status == 0, output
+    after = await active(connection, "room_feed")
+    assert after != before
+    events = [event for history in histories for event in history.run()]
+    await store(event_store_dsn, events)
+    await publish(stream_url, events)
+    await applied_by_active(projection_dsn, histories)
+
+    await connection.execute("update projector_versions set schema = 7 where name = $1", before)
+    status, output = await run("rebuild", "room_feed", "--version", number)
+    assert (status, "tables of schema 7, and this release is for schema 1" in output) == (1, True), output
+    await connection.execute("update projector_versions set schema = 1 where name = $1", before)
+
+    load = Load(histories, event_store_dsn, projection_dsn, stream_url)
+    try:
+        status, output = await run("rebuild", "room_feed", "--version", number)
+    finally:
+        await load.stop()
+    assert status == 0, output
+    assert f"going on with {before}, which is retired" in output
+    assert f"switched to {before}; {after} is kept" in output
+    await connection.close()
+    await applied_by_active(projection_dsn, histories)
+    await feed_matches(projection_dsn, histories)
+    status, output = await run("verify")
+    assert status == 0, output
 
 
 async def test_what_cannot_be_folded_is_left_to_the_workers_and_does_not_keep_a_rebuild_from_switching(
@@ -261,20 +294,6 @@ async def describe(connection: asyncpg.Connection, table: str) -> list[str]:
     )
     version = table.rpartition("_")[2]
     return sorted((row["line"] or "").replace(f"_{version}", "") for row in rows)
-
-
-async def applied_by_active(dsn: str, histories: list[RoomHistory]) -> None:
-    expected = {(name, history.key.room_id, history.head) for name in VIEWS for history in histories}
-    connection = await asyncpg.connect(dsn)
-    try:
-        async with asyncio.timeout(20):
-            while expected - {
-                tuple(row)
-                for row in await connection.fetch("select projection, room_id, applied_seq from proj_applied")
-            }:
-                await asyncio.sleep(0.05)
-    finally:
-        await connection.close()
 
 
 async def python(code: str, event_store: str, projections: str, nats: str) -> tuple[int, str]:

@@ -43,11 +43,12 @@ class Workers:
         }
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, **environment: str) -> subprocess.Popen[bytes]:
+    def start(self, release: Path = REPOSITORY, **environment: str) -> subprocess.Popen[bytes]:
+        """Starts one more, of the code in a folder."""
         with (self.logs / f"worker-{len(self._processes)}.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "services.projector"],
-                cwd=REPOSITORY,
+                cwd=release,
                 env={**self._environment, **environment},
                 stdout=log,
                 stderr=log,
