@@ -77,6 +77,8 @@ def _number(text: str) -> int:
 async def rebuild(order: Order, where: Databases, say: Say) -> None:
     """Raises ``NotSwitchedError``, ``CannotLookError`` or one of ``STORE_ERRORS``."""
     async with connected(where.projection_dsn, NAME) as projections:
+        # The lock of a command that was killed is not to be held until an index is made.
+        await projections.execute("set client_connection_check_interval = '1s'")
         if not await projections.fetchval(_SQL["rebuild_lock"], order.projection):
             raise NotSwitchedError(f"somebody else is rebuilding {order.projection}")
         if order.drop_old:
