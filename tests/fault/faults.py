@@ -202,7 +202,19 @@ async def clock_steps(plant: Plant, rng: random.Random) -> None:
 
 async def projection_rebuilt(plant: Plant, rng: random.Random) -> None:
     """No fault, and yet nobody may notice: one of the projections is built anew and switched to, beside the load."""
+    await _rebuild(plant, rng.choice(["runs", "room_feed"]))
+
+
+async def rebuild_killed(plant: Plant, rng: random.Random) -> None:
+    """Three times at any moment, then it is let go on with what it had begun."""
     projection = rng.choice(["runs", "room_feed"])
+    for _ in range(3):
+        await plant.run("services.projector", "rebuild", projection, kill_after=rng.uniform(0.8, 3.0))
+        await asyncio.sleep(2.0)  # until its session is known to be gone, and with it its lock
+    await _rebuild(plant, projection)
+
+
+async def _rebuild(plant: Plant, projection: str) -> None:
     for more in ([], ["--drop-old"]):
         status, printed = await plant.run("services.projector", "rebuild", projection, *more)
         assert status == 0, printed
@@ -227,6 +239,7 @@ SERVICES: dict[str, Fault] = {
     "tables locked": tables_locked,
     "clock steps": clock_steps,
     "projection rebuilt": projection_rebuilt,
+    "rebuild killed": rebuild_killed,
 }
 ONE_BROKER: dict[str, Fault] = {
     "kill nats": _killing(lambda plant: plant.brokers.nodes),
@@ -282,7 +295,7 @@ EXCLUSIVE: tuple[frozenset[str], ...] = tuple(
         ("connections cut", "connections delayed", "connections held", "answers lost"),
     )
 )
-ALONE = frozenset({"kill everything", "projection rebuilt"})
+ALONE = frozenset({"kill everything", "projection rebuilt", "rebuild killed"})
 """These need, or are, everything at once."""
 
 

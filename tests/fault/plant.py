@@ -87,8 +87,11 @@ class Plant:
         for service in self.services:
             await asyncio.to_thread(service.wait_until_ready)
 
-    async def run(self, module: str, *arguments: str) -> tuple[int, str]:
-        """A command of the deployment's own, to its end: exit status and what it printed. It goes past the proxies."""
+    async def run(self, module: str, *arguments: str, kill_after: float | None = None) -> tuple[int, str]:
+        """A command of the deployment's own, to its end: exit status and what it printed. It goes past the proxies.
+
+        After ``kill_after`` seconds it is killed, if it has not ended by then.
+        """
         environment = {
             **os.environ,
             "EVENT_STORE_DSN": self.postgres.dsn("event_store"),
@@ -98,7 +101,11 @@ class Plant:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", module, *arguments, env=environment, stdout=PIPE, stderr=STDOUT
         )
-        printed, _ = await process.communicate()
+        ended = asyncio.create_task(process.communicate())
+        await asyncio.wait({ended}, timeout=kill_after)
+        if not ended.done():
+            process.kill()
+        printed, _ = await ended
         return process.returncode or 0, printed.decode()
 
     async def stop(self) -> None:
