@@ -58,7 +58,7 @@ check-unit:
 	@$(TESTS) -q tests/unit
 
 .PHONY: test
-test: venv ## Unit, integration and contract tests on embedded servers, and each fault once under load
+test: venv ## Unit, integration and contract tests on embedded servers, and two minutes of faults under load
 	@$(TESTS) -q -n 2 --dist loadfile tests/unit tests/integration tests/contract
 	@$(TESTS) -q tests/fault
 

@@ -1,4 +1,7 @@
-"""Each fault once, in an order and with details told by a seed that every run draws anew and prints."""
+"""Two minutes of faults: each run draws some anew, in an order and with details told by a seed that it prints.
+
+``make fault`` injects all of them.
+"""
 
 import random
 import time
@@ -10,6 +13,8 @@ from tests.fault.campaign import run_campaign
 from tests.fault.disks import NoSmallDiskError
 from tests.fault.faults import STAGES
 
+MOST_FAULTS = 14
+
 # The port is closed; or an idle connection was, at the very moment the client used it again. Nothing was done then,
 # and with its key the command is sent again.
 HARMLESS = {"ConnectError", "RemoteProtocolError", "ReadError", "WriteError"}
@@ -19,8 +24,7 @@ HARMLESS = {"ConnectError", "RemoteProtocolError", "ReadError", "WriteError"}
 async def test_nothing_is_lost_repeated_or_reordered(name: str, tmp_path: Path) -> None:
     seed = int(time.time()) % 1_000_000
     stage = STAGES[name]
-    faults = sorted(stage.each)
-    random.Random(seed).shuffle(faults)
+    faults = random.Random(seed).sample(sorted(stage.each), k=min(len(stage.each), MOST_FAULTS))
     print(f"seed {seed}")
     try:
         report = await run_campaign(tmp_path, stage, [(fault,) for fault in faults], seed, print)
