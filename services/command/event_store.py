@@ -32,12 +32,29 @@ async def lock_rooms(connection: Connection, rooms: set[RoomKey]) -> dict[RoomKe
     locked: dict[RoomKey, int] = {}
     query = "lock_rooms"
     while missing := rooms - locked.keys():
-        workspaces, names = [room.workspace_id for room in missing], [room.room_id for room in missing]
-        for row in await connection.fetch(_SQL[query], workspaces, names):
-            locked[RoomKey(row["workspace_id"], row["room_id"])] = row["last_seq"]
+        locked |= await _lock(connection, query, missing)
         # What is not there to lock is made; what another writer made at the same moment is there to lock then.
         query = "open_rooms" if query == "lock_rooms" else "lock_rooms"
     return locked
+
+
+async def lock_free_rooms(connection: Connection, rooms: set[RoomKey]) -> dict[RoomKey, int]:
+    """The same of those of the rooms that exist and that nobody else has locked."""
+    return await _lock(connection, "lock_free_rooms", rooms)
+
+
+async def find_busy_rooms(connection: Connection, rooms: set[RoomKey]) -> set[RoomKey]:
+    """Those of the rooms that somebody else has locked."""
+    return {RoomKey(*row) for row in await connection.fetch(_SQL["busy_rooms"], *_columns(rooms))}
+
+
+async def _lock(connection: Connection, query: str, rooms: set[RoomKey]) -> dict[RoomKey, int]:
+    rows = await connection.fetch(_SQL[query], *_columns(rooms))
+    return {RoomKey(row["workspace_id"], row["room_id"]): row["last_seq"] for row in rows}
+
+
+def _columns(rooms: set[RoomKey]) -> tuple[list[str], list[str]]:
+    return [room.workspace_id for room in rooms], [room.room_id for room in rooms]
 
 
 async def load_runs(connection: Connection, run_ids: Iterable[str]) -> dict[str, RunState]:

@@ -1,13 +1,14 @@
 """Group commit: whatever arrived while the last transaction was in flight is the next one.
 
 Invariant: a command's future is resolved with success only after its event is committed. When the outcome of a commit
-is unknown it is settled by looking for the event under the room's lock, never by guessing.
+is unknown it is settled by looking for the event under the room's lock, never by guessing. A room that somebody else
+keeps locked keeps its own commands waiting, and no others.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -23,7 +24,12 @@ from shared.contracts.ids import RoomKey
 from shared.postgres import STORE_ERRORS, Connection, connect
 from shared.telemetry import Logger
 
-_RACES = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, event_store.KeyRaceError)
+_RACES = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    event_store.KeyRaceError,
+)
 """The batch was rolled back for standing in another's way: the same again will do."""
 
 _REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
@@ -33,6 +39,11 @@ _BATCH_BYTES = 16 * 1024 * 1024
 """A batch ends with the command whose body reaches it."""
 _MOST_RACES = 20
 _RECONNECT_SECONDS = 0.1
+_PATIENT_SHARE = 0.1
+"""Of the store timeout, how long a batch waits for a room that somebody else has locked."""
+_BUSY_SECONDS = 5.0
+"""How long such a room is then asked for without waiting, every ``_BUSY_PAUSE_SECONDS``."""
+_BUSY_PAUSE_SECONDS = 0.1
 
 
 class OverloadedError(Exception):
@@ -59,12 +70,11 @@ class GroupCommitSettings(NamedTuple):
 class _Submission:
     """A command waiting for its outcome. ``attempts`` are the events of commits whose outcome is unknown."""
 
-    __slots__ = ("attempts", "deadline", "future", "request", "size")
+    __slots__ = ("attempts", "future", "request", "size")
 
-    def __init__(self, request: Request, size: int, deadline: float, future: "asyncio.Future[Outcome]") -> None:
+    def __init__(self, request: Request, size: int, future: "asyncio.Future[Outcome]") -> None:
         self.request = request
         self.size = size
-        self.deadline = deadline
         self.future = future
         self.attempts: dict[str, Accepted] = {}
 
@@ -85,10 +95,13 @@ class GroupCommit:
         self._ids = ids
         self._committed = committed
         self._queue: deque[_Submission] = deque()
-        self._queued_bytes = 0
+        self._waiting = self._waiting_bytes = 0
+        """Commands without an outcome yet, and the bytes of their bodies."""
         self._arrived = asyncio.Event()
         self._connection: Connection | None = None
         self._rooms = RunRooms()
+        self._busy: dict[RoomKey, float] = {}
+        """Rooms that somebody else keeps locked, until when they are not waited for (monotonic seconds)."""
         self._store_is_well = True
         self._log: Logger = structlog.get_logger("group_commit")
 
@@ -97,13 +110,20 @@ class GroupCommit:
 
         Raises ``OverloadedError`` at once when too many are waiting, ``StoreUnavailableError`` after the store timeout.
         """
-        if len(self._queue) >= self._settings.queue_commands or self._queued_bytes >= self._settings.queue_bytes:
+        if self._waiting >= self._settings.queue_commands or self._waiting_bytes >= self._settings.queue_bytes:
             raise OverloadedError
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Submission(request, size, time.monotonic() + self._settings.store_timeout, future))
-        self._queued_bytes += size
-        self._arrived.set()
-        return await future
+        loop = asyncio.get_running_loop()
+        submission = _Submission(request, size, loop.create_future())
+        expiry = loop.call_later(self._settings.store_timeout, submission.fail, StoreUnavailableError())
+        self._waiting += 1
+        self._waiting_bytes += size
+        self._enqueue((submission,))
+        try:
+            return await submission.future
+        finally:
+            expiry.cancel()
+            self._waiting -= 1
+            self._waiting_bytes -= size
 
     async def run(self) -> None:
         try:
@@ -119,22 +139,26 @@ class GroupCommit:
                 submission.fail(StoreUnavailableError())
             self._disconnect()
 
+    def _enqueue(self, submissions: Iterable[_Submission]) -> None:
+        self._queue.extend(submissions)
+        self._arrived.set()
+
     def _take(self) -> list[_Submission]:
         batch: list[_Submission] = []
         size = 0
         while self._queue and len(batch) < self._settings.batch_commands and size < _BATCH_BYTES:
             batch.append(self._queue.popleft())
             size += batch[-1].size
-        self._queued_bytes -= size
         return batch
 
     async def _process(self, batch: list[_Submission]) -> None:
         """Sees every command of the batch to an outcome or a failure."""
         metrics.BATCH_SIZE.observe(len(batch))
         races = 0
-        while batch := _within_deadline(batch):
+        # Those that are done have waited too long: their callers have been told so.
+        while batch := [submission for submission in batch if not submission.future.done()]:
             try:
-                async with asyncio.timeout_at(_loop_time(min(s.deadline for s in batch))):
+                async with asyncio.timeout(self._settings.store_timeout):
                     await self._attempt(batch)
             except _RACES as error:
                 races += 1
@@ -175,9 +199,13 @@ class GroupCommit:
         """One transaction. When it raises nothing is resolved, and what may have been committed is in ``attempts``."""
         started = time.perf_counter()
         connection = self._connection or await self._connect()
+        rooms = await self._rooms_of(connection, batch)
         await connection.execute("begin")
         try:
-            loaded = await self._load(connection, batch)
+            locked = await self._lock(connection, {room for room in rooms.values() if room})
+            waiting = {submission for submission, room in rooms.items() if room and room not in locked}
+            batch = [submission for submission in batch if submission not in waiting]
+            loaded = await self._load(connection, batch, locked)
             settled = await self._settled(connection, batch)
             open_ = [s for s in batch if s not in settled]
             now = datetime.now(UTC)
@@ -188,33 +216,60 @@ class GroupCommit:
                 await connection.execute("commit")
             else:
                 await connection.execute("rollback")
-        except _RACES:
+        except _RACES as error:
             await connection.execute("rollback")
+            if isinstance(error, asyncpg.LockNotAvailableError):
+                await self._find_busy(connection, {room for room in rooms.values() if room})
             raise
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
         for run in drafted.runs.values():
             self._rooms.add(run.run_id, RoomKey(run.workspace_id, run.room_id))
         if drafted.events:
             self._committed.set()
+        if waiting:
+            asyncio.get_running_loop().call_later(_BUSY_PAUSE_SECONDS, self._enqueue, waiting)
         for submission, outcome in settled.items():
             submission.settle(outcome)
         for submission, outcome in zip(open_, drafted.outcomes, strict=True):
             submission.settle(outcome)
 
-    async def _load(self, connection: Connection, batch: Sequence[_Submission]) -> Loaded:
+    async def _rooms_of(
+        self, connection: Connection, batch: Sequence[_Submission]
+    ) -> dict[_Submission, RoomKey | None]:
+        """The room each command is about; None for a run that the caller's workspace does not have."""
         requests = [s.request for s in batch]
         run_ids = {r.command.run_id for r in requests if not isinstance(r.command, CreateRun)}
         located = await self._locate(connection, run_ids)
-        wanted: set[RoomKey] = set()
-        for request in requests:
-            workspace_id = request.caller.workspace_id
-            if isinstance(request.command, CreateRun):
-                wanted.add(RoomKey(workspace_id, request.command.room_id))
-            elif (room := located.get(request.command.run_id)) and room.workspace_id == workspace_id:
-                wanted.add(room)
+        rooms: dict[_Submission, RoomKey | None] = {}
+        for submission, (caller, command, *_) in zip(batch, requests, strict=True):
+            if isinstance(command, CreateRun):
+                rooms[submission] = RoomKey(caller.workspace_id, command.room_id)
+            else:
+                room = located.get(command.run_id)
+                rooms[submission] = room if room and room.workspace_id == caller.workspace_id else None
+        return rooms
+
+    async def _lock(self, connection: Connection, rooms: set[RoomKey]) -> dict[RoomKey, int]:
+        """Locks the rooms, but for busy ones that are still busy."""
+        now = time.monotonic()
+        busy = {room for room in rooms if self._busy.get(room, now) > now}
+        locked = await event_store.lock_rooms(connection, rooms - busy)
+        if busy:
+            locked |= await event_store.lock_free_rooms(connection, busy)
+        for room in self._busy.keys() & locked.keys():
+            del self._busy[room]
+        return locked
+
+    async def _find_busy(self, connection: Connection, rooms: set[RoomKey]) -> None:
+        busy = await event_store.find_busy_rooms(connection, rooms)
+        self._log.warning("rooms_busy", rooms=len(busy))
+        self._busy |= dict.fromkeys(busy, time.monotonic() + _BUSY_SECONDS)
+
+    async def _load(self, connection: Connection, batch: Sequence[_Submission], rooms: dict[RoomKey, int]) -> Loaded:
+        requests = [s.request for s in batch]
+        run_ids = {r.command.run_id for r in requests if not isinstance(r.command, CreateRun)}
         keys = {key for request in requests if (key := request.key_id)}
-        rooms = await event_store.lock_rooms(connection, wanted)
-        runs = await event_store.load_runs(connection, located) if located else {}
+        runs = await event_store.load_runs(connection, run_ids) if run_ids else {}
         outcomes = await event_store.load_outcomes(connection, keys) if keys else {}
         return Loaded(rooms, runs, outcomes)
 
@@ -242,7 +297,9 @@ class GroupCommit:
         self._connection = await connect(self._settings.dsn, "runroom-command-writer")
         # A paused writer must not hold its rooms for longer than the others wait.
         limit = int(self._settings.store_timeout * 1000)
-        await self._connection.execute(f"set idle_in_transaction_session_timeout = {limit}")
+        await self._connection.execute(
+            f"set idle_in_transaction_session_timeout = {limit}; set lock_timeout = {int(limit * _PATIENT_SHARE)}"
+        )
         self._log.info("store_connected")
         return self._connection
 
@@ -258,17 +315,6 @@ def _note_attempts(submissions: Sequence[_Submission], drafted: Plan) -> None:
             submission.attempts[event_id] = outcome
 
 
-def _within_deadline(batch: list[_Submission]) -> list[_Submission]:
-    """Fails the submissions whose time is over and gives the others."""
-    now = time.monotonic()
-    _fail([s for s in batch if s.deadline <= now], StoreUnavailableError())
-    return [s for s in batch if s.deadline > now]
-
-
 def _fail(batch: list[_Submission], error: Exception) -> None:
     for submission in batch:
         submission.fail(error)
-
-
-def _loop_time(monotonic: float) -> float:
-    return asyncio.get_running_loop().time() + (monotonic - time.monotonic())

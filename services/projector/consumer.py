@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from services.projector.projections.base import Recorded
-from shared.contracts.subjects import HEADER_STREAM_SEQ, STREAM, partition_filter
+from shared.contracts.subjects import STREAM, partition_filter, stream_seq_of
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
 from shared.telemetry import Logger
 
@@ -33,7 +33,6 @@ _INACTIVE_SECONDS = 30
 _NANOSECONDS = 1_000_000_000
 _PLAIN_TOKENS = 9
 _HEADER_ROOM = 64 * 1024
-_SEQ_DIGITS = 18
 _BASKET_FULL = ("Batch Completed", "Message Size Exceeds MaxBytes")
 
 
@@ -113,11 +112,7 @@ class Consumer:
         self.pending = int(tokens[8 + shift])
         self._asked -= 1
         self._heard = time.monotonic()
-        headers = message.headers
-        # Whoever else writes to the stream: without a seq it is no event, and 0 is never the next of a room.
-        seq = headers.get(HEADER_STREAM_SEQ, "") if headers else ""
-        number = int(seq) if seq.isdecimal() and len(seq) <= _SEQ_DIGITS else 0
-        recorded = Recorded(number, int(tokens[5 + shift]), message.data)
+        recorded = Recorded(stream_seq_of(message.headers), int(tokens[5 + shift]), message.data)
         self.buffer.append((message.subject, recorded))
 
     def receive_status(self, request: str, status: str, description: str) -> None:

@@ -11,8 +11,8 @@ from services.projector.consumer import Consumer
 from services.projector.leases import Lease
 from services.projector.projection_store import Mark
 from services.projector.projections.base import Recorded
-from shared.contracts.ids import RoomKey, is_token
-from shared.contracts.subjects import partition_of, room_subject
+from shared.contracts.ids import RoomKey
+from shared.contracts.subjects import partition_of, room_of, room_subject
 
 MOST_ROOMS = 2048
 """Rooms remembered per partition; of others the applied seq is read again."""
@@ -93,13 +93,6 @@ class Room:
             self.partition.behind.pop(room_subject(*self.key), None)
 
 
-def _room_key(subject: str) -> RoomKey | None:
-    tokens = subject.split(".")
-    if len(tokens) != 4 or not is_token(tokens[2]) or not is_token(tokens[3]):
-        return None
-    return RoomKey(tokens[2], tokens[3])
-
-
 class Partition:
     """One owned partition. ``stream_key`` and ``position`` are what the next commit puts into the checkpoint."""
 
@@ -132,7 +125,7 @@ class Partition:
         places = [(room.key, room.applied_seq + 1) for room in islice(self.behind.values(), most)]
         waiting = self.in_hand or (self.consumer.buffer if self.consumer else ())
         for subject, recorded in islice(waiting, 1):
-            if key := _room_key(subject):
+            if key := room_of(subject):
                 places.append((key, recorded.stream_seq))
         return places
 
@@ -170,7 +163,7 @@ class Partition:
             return room
         room = self.behind.get(subject)
         if room is None:
-            key = _room_key(subject)
+            key = room_of(subject)
             if key is None or partition_of(*key) != self.number:
                 return None
             room = Room(key, self)

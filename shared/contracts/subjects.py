@@ -4,7 +4,10 @@ Invariant: a room's subject is a pure function of its key, the same in every ser
 ``PARTITIONS`` or the hash moves rooms between partitions and needs a new stream.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
+
+from shared.contracts.ids import RoomKey, is_token
 
 STREAM = "ROOMS"
 STREAM_SUBJECTS = "rooms.>"
@@ -18,6 +21,7 @@ HEADER_TRACEPARENT = "traceparent"
 RELAY_WAKE_SUBJECT = "relay.wake"
 """Core NATS ping to the relay's leader: another instance has committed events."""
 
+_SEQ_DIGITS = 18
 _FNV_OFFSET = 0x811C9DC5
 _FNV_PRIME = 0x01000193
 
@@ -39,6 +43,20 @@ def partition_of(workspace_id: str, room_id: str) -> int:
 def room_subject(workspace_id: str, room_id: str) -> str:
     """The subject a room's events are published on."""
     return f"rooms.{partition_of(workspace_id, room_id)}.{workspace_id}.{room_id}"
+
+
+def room_of(subject: str) -> RoomKey | None:
+    """The room whose subject this is, or None: others may write below ``rooms.`` too."""
+    tokens = subject.split(".")
+    if len(tokens) != 4 or not is_token(tokens[2]) or not is_token(tokens[3]):
+        return None
+    return RoomKey(tokens[2], tokens[3])
+
+
+def stream_seq_of(headers: Mapping[str, str] | None) -> int:
+    """The stream_seq that the headers of an event carry; 0, which no event has, for any other message's."""
+    seq = headers.get(HEADER_STREAM_SEQ, "") if headers else ""
+    return int(seq) if seq.isdecimal() and len(seq) <= _SEQ_DIGITS else 0
 
 
 def partition_filter(partition: int) -> str:

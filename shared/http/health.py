@@ -21,7 +21,8 @@ _SECONDS = 2.0
 
 async def _ask(check: Check) -> dict[str, str]:
     try:
-        return {"status": "ok", "detail": await asyncio.wait_for(check(), _SECONDS)}
+        async with asyncio.timeout(_SECONDS):
+            return {"status": "ok", "detail": await check()}
     except Exception as error:  # whatever is wrong with a dependency is its readiness
         return {"status": "failed", "detail": type(error).__name__}
 

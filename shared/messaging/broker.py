@@ -36,6 +36,20 @@ class JetStreamError(Exception):
         self.code = code
 
 
+class _Client(Client):
+    """One that reconnects whatever the server has said last.
+
+    The library's own closes itself for good on almost any error of the server's: credentials that are being changed, or
+    a message too large, would cost a service its stream until it is started again.
+    """
+
+    async def _process_err(self, err_msg: str) -> None:
+        if "permissions violation" in err_msg.lower():
+            await super()._process_err(err_msg)
+        else:
+            await self._process_op_err(NatsError(f"nats: {err_msg}"))
+
+
 class Broker:
     """One NATS connection of a service. ``url`` may name several servers of a cluster, separated by commas.
 
@@ -46,7 +60,7 @@ class Broker:
     def __init__(self, url: str, *, name: str) -> None:
         self._url = url
         self._name = name
-        self._client = Client()
+        self._client = _Client()
         self._hooks: list[ReconnectHook] = []
         self._up = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None
@@ -87,6 +101,10 @@ class Broker:
                 await self._connecting
         with suppress(*BROKER_ERRORS):
             await self._client.close()
+
+    async def reconnect(self) -> None:
+        """Begins another connection; subscriptions come with it."""
+        await self._client.force_reconnect()
 
     async def subscribe(self, subject: str, receive: Callable[[Msg], Awaitable[None]]) -> Subscription:
         """A core subscription; it comes back by itself after a reconnect.

@@ -103,7 +103,8 @@ async def _collect(
         subscription = await broker.subscribe(inbox, receive)
         try:
             await client.publish(_SUBJECT, json.dumps(request).encode(), reply=inbox)
-            end = await asyncio.wait_for(done, seconds)
+            async with asyncio.timeout(seconds):
+                end = await done
         finally:
             await subscription.unsubscribe()
     except BROKER_ERRORS as error:

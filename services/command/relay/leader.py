@@ -10,6 +10,9 @@ from shared.postgres import Connection
 LEASE_SECONDS = 3
 """How long a leader may say nothing to PostgreSQL before its session is ended."""
 
+LOCK_MILLISECONDS = 300
+"""How long a leader waits for a room that somebody else has locked."""
+
 _LOCK = 0x52656C6179
 """Advisory lock key: the bytes of "Relay"."""
 
@@ -21,6 +24,7 @@ async def try_to_lead(connection: Connection) -> bool:
     await connection.execute(
         f"set idle_session_timeout = '{LEASE_SECONDS}s'; set tcp_keepalives_idle = 5;"
         " set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3;"
+        f" set lock_timeout = '{LOCK_MILLISECONDS}ms';"
         # What a leader records is on the stream already: lost in a crash, it is read from there again.
         " set synchronous_commit = off"
     )

@@ -77,6 +77,17 @@ async def record_published(
     )
 
 
+async def record_free(connection: Connection, published: dict[RoomKey, int]) -> list[RoomKey]:
+    """Remembers it of those rooms that nobody has locked, and gives the others; the relay's position stays."""
+    rows = await connection.fetch(
+        _SQL["relay_record_free"],
+        [room.workspace_id for room in published],
+        [room.room_id for room in published],
+        list(published.values()),
+    )
+    return [RoomKey(*row) for row in rows]
+
+
 async def list_published(connection: Connection, after: RoomKey, most: int) -> list[RoomKey]:
     rows = await connection.fetch(_SQL["relay_list_published"], after.workspace_id, after.room_id, most)
     return [RoomKey(row["workspace_id"], row["room_id"]) for row in rows]

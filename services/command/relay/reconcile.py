@@ -1,11 +1,11 @@
 """Bringing the outbox in line with the stream: by the stream's own tail, never by memory.
 
-Invariant: afterwards ``published_seq`` of every room is the last stream_seq the stream holds of it, and the relay's
-position is the stream's last message. Nothing is published here.
+Invariant: afterwards it is known of every room which is the last stream_seq the stream holds of it: ``published_seq``,
+or what the tail says, which the relay has yet to record. Nothing is published here.
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import structlog
 
@@ -13,13 +13,12 @@ from services.command.relay.outbox import (
     START,
     list_published,
     read_position,
-    record_published,
     reset_published,
 )
 from shared.contracts.ids import RoomKey
-from shared.contracts.subjects import HEADER_STREAM_SEQ, STREAM_SUBJECTS, room_subject
+from shared.contracts.subjects import STREAM_SUBJECTS, room_of, room_subject, stream_seq_of
 from shared.messaging.broker import Broker, BrokerUnavailableError
-from shared.messaging.direct_get import MOST_SUBJECTS, StoredMessage, last_by_subjects_up_to, next_by_subject
+from shared.messaging.direct_get import MOST_SUBJECTS, last_by_subjects_up_to, next_by_subject
 from shared.messaging.stream import StreamSettings, StreamState, ensure_stream, mark_rewound
 from shared.postgres import Connection
 from shared.telemetry import Logger
@@ -31,13 +30,20 @@ _TAIL_BATCH = 1000
 _log: Logger = structlog.get_logger("relay")
 
 
-async def reconcile(connection: Connection, broker: Broker, settings: StreamSettings) -> tuple[StreamState, Cause]:
-    """The stream as it is, made if there was none, with the outbox in line with it; and what had happened to it."""
+class Reconciled(NamedTuple):
+    """The stream as it is, what had happened to it, and the rooms in its tail with the last stream_seq of each."""
+
+    stream: StreamState
+    cause: Cause
+    published: dict[RoomKey, int]
+
+
+async def reconcile(connection: Connection, broker: Broker, settings: StreamSettings) -> Reconciled:
+    """Makes the stream if there is none."""
     stream = await ensure_stream(broker, settings)
     relay = await read_position(connection)
     if relay.is_of(stream.identity) and relay.position <= stream.last_seq:
-        await _read_tail(connection, broker, stream, relay.position)
-        return stream, "tail"
+        return Reconciled(stream, "tail", await _read_tail(broker, stream, relay.position))
     if relay.created == stream.identity.created:
         # Older than it was. If it has an epoch we never wrote in, a leader died between marking it and recounting.
         if relay.epoch == stream.identity.epoch:
@@ -48,10 +54,10 @@ async def reconcile(connection: Connection, broker: Broker, settings: StreamSett
     if relay.created:
         _log.warning("stream_changed", cause=cause, was_at=relay.position, is_at=stream.last_seq)
     await _recount(connection, broker, stream, settings)
-    return stream, cause
+    return Reconciled(stream, cause, {})
 
 
-async def _read_tail(connection: Connection, broker: Broker, stream: StreamState, position: int) -> None:
+async def _read_tail(broker: Broker, stream: StreamState, position: int) -> dict[RoomKey, int]:
     published: dict[RoomKey, int] = {}
     position = max(position, stream.first_seq - 1)
     while position < stream.last_seq:
@@ -60,10 +66,10 @@ async def _read_tail(connection: Connection, broker: Broker, stream: StreamState
             # What is missed here would be published a second time.
             raise BrokerUnavailableError(f"the stream's tail from {position + 1} to {stream.last_seq} is not to be had")
         for message in messages:
-            room, stream_seq = _read(message)
-            published[room] = max(published.get(room, 0), stream_seq)
+            if (room := room_of(message.subject)) is not None:
+                published[room] = max(published.get(room, 0), stream_seq_of(message.headers))
         position = messages[-1].position
-    await record_published(connection, published, stream.identity, stream.last_seq)
+    return published
 
 
 async def _recount(connection: Connection, broker: Broker, stream: StreamState, settings: StreamSettings) -> None:
@@ -74,13 +80,7 @@ async def _recount(connection: Connection, broker: Broker, stream: StreamState, 
         if stream.last_seq:
             subjects = [room_subject(*room) for room in rooms]
             for message in await last_by_subjects_up_to(broker, subjects, stream.last_seq, seconds=10.0):
-                room, stream_seq = _read(message)
-                found[room] = stream_seq
+                if (room := room_of(message.subject)) is not None:
+                    found[room] = stream_seq_of(message.headers)
         await reset_published(connection, found, oldest_kept)
         after = rooms[-1]
-    await record_published(connection, {}, stream.identity, stream.last_seq)
-
-
-def _read(message: StoredMessage) -> tuple[RoomKey, int]:
-    _, _, workspace_id, room_id = message.subject.split(".")
-    return RoomKey(workspace_id, room_id), int(message.headers[HEADER_STREAM_SEQ])

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
+import asyncpg
 import structlog
 from nats.aio.msg import Msg
 
@@ -61,6 +62,8 @@ class Relay:
         self._check_at = 0.0
         self._after = outbox.START
         self._oversize: set[RoomKey] = set()
+        self._unrecorded: dict[RoomKey, int] = {}
+        """Published up to there, of rooms that somebody keeps locked."""
         self._publishing: asyncio.Task[int] | None = None
         self._log: Logger = structlog.get_logger("relay")
         broker.on_connected(self._on_connected)
@@ -106,7 +109,8 @@ class Relay:
         again = time.monotonic() + _POLL_SECONDS
         while (left := again - time.monotonic()) > 0:
             try:
-                await asyncio.wait_for(self._committed.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._committed.wait()
             except TimeoutError:
                 return
             self._committed.clear()
@@ -124,7 +128,8 @@ class Relay:
                 self._committed.clear()
                 if not await self._step(connection):
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._committed.wait(), _POLL_SECONDS)
+                        async with asyncio.timeout(_POLL_SECONDS):
+                            await self._committed.wait()
         except BrokerUnavailableError as error:
             self._log.warning("relay_broker_unavailable", error=str(error))
         finally:
@@ -156,8 +161,10 @@ class Relay:
     async def _reconcile(self, connection: Connection) -> _Standing:
         cause, doubts = self._cause, self._doubts
         metrics.RELAY_RECONCILIATIONS.labels(cause).inc()
-        stream, found = await reconcile(connection, self._broker, self._settings.stream)
+        stream, found, published = await reconcile(connection, self._broker, self._settings.stream)
         standing = _Standing(stream.identity, stream.last_seq)
+        self._unrecorded = published
+        await self._record(connection, {}, standing)
         self._log.info("relay_reconciled", cause=cause, found=found, position=standing.position)
         if self._doubts == doubts:
             self._standing = standing
@@ -169,16 +176,38 @@ class Relay:
         # After the last room comes the first again: there may be more there, unless that is where this began.
         began_at, self._after = self._after, events[-1].room if full else outbox.START
         more = full or began_at != outbox.START
+        events = [event for event in events if event.stream_seq > self._unrecorded.get(event.room, 0)]
         events = self._without_oversize(events)
         if not events:
-            return more and not self._oversize
+            if self._unrecorded:
+                await self._record(connection, {}, standing)
+            return more and not self._oversize and not self._unrecorded
         position = await self._publish(events, standing)
+        behind = _Standing(standing.identity, position)
         if self._standing is standing:
-            self._standing = _Standing(standing.identity, position)
+            self._standing = behind
         metrics.RELAY_PUBLISHED.inc(len(events))
-        published = {event.room: event.stream_seq for event in events}
-        await outbox.record_published(connection, published, standing.identity, position)
+        await self._record(connection, {event.room: event.stream_seq for event in events}, behind)
         return more
+
+    async def _record(self, connection: Connection, published: dict[RoomKey, int], standing: _Standing) -> None:
+        """Remembers what was published.
+
+        Of a room that somebody keeps locked it is remembered here, until the room is free. The position that is
+        stored stands still so long: from there on the next leader reads what was published.
+        """
+        if not self._unrecorded:
+            try:
+                await outbox.record_published(connection, published, *standing)
+            except asyncpg.LockNotAvailableError:
+                self._log.info("rooms_busy")
+            else:
+                return
+        self._unrecorded |= published
+        busy = await outbox.record_free(connection, self._unrecorded)
+        self._unrecorded = {room: self._unrecorded[room] for room in busy}
+        if not self._unrecorded:
+            await outbox.record_published(connection, {}, *standing)
 
     async def _publish(self, events: list[outbox.UnpublishedEvent], standing: _Standing) -> int:
         self._publishing = publishing = asyncio.create_task(publish(self._broker, events, standing.position))
@@ -199,12 +228,15 @@ class Relay:
         stopped = {event.room for event in events if len(event.envelope) > most}
         for room in stopped - self._oversize:
             self._log.error("event_too_large_for_broker", workspace_id=room.workspace_id, room_id=room.room_id)
-        self._oversize |= stopped
+        self._oversize = self._oversize - {event.room for event in events} | stopped
         metrics.RELAY_OVERSIZE.set(len(self._oversize))
         return [event for event in events if event.room not in stopped] if stopped else events
 
     async def _check(self, connection: Connection) -> None:
         """Whether the stream is still where it was left, and how much waits."""
+        if self._oversize:
+            # What the broker takes may be more by now, and is told at the beginning of a connection alone.
+            await self._broker.reconnect()
         rooms, events = await outbox.count_unpublished(connection)
         metrics.RELAY_UNPUBLISHED_ROOMS.set(rooms)
         metrics.RELAY_UNPUBLISHED_EVENTS.set(events)

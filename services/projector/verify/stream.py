@@ -14,8 +14,8 @@ from services.projector.consumer import Consumer, Inbox
 from services.projector.projections.base import Recorded
 from services.projector.verify.report import CannotLookError, Report
 from services.projector.verify.rooms import Seen
-from shared.contracts.ids import RoomKey, is_token
-from shared.contracts.subjects import HEADER_STREAM_SEQ, PARTITIONS, STREAM, partition_of, room_subject
+from shared.contracts.ids import RoomKey
+from shared.contracts.subjects import PARTITIONS, STREAM, partition_of, room_of, room_subject, stream_seq_of
 from shared.messaging.broker import Broker, BrokerUnavailableError, JetStreamError
 from shared.messaging.direct_get import last_by_subjects_up_to
 from shared.messaging.stream import StreamState, stream_state
@@ -68,7 +68,7 @@ class StreamCheck:
                 messages = await last_by_subjects_up_to(self._broker, subjects, state.last_seq)
             except (BrokerUnavailableError, JetStreamError) as error:
                 raise CannotLookError(f"the stream does not answer: {error}") from error
-            last = {message.subject: _number(message.headers.get(HEADER_STREAM_SEQ, "")) for message in messages}
+            last = {message.subject: stream_seq_of(message.headers) for message in messages}
             missing += [(key, seq) for key, seq in chunk if last.get(room_subject(*key), 0) < seq]
         await self._missed(missing)
 
@@ -190,15 +190,8 @@ class StreamCheck:
 
 
 def _key_of(subject: str, partition: int) -> RoomKey | None:
-    tokens = subject.split(".")
-    if len(tokens) != 4 or not is_token(tokens[2]) or not is_token(tokens[3]):
-        return None
-    key = RoomKey(tokens[2], tokens[3])
-    return key if partition_of(*key) == partition else None
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isdecimal() else 0
+    key = room_of(subject)
+    return key if key is not None and partition_of(*key) == partition else None
 
 
 def _time(text: str) -> datetime:

@@ -21,7 +21,7 @@ from services.query.feed.ring import Ring
 from services.query.metrics import HOLES_FILLED
 from services.query.settings import FeedSettings
 from shared.contracts.ids import RoomKey
-from shared.contracts.subjects import HEADER_STREAM_SEQ, room_subject
+from shared.contracts.subjects import room_subject, stream_seq_of
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
 from shared.telemetry import Logger
 
@@ -103,11 +103,11 @@ class Room:
 
     async def receive(self, message: Msg) -> None:
         """One live message."""
-        seq = (message.headers or {}).get(HEADER_STREAM_SEQ, "")
-        if not seq.isdecimal():
+        seq = stream_seq_of(message.headers)
+        if not seq:
             _log.warning("live_message_without_position", room_id=self.key.room_id)
             return
-        self._offer(int(seq), message.data)
+        self._offer(seq, message.data)
 
     def _offer(self, stream_seq: int, envelope: bytes) -> None:
         ring = self.ring

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from services.query.feed.entry import Entry, contiguous
 from services.query.metrics import HISTORY_READS
-from shared.contracts.subjects import HEADER_STREAM_SEQ
+from shared.contracts.subjects import stream_seq_of
 from shared.messaging.broker import Broker
 from shared.messaging.direct_get import MOST_SUBJECTS, StoredMessage, last_by_subjects, next_by_subject
 
@@ -31,7 +31,7 @@ class StoredFeed:
     async def tails(self, subjects: list[str]) -> dict[str, Entry]:
         """The last event of each subject that has one. At most ``MOST_TAILS`` subjects."""
         messages = await last_by_subjects(self._broker, subjects)
-        return {message.subject: _entry(message) for message in messages if HEADER_STREAM_SEQ in message.headers}
+        return {message.subject: _entry(message) for message in messages if stream_seq_of(message.headers)}
 
     async def following(self, subject: str, after: int, start: int, most_events: int) -> list[Entry]:
         """The events right after the position as found from ``start`` on; empty if they are not found there."""
@@ -80,8 +80,8 @@ class StoredFeed:
 
 def _entries(messages: Iterable[StoredMessage]) -> list[Entry]:
     # Nothing but the relay writes to the stream; what carries no position of ours is none of ours.
-    return [_entry(message) for message in messages if HEADER_STREAM_SEQ in message.headers]
+    return [_entry(message) for message in messages if stream_seq_of(message.headers)]
 
 
 def _entry(message: StoredMessage) -> Entry:
-    return Entry(int(message.headers[HEADER_STREAM_SEQ]), message.position, message.data)
+    return Entry(stream_seq_of(message.headers), message.position, message.data)

@@ -110,6 +110,20 @@ class Client:
         await self.send(f"/v1/runs/{run.run_id}/complete", {"output": {"done": True}})
 
 
+@asynccontextmanager
+async def locked_room(dsn: str, workspace_id: str, room_id: str) -> AsyncGenerator[None, None]:
+    """Somebody else holds the room: whoever writes to it has to wait."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute(
+                "select from rooms where workspace_id = $1 and room_id = $2 for update", workspace_id, room_id
+            )
+            yield
+    finally:
+        await connection.close()
+
+
 async def stored_events(dsn: str) -> list[asyncpg.Record]:
     connection = await asyncpg.connect(dsn)
     try:
@@ -141,7 +155,7 @@ async def check_store(dsn: str, client: Client) -> None:
         assert numbers == list(range(1, len(numbers) + 1)), room_id
 
 
-async def check_stream(dsn: str, nats_url: str) -> int:
+async def check_stream(dsn: str, nats_url: str, within: float = PATIENCE_SECONDS) -> int:
     """Waits until the stream holds everything, then compares it with the store. Gives the stream's epoch."""
     expected: dict[tuple[str, str], list[tuple[int, str, bytes]]] = defaultdict(list)
     for row in await stored_events(dsn):
@@ -151,7 +165,7 @@ async def check_stream(dsn: str, nats_url: str) -> int:
     broker = Broker(nats_url, name="check")
     broker.start()
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(within):
             await broker.wait_connected()
             while (state := await stream_state(broker)) is None or state.last_seq < total:
                 await asyncio.sleep(0.05)

@@ -2,8 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +12,14 @@ import pytest
 from deploy.local import EmbeddedNats, EmbeddedPostgres
 from deploy.local.service import Service
 from shared.postgres import migrate
-from tests.integration.command.deployment import Client, check_store, check_stream, command_service, running
+from tests.integration.command.deployment import (
+    Client,
+    check_store,
+    check_stream,
+    command_service,
+    locked_room,
+    running,
+)
 from tests.support.proxy import running_proxy, through
 from tests.support.servers import EVENT_STORE_MIGRATIONS
 
@@ -77,20 +82,6 @@ async def test_the_event_store_refuses_to_change_or_forget(pair: Pair) -> None:
         await connection.close()
 
 
-@asynccontextmanager
-async def locked_room(dsn: str, workspace_id: str, room_id: str) -> AsyncGenerator[None, None]:
-    """Somebody else holds the room: whoever writes to it has to wait."""
-    connection = await asyncpg.connect(dsn)
-    try:
-        async with connection.transaction():
-            await connection.execute(
-                "select from rooms where workspace_id = $1 and room_id = $2 for update", workspace_id, room_id
-            )
-            yield
-    finally:
-        await connection.close()
-
-
 async def test_overload_is_answered_and_nothing_is_lost(
     event_store_dsn: str, fresh_nats: EmbeddedNats, tmp_path: Path
 ) -> None:
@@ -122,6 +113,31 @@ async def test_large_bodies_fill_the_queue_by_their_bytes(
         assert resident_kib(service) - before < 200 * 1024
         await client.send("/v1/runs", {"room_id": "r"})
         await check_store(event_store_dsn, client)
+
+
+async def test_a_room_that_somebody_keeps_locked_stops_no_other(
+    event_store_dsn: str, fresh_nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    service = command_service(tmp_path, event_store_dsn, fresh_nats.url, STORE_TIMEOUT_SECONDS="3")
+    async with running(service), Client([service], "locked") as client:
+        run = await client.send("/v1/runs", {"room_id": "held"})
+        async with locked_room(event_store_dsn, "locked", "held"):
+            paths = ["/v1/runs", f"/v1/runs/{run.run_id}/start"] * 3
+            refused = asyncio.gather(*(client.once(path, _body(path)) for path in paths))
+            others = [client.tell_run(f"room_{number}") for number in range(20)]
+            # Well before the others are given up.
+            await asyncio.wait_for(asyncio.gather(*others), 2.5)
+            await check_stream(event_store_dsn, fresh_nats.url, within=2.5)
+            assert {answer.json()["error"] for answer in await refused} == {"store_unavailable"}
+            late = asyncio.gather(*(client.send("/v1/runs", {"room_id": "held"}) for _ in range(3)))
+            await asyncio.sleep(0.7)
+        await late
+        await check_store(event_store_dsn, client)
+    await check_stream(event_store_dsn, fresh_nats.url)
+
+
+def _body(path: str) -> dict[str, str]:
+    return {"room_id": "held"} if path == "/v1/runs" else {}
 
 
 async def test_a_slow_database_is_answered_for_in_time_and_costs_no_memory(

@@ -7,12 +7,22 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 
 from deploy.local import EmbeddedNats
 from deploy.local.service import Service
-from tests.integration.command.deployment import Client, check_store, check_stream, command_service, running
+from shared.contracts.subjects import HEADER_STREAM_SEQ, room_subject
+from shared.messaging.broker import Broker
+from tests.integration.command.deployment import (
+    Client,
+    check_store,
+    check_stream,
+    command_service,
+    locked_room,
+    running,
+)
 from tests.support.servers import MigratedDatabases, running_nats
 
 
@@ -55,6 +65,95 @@ async def test_a_service_that_starts_without_a_broker_publishes_once_there_is_on
         await load(client, 5)
         await asyncio.to_thread(nats.start)
         await check_stream(dsn, nats.url)
+
+
+async def test_a_room_that_somebody_keeps_locked_holds_up_no_other_and_is_not_published_twice(
+    dsn: str, nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    service = command_service(tmp_path, dsn, nats.url)
+    async with running(service), Client([service], "ws") as client:
+        await load(client, 5)
+        await asyncio.to_thread(nats.kill)
+        await client.tell_run("held")
+        async with locked_room(dsn, "ws", "held"):
+            await asyncio.to_thread(nats.start)
+            for _ in range(2):
+                await load(client, 5)
+                await check_stream(dsn, nats.url, within=5.0)
+                # Whoever leads next finds what is published and not recorded.
+                await asyncio.to_thread(service.kill)
+                service.start()
+                await asyncio.to_thread(service.wait_until_ready)
+            await load(client, 5)
+        await client.tell_run("held")
+        await load(client, 5)
+        await check_store(dsn, client)
+        assert await check_stream(dsn, nats.url) == 0
+        async with asyncio.timeout(5):
+            while await unrecorded(dsn):
+                await asyncio.sleep(0.05)
+
+
+async def unrecorded(dsn: str) -> int:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetchval("select count(*) from rooms where published_seq < last_seq")
+    finally:
+        await connection.close()
+
+
+async def test_what_others_write_to_the_stream_does_no_harm(dsn: str, nats: EmbeddedNats, tmp_path: Path) -> None:
+    """Messages without a position, with one that is none, on subjects that are no room's: nobody stumbles over them."""
+    service = command_service(tmp_path, dsn, nats.url)
+    async with running(service), Client([service], "ws") as client:
+        await load(client, 5)
+        stranger = Broker(nats.url, name="stranger")
+        stranger.start()
+        await stranger.wait_connected()
+        for subject, headers in (
+            ("rooms.1.x.y", None),
+            ("rooms.x", {HEADER_STREAM_SEQ: "1"}),
+            (room_subject("ws", "room_1"), {HEADER_STREAM_SEQ: "abc"}),
+            (room_subject("ws", "room_2"), {HEADER_STREAM_SEQ: "9" * 5000}),
+            (room_subject("ws", "room_3"), {HEADER_STREAM_SEQ: "\u00b2"}),
+        ):
+            await stranger.client.publish(subject, b"garbage", headers=headers)
+            await load(client, 5)
+        await stranger.close()
+        await asyncio.to_thread(service.kill)
+        service.start()
+        await load(client, 5)
+        await check_store(dsn, client)
+        async with asyncio.timeout(10):
+            while await unrecorded(dsn):
+                await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("change", ["authorization { user: somebody, password: else }", "max_payload: 2048"])
+async def test_a_broker_that_refuses_what_it_took_before_is_found_again(
+    dsn: str, nats: EmbeddedNats, tmp_path: Path, change: str
+) -> None:
+    """Credentials are changed, or limits, and changed back: nobody has to be started again."""
+    services = [command_service(tmp_path, dsn, nats.url) for _ in range(2)]
+    async with running(*services), Client(services, "ws") as client:
+        await load(client, 5)
+        config = nats.data_dir / "nats.conf"
+        before = config.read_text()
+        config.write_text(before.replace("max_payload: 8MB", "") + f"{change}\n")
+        reload(nats)
+        await client.send("/v1/runs", {"room_id": "big", "title": "x" * 20_000})
+        await load(client, 5)
+        await asyncio.sleep(1.0)
+        config.write_text(before)
+        reload(nats)
+        await load(client, 5)
+        await check_store(dsn, client)
+        await check_stream(dsn, nats.url)
+
+
+def reload(nats: EmbeddedNats) -> None:
+    assert nats.pid is not None
+    os.kill(nats.pid, signal.SIGHUP)
 
 
 async def test_a_broker_killed_under_load(dsn: str, nats: EmbeddedNats, tmp_path: Path) -> None:
