@@ -32,9 +32,10 @@ async def verify(event_store_dsn: str, projection_dsn: str, nats_url: str, repor
                 await broker.wait_connected()
             rooms = RoomsCheck(store, projections, report)
             stream = StreamCheck(broker, store, report)
-            lag = LagCheck(projections, report)
+            lag = LagCheck(store, projections, report)
             async for page in pages(store):
                 seen = await rooms.compare(page)
+                await rooms.run_states(page)
                 lag.see(seen)
                 await stream.tails(seen)
             await rooms.steps_of_no_run()

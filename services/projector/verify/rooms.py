@@ -97,6 +97,11 @@ class RoomsCheck:
             await self._rows(page, runs)
         return rooms
 
+    async def run_states(self, page: Page) -> None:
+        """Compares the state by which commands are decided with the events. Raises one of ``STORE_ERRORS``."""
+        for row in await self._store.fetch(_SQL["run_states_differing"], *page.bounds):
+            self._report.differs(_key(row), "store", f"the state of {row['run_id']} is not what its events say")
+
     async def steps_of_no_run(self) -> None:
         for row in await self._projections.fetch(_SQL["steps_of_no_run"]):
             self._report.differs(_key(row), _RUNS, f"{row['step_id']} is a step of no run")

@@ -129,6 +129,22 @@ class RoomHistory:
         return stored
 
 
+_RUN_STATES = """
+    insert into runs (run_id, workspace_id, room_id, status, version, last_event_id, correlation_id)
+    select
+        run_id, min(workspace_id), min(room_id),
+        case max(stream_seq) filter (where event_type <> 'step.created')
+            when max(stream_seq) filter (where event_type = 'run.completed') then 'succeeded'
+            when max(stream_seq) filter (where event_type = 'run.failed') then 'failed'
+            when max(stream_seq) filter (where event_type = 'run.started') then 'running'
+            else 'queued'
+        end,
+        count(*), (array_agg(event_id order by stream_seq desc))[1], 'c'
+    from events where run_id = any($1) group by run_id
+    on conflict (run_id) do update set
+        status = excluded.status, version = excluded.version, last_event_id = excluded.last_event_id"""
+
+
 async def store(dsn: str, events: Iterable[Stored]) -> None:
     """Commits events to the event store, published."""
     connection = await asyncpg.connect(dsn)
@@ -146,6 +162,7 @@ async def store(dsn: str, events: Iterable[Stored]) -> None:
                 [(*key, head) for key, head in heads.items()],
             )
             await connection.copy_records_to_table("events", records=records)
+            await connection.execute(_RUN_STATES, [record[4] for record in records])
     finally:
         await connection.close()
 

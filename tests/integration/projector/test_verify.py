@@ -67,7 +67,7 @@ async def test_a_system_at_rest_and_one_at_work_are_well(
 async def test_every_kind_of_difference_is_told_by_room(
     workers: Workers, event_store_dsn: str, projection_dsn: str, stream_url: str
 ) -> None:
-    names = ("run", "step", "extra", "bytes", "lost", "ahead", "stream", "twice", "hole")
+    names = ("run", "step", "extra", "bytes", "lost", "ahead", "stream", "twice", "hole", "state")
     rooms = {name: RoomHistory(f"bad-{name}") for name in names}
     for history in rooms.values():
         history.run()
@@ -93,6 +93,7 @@ async def test_every_kind_of_difference_is_told_by_room(
     store_connection = await asyncpg.connect(event_store_dsn)
     await store_connection.execute("set session_replication_role = replica")
     await store_connection.execute("delete from events where room_id = 'bad-hole' and stream_seq = 2")
+    await store_connection.execute("update runs set status = 'queued' where room_id = 'bad-state'")
     await store_connection.close()
     run, step = rooms["run"].events[0].run_id, rooms["step"].events[2]
     status, output = await verify(event_store_dsn, projection_dsn, stream_url)
@@ -108,6 +109,7 @@ async def test_every_kind_of_difference_is_told_by_room(
     assert any(line.startswith("ws/bad-twice stream: event 2 at") for line in found)
     assert "ws/bad-hole store: event 3 follows on event 1" in found
     assert any(line.startswith("ws/bad-hole stream: event 2 at") and "not in the store" in line for line in found)
+    assert f"ws/bad-state store: the state of {rooms['state'].events[0].run_id} is not what its events say" in found
     assert {line.split()[0] for line in found} == {f"ws/{history.key.room_id}" for history in rooms.values()}
     assert "done" not in output  # a payload's text
 
@@ -125,6 +127,21 @@ async def test_a_tail_that_is_not_on_the_stream_is_a_difference_of_the_stream(
     assert "differs  ws/tail  stream: event 5 is missing" in output
     assert "differs  ws/nothing  stream: event 5 is missing" in output
     assert "differs  ws/nothing  runs" not in output  # healed meanwhile
+
+
+async def test_a_relay_that_stands_still_is_told(
+    migrated_databases, event_store_dsn: str, stream_url: str, tmp_path: Path
+) -> None:
+    event_store, projections = migrated_databases.copy("event_store"), migrated_databases.copy("projections")
+    history = RoomHistory("waiting")
+    history.run()
+    await store(event_store, history.events)
+    connection = await asyncpg.connect(event_store)
+    await connection.execute("update rooms set published_seq = 2")
+    await connection.close()
+    status, output = await verify(event_store, projections, stream_url)
+    assert status == 1
+    assert "differs  ws/waiting  stream: published up to 2 of 5, and the relay stands" in output
 
 
 async def test_what_has_aged_out_of_the_stream_is_missed_by_nobody(
