@@ -5,8 +5,10 @@ What happens to the load meanwhile is none of its business.
 
 import asyncio
 import contextlib
+import os
 import random
 import shutil
+import signal
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -103,6 +105,31 @@ async def broker_comes_back_older(plant: Plant, rng: random.Random) -> None:
     await start([broker])
 
 
+async def broker_refuses_us(plant: Plant, rng: random.Random) -> None:
+    """Credentials are changed, and changed back."""
+    [broker] = plant.brokers.nodes
+    config = broker.data_dir / "nats.conf"
+    before = config.read_text()
+    for text in (f"{before}authorization {{ user: somebody, password: else }}\n", before):
+        config.write_text(text)
+        _signal(broker, signal.SIGHUP)
+        await asyncio.sleep(rng.uniform(1.0, 4.0))
+
+
+async def broker_leaves(plant: Plant, rng: random.Random) -> None:
+    """In lame duck mode: clients are asked to go, then the broker does."""
+    [broker] = plant.brokers.nodes
+    _signal(broker, signal.SIGUSR2)
+    await asyncio.sleep(rng.uniform(0.5, 2.0))
+    await asyncio.to_thread(broker.stop)
+    await start([broker])
+
+
+def _signal(server: Server, number: signal.Signals) -> None:
+    if server.pid is not None:
+        os.kill(server.pid, number)
+
+
 async def stream_deleted(plant: Plant, rng: random.Random) -> None:
     """By somebody who may."""
     with contextlib.suppress(BrokerUnavailableError, JetStreamError):
@@ -150,6 +177,16 @@ async def tables_locked(plant: Plant, rng: random.Random) -> None:
     database, tables = rng.choice([("event_store", "rooms, events"), ("projections", "proj_rooms, projector_leases")])
     await _administer(
         plant, f"begin; lock table {tables}; select pg_sleep({rng.uniform(1.0, 4.0)}); commit", database=database
+    )
+
+
+async def room_held(plant: Plant, rng: random.Random) -> None:
+    """A session that somebody forgot, in the middle of a transaction."""
+    await _administer(
+        plant,
+        "begin; select from rooms order by random() limit 1 for update;"
+        f" select pg_sleep({rng.uniform(2.0, 6.0)}); rollback",
+        database="event_store",
     )
 
 
@@ -237,6 +274,7 @@ SERVICES: dict[str, Fault] = {
     "answers lost": answers_lost,
     "sessions ended": sessions_ended,
     "tables locked": tables_locked,
+    "room held": room_held,
     "clock steps": clock_steps,
     "projection rebuilt": projection_rebuilt,
     "rebuild killed": rebuild_killed,
@@ -246,6 +284,8 @@ ONE_BROKER: dict[str, Fault] = {
     "pause nats": _pausing(lambda plant: plant.brokers.nodes),
     "broker comes back empty": broker_comes_back_empty,
     "broker comes back older": broker_comes_back_older,
+    "broker refuses us": broker_refuses_us,
+    "broker leaves": broker_leaves,
     "stream deleted": stream_deleted,
     "consumers deleted": consumers_deleted,
 }
@@ -290,7 +330,7 @@ EXCLUSIVE: tuple[frozenset[str], ...] = tuple(
         ("kill command", "pause command"),
         ("kill query", "pause query"),
         ("kill projector", "kill all projectors", "pause projector"),
-        ("kill postgres", "pause postgres", "tables locked", "sessions ended"),
+        ("kill postgres", "pause postgres", "tables locked", "room held", "sessions ended"),
         (*ONE_BROKER, *CLUSTER),
         ("connections cut", "connections delayed", "connections held", "answers lost"),
     )
