@@ -21,7 +21,7 @@ _SETTLE_SECONDS = 1.0
 
 
 async def _pauses(port: int, seconds: float) -> Figures:
-    # A second connection for when the first one waits: what is due is asked all the same.
+    # Connections enough that what is due is asked while others wait for their answer.
     probe = LoadPlan(kind="get", port=port, seconds=seconds, callers=16, paths=["/healthz"], rate=_PROBES)
     counted = await run_load(probe)
     return {"p50 ms pause": counted.p50, "longest ms pause": counted.most}
