@@ -1,5 +1,7 @@
 """``python -m bench [B1 …]``: scenarios with their floors and peers in one run, as a table and as JSON.
 
+``python -m bench report [file]`` writes recorded results into docs/performance.md.
+
 ``--smoke`` gives each contestant one turn of a second on a hundredth of the work: it checks results, not speed.
 """
 
@@ -20,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.harness import Result, Setting, medians, number, run_scenario
+from bench.report import main as report
 from bench.scenarios import SCENARIOS
 from shared.telemetry import configure_logging
 
@@ -31,8 +34,11 @@ console = Console()
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["report"]:
+        return report(RESULTS, sys.argv[2:])
     parser = argparse.ArgumentParser(
-        prog="python -m bench", description="How fast Runroom is, beside floors and peers."
+        prog="python -m bench",
+        description="How fast Runroom is, beside floors and peers. Also: python -m bench report [file]",
     )
     parser.add_argument("scenarios", nargs="*", metavar="B1", help="these only; all without")
     parser.add_argument("--smoke", action="store_true", help="a few seconds each, to check results")

@@ -1,12 +1,12 @@
--- Runs of a year, oldest first; $1 workspace_id of four in five, $2 how many.
--- Of 100 runs one is queued, four are running, five failed. One in a hundred is in the room "lobby", the others in rooms
+-- Runs of a year, oldest first; $1 workspace_id of four in five, $2 how many, $3 and $4 the first and last of this part.
+-- Of 100 runs one is queued, four are running, five failed. One in twenty is in the room "lobby", the others in rooms
 -- of about 100; every second has a thread, of about ten. Every second has the tag "ops", one in a hundred "nightly", 100
 -- of all have "incident", and each has that of one of 50 teams. Five share a correlation.
 insert into proj_runs_v1
 select
     'run_01m84' || lpad(to_hex(n), 21, '0'),
     case when n % 5 = 0 then 'other_' || n % 97 else $1::text end,
-    case when dice[1] % 100 = 0 then 'lobby' else 'room_' || dice[2] % greatest($2::bigint / 100, 1) end,
+    case when dice[1] % 20 = 0 then 'lobby' else 'room_' || dice[2] % greatest($2::bigint / 100, 1) end,
     case when dice[3] % 2 = 0 then 'thread_' || dice[4] % greatest($2::bigint / 20, 1) end,
     status,
     'Plan the offsite ' || n,
@@ -50,7 +50,7 @@ from (
                 hashint8(n + 3000000000) & 1048575, hashint8(n + 4000000000) & 1048575,
                 hashint8(n + 5000000000) & 1048575, hashint8(n + 6000000000) & 1048575
             ] as dice
-        from generate_series(1::bigint, $2::bigint) as n
+        from generate_series($3::bigint, $4::bigint) as n
     ) thrown
     offset 0
 ) drawn

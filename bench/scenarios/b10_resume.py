@@ -67,9 +67,7 @@ class _Feed:
     async def _others_following(self) -> AsyncGenerator["_Finish", None]:
         room = f"live_{next(self._rooms)}"
         stop = asyncio.Event()
-        async with open_viewers(
-            Plan(port=self._port, paths=[f"/v1/streams/rooms/{room}"], clients=_OTHERS)
-        ) as viewers:
+        async with open_viewers(Plan(port=self._port, paths=[f"/v1/streams/rooms/{room}"], clients=_OTHERS)) as viewers:
             await viewers.connect()
             publishing = asyncio.create_task(publish_paced(CommandPublisher(self._command, room), _RATE, stop))
             yield _Finish(viewers, stop, publishing)

@@ -40,7 +40,7 @@ def join_chunks(received: bytes) -> tuple[bytes, bytes]:
 
 @lru_cache(_KEPT)
 def read_events(text: bytes) -> Events:
-    """The events of all whole frames. The position is that in the event itself, and the frame's id where that is one."""
+    """The events of all whole frames. The position is in the event itself; an id that is a number must agree."""
     *frames, rest = text.split(b"\n\n")
     first = last = 0
     others: list[bytes] = []
