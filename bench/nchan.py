@@ -4,7 +4,6 @@
 """
 
 import shutil
-import signal
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -58,8 +57,6 @@ class Nchan(EmbeddedServer):
             )
         if wait_until(lambda: _answers(port), child=self._child, timeout_s=START_TIMEOUT_S):
             return True
-        # One that is still running may not have its worker yet.
-        self._child.send_signal(signal.SIGTERM)
         self.stop()
         return False
 

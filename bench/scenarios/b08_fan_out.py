@@ -25,7 +25,7 @@ from bench.viewers import Plan, Viewers, open_viewers
 
 _FEW, _MANY, _RATE = 1000, 9000, 100.0
 _PAUSE_SECONDS = 0.5
-"""Between single events: longer than the service rests after one."""
+"""Before an event: longer than the service rests after one, and clients of the turn before are gone."""
 
 
 class _Room(NamedTuple):
@@ -67,6 +67,7 @@ def _one_event(open_room: _Open, clients: int) -> Measure:
 def _many_events(open_room: _Open, clients: int) -> Measure:
     async def measure(seconds: float) -> Figures:
         async with open_room(clients) as room:
+            await asyncio.sleep(_PAUSE_SECONDS)
             stop = asyncio.Event()
             asyncio.get_running_loop().call_later(seconds, stop.set)
             before, started = cpu_seconds(room.pid), time.monotonic()

@@ -1,32 +1,18 @@
 """B11: one run, and a page of 50, by 64 callers; beside a GET with nothing behind it that gives the same bytes."""
 
-import asyncio
 import contextlib
-import http.client
 from collections.abc import AsyncGenerator
 
 import asyncpg
 
 from bench.harness import Contestant, Figures, Measure, Scenario, Setting, Target
 from bench.load import Plan, run_load
+from bench.load.http import fetch
 from bench.population import fill_runs
 from bench.stack import Stack, running_stack
 
 _RUNS = 10_000
 _ROOM = "lobby"
-
-
-def fetch(port: int, path: str, workspace_id: str = "bench") -> str:
-    """The body of the answer. Raises ``AssertionError`` for anything but a 200."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
-        connection.request("GET", path, headers={"x-workspace-id": workspace_id})
-        answer = connection.getresponse()
-        body = answer.read().decode()
-    finally:
-        connection.close()
-    assert answer.status == 200, f"{path}: {answer.status} {body[:200]}"
-    return body
 
 
 def _gets(port: int, path: str, body: str) -> Measure:
@@ -38,7 +24,7 @@ def _gets(port: int, path: str, body: str) -> Measure:
 
 
 async def _contestants(stack: Stack, port: int, what: str, path: str) -> list[Contestant]:
-    body = await asyncio.to_thread(fetch, port, path)
+    body = await fetch(port, path)
     body_file = stack.folder / f"{what}.json"
     body_file.write_text(body)
     floor = await stack.process("bench.noop", "NOOP_PORT", NOOP_BODY=str(body_file))
