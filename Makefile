@@ -8,6 +8,8 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 PYTHON := $(BIN)/python
 TESTS := $(PYTHON) -m pytest
+# The same version draws the same bytes.
+MATPLOTLIB := matplotlib==3.10.8
 
 # The first Python that is new enough and complete; a shim that cannot run, or one without venv, does not count.
 NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -58,9 +60,10 @@ check-unit:
 	@$(TESTS) -q tests/unit
 
 .PHONY: test
-test: venv ## Unit, integration and contract tests on embedded servers, and two minutes of faults under load
+test: venv ## Unit, integration and contract tests on embedded servers, two minutes of faults, each benchmark once
 	@$(TESTS) -q -n 2 --dist loadfile tests/unit tests/integration tests/contract
 	@$(TESTS) -q tests/fault
+	@$(PYTHON) -m bench --smoke
 
 .PHONY: contract
 contract: venv ## The contract suite on the embedded stack; on a running one: make contract STACK=url
@@ -90,6 +93,16 @@ bench: venv ## Every scenario beside its floor and peers in one run; one of them
 bench-smoke: venv ## Every scenario for seconds, to check results
 	@exec $(PYTHON) -m bench --smoke $(B)
 
+.PHONY: bench-peers
+bench-peers: ## Put the peers that scenarios are measured against into .bench/
+	@bench/peers/nchan.sh
+
+.PHONY: bench-report
+bench-report: venv ## Recorded results as docs/performance.md shows them: the newest full run, or FILE=path
+	@[ -x .bench/plots/bin/python ] || { $(BIN)/uv venv --quiet .bench/plots && \
+	  $(BIN)/uv pip install --quiet --python .bench/plots $(MATPLOTLIB); }
+	@exec $(PYTHON) -m bench report $(FILE)
+
 # --- keep ------------------------------------------------------------------------------------------------------
 
 .PHONY: format
@@ -108,5 +121,5 @@ lock: venv ## Lock the newest versions that pyproject.toml allows
 
 .PHONY: clean
 clean: ## Remove the environment and all caches; the data in .data stays
-	rm -rf .venv .venv.lock .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv.lock .bench .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -not -path './.data/*' -prune -exec rm -rf {} +

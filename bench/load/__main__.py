@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import statistics
 import sys
 import time
 from collections import Counter
@@ -21,6 +22,8 @@ class Client:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._latencies: list[float] = []
+        self._by_request: dict[bytes, list[float]] = {}
+        self._bodies: dict[bytes, bytes] = {}
         self._refused: Counter[str] = Counter()
 
     async def run(self) -> Counted:
@@ -43,13 +46,17 @@ class Client:
             p50=1000 * latencies[len(latencies) // 2],
             p99=1000 * latencies[len(latencies) * 99 // 100],
             most=1000 * latencies[-1],
+            by_path={path: self._median(path) for path in plan.paths if len(plan.paths) > 1},
             refused=dict(self._refused),
         )
 
     def _requests(self) -> Iterator[bytes]:
         plan = self._plan
         if plan.kind == "get":
-            return itertools.cycle([get(path, plan.workspace_id) for path in plan.paths])
+            requests = [get(path, plan.workspace_id) for path in plan.paths]
+            self._by_request = {request: [] for request in requests}
+            self._bodies = {request: body.encode() for request, body in zip(requests, plan.bodies, strict=False)}
+            return itertools.cycle(requests)
         return itertools.cycle([post("/v1/runs", plan.workspace_id, _run_in(room)) for room in plan.rooms])
 
     async def _call(self, connection: Connection, requests: Iterator[bytes], until: float) -> None:
@@ -93,11 +100,20 @@ class Client:
 
     async def _timed(self, connection: Connection, request: bytes, due: float) -> Answer:
         answer = await connection.send(request)
-        if answer.status < 300:
-            self._latencies.append(time.perf_counter() - due)
-        else:
+        latency = time.perf_counter() - due
+        if answer.status >= 300:
             self._refused[str(answer.status)] += 1
+        elif self._bodies and answer.body != self._bodies[request]:
+            self._refused["another body"] += 1
+        else:
+            self._latencies.append(latency)
+            if request in self._by_request:
+                self._by_request[request].append(latency)
         return answer
+
+    def _median(self, path: str) -> float:
+        latencies = self._by_request[get(path, self._plan.workspace_id)]
+        return 1000 * statistics.median(latencies or [0.0])
 
 
 def _run_in(room_id: str) -> bytes:

@@ -72,3 +72,12 @@ def post(path: str, workspace_id: str, body: bytes) -> bytes:
 
 def get(path: str, workspace_id: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nhost: localhost\r\nx-workspace-id: {workspace_id}\r\n\r\n".encode()
+
+
+async def fetch(port: int, path: str, workspace_id: str = "bench") -> str:
+    """The body of one answer. Raises ``AssertionError`` for anything but a 200."""
+    connection = await connect(port)
+    answer = await connection.send(get(path, workspace_id))
+    connection.close()
+    assert answer.status == 200, f"{path}: {answer.status} {answer.body[:200]!r}"
+    return answer.body.decode()

@@ -12,7 +12,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     ``create``: runs in the ``rooms``, one after another. ``life``: whole runs of eight commands. ``get``: the
     ``paths``, one after another. With ``rate`` requests are sent at so many a second, whatever the answers do, and
-    latency counts from when a request was due.
+    latency counts from when a request was due. ``bodies``: what each of the paths must answer, byte for byte.
     """
 
     kind: Literal["create", "life", "get"]
@@ -21,18 +21,23 @@ class Plan(Struct, frozen=True, kw_only=True):
     callers: int = 64
     rooms: list[str] = []
     paths: list[str] = []
+    bodies: list[str] = []
     rate: float = 0.0
     workspace_id: str = "bench"
 
 
 class Counted(Struct, frozen=True, kw_only=True):
-    """``requests`` that succeeded; percentiles of latency in milliseconds; ``refused``: other answers by status."""
+    """``requests`` that succeeded; percentiles of latency in milliseconds, ``by_path`` the median of each.
+
+    ``refused``: other answers by status.
+    """
 
     requests: int
     seconds: float
     p50: float
     p99: float
     most: float
+    by_path: dict[str, float] = {}
     refused: dict[str, int]
 
     def figures(self, what: str) -> Figures:

@@ -1,9 +1,25 @@
 """The scenarios, one module each, in the order of their names."""
 
 from bench.harness import Scenario
-from bench.scenarios import b01_create_runs, b02_hot_room, b03_life_of_a_run
+from bench.scenarios import (
+    b01_create_runs,
+    b02_hot_room,
+    b03_life_of_a_run,
+    b08_fan_out,
+    b09_idle_streams,
+    b10_resume,
+    b11_reads,
+    b12_list_filters,
+)
 
-SCENARIOS: dict[str, Scenario] = {
-    scenario.name: scenario
-    for scenario in (b01_create_runs.SCENARIO, b02_hot_room.SCENARIO, b03_life_of_a_run.SCENARIO)
-}
+_MODULES = (
+    b01_create_runs,
+    b02_hot_room,
+    b03_life_of_a_run,
+    b08_fan_out,
+    b09_idle_streams,
+    b10_resume,
+    b11_reads,
+    b12_list_filters,
+)
+SCENARIOS: dict[str, Scenario] = {module.SCENARIO.name: module.SCENARIO for module in _MODULES}
