@@ -7,9 +7,10 @@ import asyncio
 import pytest
 
 from shared.contracts.events import encode_event
+from shared.contracts.subjects import HEADER_STREAM_SEQ, room_subject
 from tests.contract.sse import Control, RoomStream
 
-from .service import QueryService
+from .service import WORKSPACE, QueryService
 from .test_reads import problem
 from .world import Projections, Stream, event, events
 
@@ -47,6 +48,23 @@ async def test_without_any_projector(query: QueryService, stream: Stream, room: 
         await stream.publish(events(room, 301, 303))
         assert await sequence(viewer, 3) == [301, 302, 303]
         assert await sequence(late, 3) == [301, 302, 303]
+
+
+async def test_messages_that_are_no_events_are_passed_over(query: QueryService, stream: Stream, room: str) -> None:
+    await stream.publish(events(room, 1, 3))
+    async with query.stream(room) as viewer:
+        assert await sequence(viewer, 3) == [1, 2, 3]
+        for position in (None, "abc", "\u00b2", "9" * 5000):
+            headers = None if position is None else {HEADER_STREAM_SEQ: position}
+            await stream.client.publish(room_subject(WORKSPACE, room), b"garbage", headers=headers)
+        await stream.publish([event(room, 4)])
+        assert await sequence(viewer, 1) == [4]
+        # Long enough for the tails of all rooms to be asked for.
+        await asyncio.sleep(1.5)
+        await stream.publish([event(room, 5)])
+        assert await sequence(viewer, 1) == [5]
+    async with query.stream(room, 1) as late:
+        assert await sequence(late, 4) == [2, 3, 4, 5]
 
 
 async def test_history_from_the_projection_and_on_from_the_stream(
