@@ -286,7 +286,8 @@ async def test_the_schema_of_a_version_is_that_of_the_first(migrated_databases) 
 
 async def describe(connection: asyncpg.Connection, table: str) -> list[str]:
     rows = await connection.fetch(
-        """select attname || ' ' || format_type(atttypid, atttypmod) || ' ' || attnotnull || ' ' || attcollation as line
+        """select attname || ' ' || format_type(atttypid, atttypmod) || ' ' || attnotnull || ' ' || attcollation
+            || ' ' || coalesce(attstattarget, -1) as line
         from pg_attribute where attrelid = $1::text::regclass and attnum > 0
         union all select pg_get_indexdef(indexrelid) from pg_index where indrelid = $1::text::regclass
         union all select reloptions::text from pg_class where oid = $1::text::regclass""",
