@@ -94,7 +94,8 @@ bench-smoke: venv ## Every scenario for seconds, to check results
 	@exec $(PYTHON) -m bench --smoke $(B)
 
 .PHONY: bench-peers
-bench-peers: ## Put the peers that scenarios are measured against into .bench/
+bench-peers: venv ## Put the peers that scenarios are measured against into .bench/
+	@bench/peers/libraries.sh
 	@bench/peers/nchan.sh
 
 .PHONY: bench-report

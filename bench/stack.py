@@ -71,6 +71,11 @@ class Stack:
         await asyncio.to_thread(service.wait_until_ready)
         return service
 
+    async def database(self, name: str) -> str:
+        """A new, empty database; its DSN."""
+        await asyncio.to_thread(self.postgres.execute, f'create database "{name}"')
+        return self.postgres.dsn(name)
+
     async def end(self, service: Service) -> None:
         self._services.remove(service)
         await asyncio.to_thread(service.stop)

