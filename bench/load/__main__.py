@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import msgspec
 import uvloop
 
+from bench.load.audience import Audience
 from bench.load.http import Answer, Connection, connect, get, post
 from bench.load.plan import Counted, Plan
 
@@ -24,11 +25,15 @@ class Client:
         self._latencies: list[float] = []
         self._by_request: dict[bytes, list[float]] = {}
         self._bodies: dict[bytes, bytes] = {}
+        self._frames: list[float] = []
+        self._audience = Audience(plan.feed_port, plan.rooms, plan.workspace_id) if plan.kind == "follow" else None
         self._refused: Counter[str] = Counter()
 
     async def run(self) -> Counted:
         plan = self._plan
         connections = [await connect(plan.port) for _ in range(plan.callers)]
+        if self._audience:
+            await self._audience.sit_down()
         started = time.perf_counter()
         until = started + plan.seconds
         if plan.rate:
@@ -39,7 +44,9 @@ class Client:
         seconds = time.perf_counter() - started
         for connection in connections:
             connection.close()
-        latencies = sorted(self._latencies) or [0.0]
+        if self._audience:
+            self._audience.leave()
+        latencies, frames = sorted(self._latencies) or [0.0], sorted(self._frames) or [0.0]
         return Counted(
             requests=len(self._latencies),
             seconds=seconds,
@@ -47,6 +54,8 @@ class Client:
             p99=1000 * latencies[len(latencies) * 99 // 100],
             most=1000 * latencies[-1],
             by_path={path: self._median(path) for path in plan.paths if len(plan.paths) > 1},
+            frame_p50=1000 * frames[len(frames) // 2],
+            frame_p99=1000 * frames[len(frames) * 99 // 100],
             refused=dict(self._refused),
         )
 
@@ -61,9 +70,11 @@ class Client:
 
     async def _call(self, connection: Connection, requests: Iterator[bytes], until: float) -> None:
         while time.perf_counter() < until:
-            answer = await self._timed(connection, next(requests), time.perf_counter())
+            due = time.perf_counter()
+            answer = await self._timed(connection, next(requests), due)
             if self._plan.kind == "life" and answer.status == 201:
                 await self._live(connection, answer)
+            await self._watch(answer, due)
 
     async def _live(self, connection: Connection, created: Answer) -> None:
         path = f"/v1/runs/{msgspec.json.decode(created.body)['run_id']}"
@@ -86,8 +97,9 @@ class Client:
 
         async def one(due: float) -> None:
             connection = await free.get()
-            await self._timed(connection, next(requests), due)
+            answer = await self._timed(connection, next(requests), due)
             free.put_nowait(connection)
+            await self._watch(answer, due)
 
         async with asyncio.TaskGroup() as tasks:
             for number in itertools.count():
@@ -97,6 +109,11 @@ class Client:
                 if (wait := due - time.perf_counter()) > 0:
                     await asyncio.sleep(wait)
                 tasks.create_task(one(due))
+
+    async def _watch(self, created: Answer, due: float) -> None:
+        if self._audience and created.status == 201:
+            told = msgspec.json.decode(created.body)
+            self._frames.append(await self._audience.saw(told["room_id"], told["stream_seq"]) - due)
 
     async def _timed(self, connection: Connection, request: bytes, due: float) -> Answer:
         answer = await connection.send(request)
@@ -127,9 +144,13 @@ def _run_in(room_id: str) -> bytes:
     return msgspec.json.encode(run)
 
 
+async def _run(plan: Plan) -> Counted:
+    return await Client(plan).run()
+
+
 def main() -> int:
     plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
-    counted = uvloop.run(Client(plan).run())
+    counted = uvloop.run(_run(plan))
     sys.stdout.buffer.write(msgspec.json.encode(counted))
     return 0
 
