@@ -54,7 +54,9 @@ class Setting(NamedTuple):
 
 
 class Scenario(NamedTuple):
-    """``seconds`` is how long a turn takes in a full run."""
+    """``seconds`` is how long a turn takes in a full run. Without ``warm_up`` the first turn counts: turns are work
+    that a short one would not shorten.
+    """
 
     name: str
     title: str
@@ -62,6 +64,7 @@ class Scenario(NamedTuple):
     targets: tuple[Target, ...]
     seconds: float = 6.0
     rounds: int = 5
+    warm_up: bool = True
 
 
 class Outcome(NamedTuple):
@@ -95,13 +98,13 @@ Tell = Callable[[str], None]
 
 
 async def run_scenario(scenario: Scenario, setting: Setting, tell: Tell) -> Result:
-    """Opens the scenario, warms each contestant up with a short turn, then lets them take turns."""
+    """Opens the scenario, warms each contestant up with a short turn if it is to, then lets them take turns."""
     figures: dict[str, list[Figures]] = {}
     absent: dict[str, str] = {}
     async with scenario.open(setting) as contestants:
         present = [(contestant.name, contestant.measure) for contestant in contestants if contestant.measure]
         absent = {contestant.name: contestant.why for contestant in contestants if not contestant.measure}
-        for _, measure in present if setting.rounds > 1 else ():
+        for _, measure in present if scenario.warm_up and setting.rounds > 1 else ():
             await measure(min(setting.seconds, 1.0))
         for number in range(setting.rounds):
             # The order turns too: whoever comes after a busy contestant finds other caches.

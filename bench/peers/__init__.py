@@ -20,7 +20,7 @@ from deploy.local.service import ROOT
 MISSING = "not installed: make bench-peers"
 _HERE = Path(__file__).parent
 _INSTALLED = ROOT / ".bench"
-_PATIENCE_SECONDS = 600.0
+_PATIENCE_SECONDS = 180.0
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -111,7 +111,7 @@ async def projecting(peer: Peer, stack: Stack, runs: int) -> Contestant:
 
     async def measure(_: float) -> Figures:
         done = await peer.run("project", dsn)
-        assert done.events == filled.events
+        assert done.events == filled.events, f"{peer.name}: {done.events} of {filled.events} events projected"
         assert await _count(dsn, peer.runs, "status = 'succeeded' and output is not null") == runs
         assert await _count(dsn, peer.steps) == 5 * runs
         return {"events/s": done.events / done.seconds}
