@@ -7,6 +7,9 @@ is still true when it is written. Rooms are locked in one order by everybody.
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
+
+import asyncpg
 
 from services.command.domain.batch import KeyId, Plan, StoredOutcome
 from services.command.domain.run import RunState
@@ -90,13 +93,18 @@ async def find_events(connection: Connection, event_ids: list[str]) -> set[str]:
     return {str(row["event_id"]) for row in rows}
 
 
-async def write(connection: Connection, plan: Plan, now: datetime) -> None:
-    """Writes the plan. Raises ``KeyRaceError`` when an idempotency key was taken meanwhile: roll back then."""
+async def write(
+    connection: Connection, plan: Plan, rooms: dict[RoomKey, int], now: datetime
+) -> Literal["written", "moved", "used"]:
+    """Writes the plan, if the ``rooms`` it was decided on are still at these numbers and its keys are new.
+
+    ``moved`` or ``used``: they are not, and nothing was written. Raises ``KeyRaceError`` when another writer takes one
+    of the keys at this very moment: nothing was written then either, and a transaction is to be rolled back.
+    """
     events = [new.event for new in plan.events]
     runs = plan.runs.values()
     stored = plan.stored
-    count = await connection.fetchval(
-        _SQL["write_batch"],
+    arguments = (
         [event.workspace_id for event in events],
         [event.room_id for event in events],
         [event.stream_seq for event in events],
@@ -124,9 +132,14 @@ async def write(connection: Connection, plan: Plan, now: datetime) -> None:
         [outcome.status for outcome in stored.values()],
         [outcome.response for outcome in stored.values()],
         [outcome.expires_at for outcome in stored.values()],
+        [room.workspace_id for room in rooms],
+        [room.room_id for room in rooms],
+        list(rooms.values()),
     )
-    if count != len(stored):
-        raise KeyRaceError
+    try:
+        return await connection.fetchval(_SQL["write_batch"], *arguments)
+    except asyncpg.DivisionByZeroError as error:
+        raise KeyRaceError from error
 
 
 async def forget_outcomes(pool: Pool, now: datetime) -> int:

@@ -19,6 +19,7 @@ from services.command import event_store, metrics
 from services.command.domain.batch import Accepted, Loaded, Outcome, Plan, Request, plan
 from services.command.domain.commands import CreateRun
 from services.command.domain.decide import Ids
+from services.command.known_rooms import KnownRooms
 from services.command.run_rooms import RunRooms
 from shared.contracts.ids import RoomKey
 from shared.postgres import STORE_ERRORS, Connection, connect
@@ -100,6 +101,7 @@ class GroupCommit:
         self._arrived = asyncio.Event()
         self._connection: Connection | None = None
         self._rooms = RunRooms()
+        self._known = KnownRooms()
         self._busy: dict[RoomKey, float] = {}
         """Rooms that somebody else keeps locked, until when they are not waited for (monotonic seconds)."""
         self._store_is_well = True
@@ -199,19 +201,58 @@ class GroupCommit:
         """One transaction. When it raises nothing is resolved, and what may have been committed is in ``attempts``."""
         started = time.perf_counter()
         connection = self._connection or await self._connect()
+        if not await self._attempt_known(connection, batch):
+            await self._attempt_loaded(connection, batch)
+        metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
+
+    async def _attempt_known(self, connection: Connection, batch: Sequence[_Submission]) -> bool:
+        """Decides on what is known of the rooms, and commits in one statement. Not if it is not enough, or not so."""
+        places: list[tuple[RoomKey, str | None]] = []
+        for submission in batch:
+            caller, command, *_ = submission.request
+            if isinstance(command, CreateRun):
+                places.append((RoomKey(caller.workspace_id, command.room_id), None))
+                continue
+            room = self._rooms.get(command.run_id)
+            if room is None or room.workspace_id != caller.workspace_id:
+                return False
+            places.append((room, command.run_id))
+        known = self._known.look_up(places)
+        if known is None or any(submission.attempts for submission in batch):
+            return False
+        now = datetime.now(UTC)
+        loaded = Loaded(dict(known.rooms), known.runs, {})
+        drafted = plan((s.request for s in batch), loaded, now, self._ids, self._settings.keep_outcomes)
+        if None in drafted.accepted_event_ids:
+            # A refusal has to be certain, and a key's first outcome may have been stored by another process.
+            return False
+        _note_attempts(batch, drafted)
+        result = await event_store.write(connection, drafted, known.rooms, now)
+        if result == "written":
+            self._settle(batch, drafted)
+            return True
+        if result == "moved":
+            self._known.forget(known.rooms, time.monotonic())
+        for submission in batch:
+            submission.attempts.clear()
+        return False
+
+    async def _attempt_loaded(self, connection: Connection, batch: Sequence[_Submission]) -> None:
+        """Locks the rooms, loads what decisions need, decides and commits."""
         rooms = await self._rooms_of(connection, batch)
         await connection.execute("begin")
         try:
             locked = await self._lock(connection, {room for room in rooms.values() if room})
             waiting = {submission for submission, room in rooms.items() if room and room not in locked}
             batch = [submission for submission in batch if submission not in waiting]
-            loaded = await self._load(connection, batch, locked)
+            loaded = await self._load(connection, batch, dict(locked))
             settled = await self._settled(connection, batch)
             open_ = [s for s in batch if s not in settled]
             now = datetime.now(UTC)
             drafted = plan((s.request for s in open_), loaded, now, self._ids, self._settings.keep_outcomes)
             if drafted.events:
-                await event_store.write(connection, drafted, now)
+                if await event_store.write(connection, drafted, locked, now) != "written":
+                    raise event_store.KeyRaceError
                 _note_attempts(open_, drafted)
                 await connection.execute("commit")
             else:
@@ -221,16 +262,24 @@ class GroupCommit:
             if isinstance(error, asyncpg.LockNotAvailableError):
                 await self._find_busy(connection, {room for room in rooms.values() if room})
             raise
-        metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
-        for run in drafted.runs.values():
-            self._rooms.add(run.run_id, RoomKey(run.workspace_id, run.room_id))
-        if drafted.events:
-            self._committed.set()
+        self._known.compare(locked)
+        # A run of a room that is not locked, asked for from another workspace, may have moved since it was loaded.
+        runs = [run for run in loaded.runs.values() if RoomKey(run.workspace_id, run.room_id) in locked]
+        self._known.learn(loaded.rooms, runs, time.monotonic())
         if waiting:
             asyncio.get_running_loop().call_later(_BUSY_PAUSE_SECONDS, self._enqueue, waiting)
         for submission, outcome in settled.items():
             submission.settle(outcome)
-        for submission, outcome in zip(open_, drafted.outcomes, strict=True):
+        self._settle(open_, drafted)
+
+    def _settle(self, submissions: Sequence[_Submission], drafted: Plan) -> None:
+        """What was drafted is committed, or was nothing but refusals."""
+        self._known.learn(drafted.rooms, drafted.runs.values(), time.monotonic())
+        for run in drafted.runs.values():
+            self._rooms.add(run.run_id, RoomKey(run.workspace_id, run.room_id))
+        if drafted.events:
+            self._committed.set()
+        for submission, outcome in zip(submissions, drafted.outcomes, strict=True):
             submission.settle(outcome)
 
     async def _rooms_of(
