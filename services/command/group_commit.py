@@ -8,7 +8,7 @@ keeps locked keeps its own commands waiting, and no others.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ import asyncpg
 import structlog
 
 from services.command import event_store, metrics
-from services.command.domain.batch import Accepted, Loaded, Outcome, Plan, Request, plan
+from services.command.domain.batch import Accepted, Loaded, NewEvent, Outcome, Plan, Request, plan
 from services.command.domain.commands import CreateRun
 from services.command.domain.decide import Ids
 from services.command.known_rooms import KnownRooms
@@ -89,9 +89,14 @@ class _Submission:
 
 
 class GroupCommit:
-    """The single writer of this process. ``run`` works until cancelled; ``committed`` is set after every commit."""
+    """The single writer of this process. ``run`` works until cancelled.
 
-    def __init__(self, settings: GroupCommitSettings, ids: Ids, committed: asyncio.Event) -> None:
+    ``committed`` gets the events of each commit, in the order of the commits.
+    """
+
+    def __init__(
+        self, settings: GroupCommitSettings, ids: Ids, committed: Callable[[Sequence[NewEvent]], None]
+    ) -> None:
         self._settings = settings
         self._ids = ids
         self._committed = committed
@@ -277,10 +282,10 @@ class GroupCommit:
         self._known.learn(drafted.rooms, drafted.runs.values(), time.monotonic())
         for run in drafted.runs.values():
             self._rooms.add(run.run_id, RoomKey(run.workspace_id, run.room_id))
-        if drafted.events:
-            self._committed.set()
         for submission, outcome in zip(submissions, drafted.outcomes, strict=True):
             submission.settle(outcome)
+        if drafted.events:
+            self._committed(drafted.events)
 
     async def _rooms_of(
         self, connection: Connection, batch: Sequence[_Submission]

@@ -30,9 +30,8 @@ async def run(settings: Settings) -> None:
         Broker(settings.nats_url, name=_NAME) as broker,
         running_pool(settings.event_store_dsn, _NAME, most=2) as pool,
     ):
-        committed = asyncio.Event()
-        commit = GroupCommit(_commit_settings(settings), MintedIds(), committed)
-        relay = Relay(_relay_settings(settings), broker, committed)
+        relay = Relay(_relay_settings(settings), broker)
+        commit = GroupCommit(_commit_settings(settings), MintedIds(), relay.offer)
         broker.start()
         async with running_tasks(
             asyncio.create_task(commit.run(), name="group commit"),

@@ -1,13 +1,14 @@
 """The relay's life: wait to lead, reconcile, publish what is committed, and again after anything unexpected.
 
 Invariant: nothing is published on an assumption. After an error, a timeout, a reconnect or a surprise from the stream,
-the relay reads where the stream stands before it goes on.
+the relay reads where the stream stands before it goes on. What this process commits is published as it is offered, as
+long as each event follows on what is published of its room; everything else is read from the event store.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple
 
 import asyncpg
@@ -15,7 +16,9 @@ import structlog
 from nats.aio.msg import Msg
 
 from services.command import metrics
+from services.command.domain.batch import NewEvent
 from services.command.relay import outbox
+from services.command.relay.handover import Handover
 from services.command.relay.leader import try_to_lead
 from services.command.relay.publisher import MOST_EVENTS, FencedOffError, publish
 from services.command.relay.reconcile import reconcile
@@ -32,6 +35,8 @@ _POLL_SECONDS = 0.5
 _CHECK_SECONDS = 5.0
 """How often an idle relay asks whether the stream is still where it left it."""
 _RETRY_SECONDS = 0.2
+_RECORD_SECONDS = 0.1
+"""How often what was published is recorded. What was not is read from the stream's tail by the next leader."""
 
 
 class RelaySettings(NamedTuple):
@@ -47,15 +52,13 @@ class _Standing(NamedTuple):
 
 
 class Relay:
-    """Publishes what is committed. ``run`` works until cancelled.
+    """Publishes what is committed. ``run`` works until cancelled."""
 
-    ``committed`` wakes it: group commit sets it after every commit of this process.
-    """
-
-    def __init__(self, settings: RelaySettings, broker: Broker, committed: asyncio.Event) -> None:
+    def __init__(self, settings: RelaySettings, broker: Broker) -> None:
         self._settings = settings
         self._broker = broker
-        self._committed = committed
+        self._committed = asyncio.Event()
+        self._handover = Handover()
         self._standing: _Standing | None = None
         self._cause = "start"
         self._doubts = 0
@@ -63,10 +66,19 @@ class Relay:
         self._after = outbox.START
         self._oversize: set[RoomKey] = set()
         self._unrecorded: dict[RoomKey, int] = {}
-        """Published up to there, of rooms that somebody keeps locked."""
+        """Published up to there, and yet to be recorded."""
+        self._are_locked = False
+        """Whether those are rooms that somebody keeps locked."""
+        self._read_at = self._record_at = 0.0
+        """When next to read from the event store, and to record, at the latest (monotonic seconds)."""
         self._publishing: asyncio.Task[int] | None = None
         self._log: Logger = structlog.get_logger("relay")
         broker.on_connected(self._on_connected)
+
+    def offer(self, events: Sequence[NewEvent]) -> None:
+        """Takes in what this process has committed."""
+        self._handover.offer(events)
+        self._committed.set()
 
     async def run(self) -> None:
         while True:
@@ -89,6 +101,7 @@ class Relay:
         """From here on nothing counts until the stream was looked at."""
         self._standing, self._cause = None, cause
         self._doubts += 1
+        self._handover.reset()
         self._committed.set()
 
     @contextlib.asynccontextmanager
@@ -99,8 +112,10 @@ class Relay:
                 await self._follow()
             self._log.info("relay_leads")
             metrics.RELAY_LEADER.set(1)
+            self._handover.is_open = True
             yield connection
         finally:
+            self._handover.is_open = False
             metrics.RELAY_LEADER.set(0)
             connection.terminate()
 
@@ -128,7 +143,7 @@ class Relay:
                 self._committed.clear()
                 if not await self._step(connection):
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(_POLL_SECONDS):
+                        async with asyncio.timeout(_RECORD_SECONDS if self._unrecorded else _POLL_SECONDS):
                             await self._committed.wait()
         except BrokerUnavailableError as error:
             self._log.warning("relay_broker_unavailable", error=str(error))
@@ -138,6 +153,7 @@ class Relay:
                     await wake.unsubscribe()
 
     async def _on_wake(self, _: Msg) -> None:
+        self._handover.missed = True
         self._committed.set()
 
     async def _step(self, connection: Connection) -> bool:
@@ -146,6 +162,7 @@ class Relay:
             standing = self._standing or await self._reconcile(connection)
             more = await self._publish_next(connection, standing)
             if time.monotonic() >= self._check_at:
+                await self._record(connection)
                 await self._check(connection)
                 self._check_at = time.monotonic() + _CHECK_SECONDS
             return more
@@ -163,50 +180,67 @@ class Relay:
         metrics.RELAY_RECONCILIATIONS.labels(cause).inc()
         stream, found, published = await reconcile(connection, self._broker, self._settings.stream)
         standing = _Standing(stream.identity, stream.last_seq)
-        self._unrecorded = published
-        await self._record(connection, {}, standing)
         self._log.info("relay_reconciled", cause=cause, found=found, position=standing.position)
+        self._unrecorded, self._are_locked = published, False
+        if not published:
+            await outbox.record_published(connection, {}, *standing)
         if self._doubts == doubts:
             self._standing = standing
         return standing
 
     async def _publish_next(self, connection: Connection, standing: _Standing) -> bool:
+        now = time.monotonic()
+        if self._handover.missed or now >= self._read_at:
+            self._read_at = now + _POLL_SECONDS
+            await self._record(connection)
+            events = await self._read(connection)
+        else:
+            events = self._handover.take(MOST_EVENTS, _MOST_BYTES)
+            if now >= self._record_at:
+                await self._record(connection)
+        events = self._without_oversize(events)
+        if not events:
+            return self._handover.missed and not self._oversize and not self._are_locked
+        position = await self._publish(events, standing)
+        metrics.RELAY_PUBLISHED.inc(len(events))
+        if self._standing is standing:
+            # Otherwise what is published is read from the stream's tail, before anything else is.
+            self._standing = _Standing(standing.identity, position)
+            self._handover.published(events)
+            self._unrecorded |= {event.room: event.stream_seq for event in events}
+        return True
+
+    async def _read(self, connection: Connection) -> list[outbox.UnpublishedEvent]:
+        """The next events that the event store has to publish."""
         events = await outbox.read_unpublished(connection, self._after, MOST_EVENTS, _MOST_BYTES)
         full = len(events) == MOST_EVENTS or sum(len(event.envelope) for event in events) >= _MOST_BYTES
         # After the last room comes the first again: there may be more there, unless that is where this began.
         began_at, self._after = self._after, events[-1].room if full else outbox.START
-        more = full or began_at != outbox.START
-        events = [event for event in events if event.stream_seq > self._unrecorded.get(event.room, 0)]
-        events = self._without_oversize(events)
-        if not events:
-            if self._unrecorded:
-                await self._record(connection, {}, standing)
-            return more and not self._oversize and not self._unrecorded
-        position = await self._publish(events, standing)
-        behind = _Standing(standing.identity, position)
-        if self._standing is standing:
-            self._standing = behind
-        metrics.RELAY_PUBLISHED.inc(len(events))
-        await self._record(connection, {event.room: event.stream_seq for event in events}, behind)
-        return more
+        self._handover.missed = full or began_at != outbox.START
+        return [event for event in events if event.stream_seq > self._unrecorded.get(event.room, 0)]
 
-    async def _record(self, connection: Connection, published: dict[RoomKey, int], standing: _Standing) -> None:
+    async def _record(self, connection: Connection) -> None:
         """Remembers what was published.
 
         Of a room that somebody keeps locked it is remembered here, until the room is free. The position that is
         stored stands still so long: from there on the next leader reads what was published.
         """
-        if not self._unrecorded:
+        standing = self._standing
+        if standing is None or not self._unrecorded:
+            return
+        self._record_at = time.monotonic() + _RECORD_SECONDS
+        if not self._are_locked:
             try:
-                await outbox.record_published(connection, published, *standing)
+                await outbox.record_published(connection, self._unrecorded, *standing)
             except asyncpg.LockNotAvailableError:
                 self._log.info("rooms_busy")
             else:
+                self._unrecorded.clear()
                 return
-        self._unrecorded |= published
         busy = await outbox.record_free(connection, self._unrecorded)
         self._unrecorded = {room: self._unrecorded[room] for room in busy}
-        if not self._unrecorded:
+        self._are_locked = bool(busy)
+        if not busy:
             await outbox.record_published(connection, {}, *standing)
 
     async def _publish(self, events: list[outbox.UnpublishedEvent], standing: _Standing) -> int:

@@ -1,0 +1,75 @@
+"""What this process has committed, on its way to the stream without being read back from the event store.
+
+Invariant: an event is handed on only when it follows right on what is known to be published of its room. Whatever does
+not, or does not fit, is left for the event store to tell: ``missed`` says that there is such.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
+
+from services.command.domain.batch import NewEvent
+from services.command.relay.outbox import UnpublishedEvent
+from shared.contracts.events import event_type_of
+from shared.contracts.ids import RoomKey
+
+MOST_EVENTS = 4000
+MOST_BYTES = 16 * 1024 * 1024
+_MOST_ROOMS = 50_000
+
+
+class Handover:
+    """Group commit offers, the relay takes. ``is_open`` while this process leads."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self.missed = False
+        self._events: deque[UnpublishedEvent] = deque()
+        self._bytes = 0
+        self._heads: OrderedDict[RoomKey, int] = OrderedDict()
+
+    def reset(self) -> None:
+        """Nothing is known of what is published."""
+        self._events.clear()
+        self._bytes = 0
+        self._heads.clear()
+        self.missed = True
+
+    def offer(self, events: Iterable[NewEvent]) -> None:
+        """Takes in events that are committed, in the order of their commits."""
+        if not self.is_open:
+            return
+        for event, envelope, traceparent in events:
+            if len(self._events) >= MOST_EVENTS or self._bytes >= MOST_BYTES:
+                self.missed = True
+                return
+            room = RoomKey(event.workspace_id, event.room_id)
+            offered = UnpublishedEvent(
+                room, event.stream_seq, event.event_id, event_type_of(event), traceparent, envelope
+            )
+            self._events.append(offered)
+            self._bytes += len(envelope)
+
+    def take(self, most: int, most_bytes: int) -> list[UnpublishedEvent]:
+        """The next events to publish; up to ``most``, and no further ones once ``most_bytes`` are reached."""
+        taken: list[UnpublishedEvent] = []
+        size = 0
+        heads: dict[RoomKey, int] = {}
+        while self._events and len(taken) < most and size < most_bytes:
+            event = self._events.popleft()
+            self._bytes -= len(event.envelope)
+            head = heads.get(event.room) or self._heads.get(event.room, -1)
+            if event.stream_seq == head + 1:
+                taken.append(event)
+                size += len(event.envelope)
+                heads[event.room] = event.stream_seq
+            elif head < 0 or event.stream_seq > head:
+                self.missed = True
+        return taken
+
+    def published(self, events: Sequence[UnpublishedEvent]) -> None:
+        """Remembers how far the rooms are published."""
+        for event in events:
+            self._heads[event.room] = event.stream_seq
+            self._heads.move_to_end(event.room)
+        while len(self._heads) > _MOST_ROOMS:
+            self._heads.popitem(last=False)
