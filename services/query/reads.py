@@ -12,12 +12,14 @@ import asyncpg
 import msgspec
 from msgspec import Raw, Struct
 
+from services.query.batched import Batched
 from services.query.paging import RunPosition
 from services.query.statement import OptionalStatement
 from shared.contracts.times import format_time
 from shared.postgres import STORE_ERRORS, Pool, load_queries
 
 _SQL: Final = load_queries(Path(__file__).parent / "sql")
+_RUNS_AT_ONCE: Final = 100
 _LIST_RUNS: Final = OptionalStatement(_SQL["list_runs"])
 
 
@@ -116,6 +118,7 @@ class Reads:
         self._planned = planned
         self._limit = limit
         self._under_way = 0
+        self._runs = Batched(self._look_up_runs, most=_RUNS_AT_ONCE, at_once=2)
 
     async def check(self) -> str:
         """For readiness."""
@@ -123,10 +126,9 @@ class Reads:
         return "answers"
 
     async def run(self, workspace_id: str, run_id: str) -> RunRead:
-        rows = await self._fetch(self._pool, _SQL["get_run"], workspace_id, run_id)
-        if not rows:
-            return RunRead(None, 0, None)
-        return RunRead(rows[0]["room_id"], rows[0]["applied_seq"], _run(rows[0]))
+        if self._runs.waiting >= self._limit:
+            raise ReadsOverloadedError
+        return await self._runs.get((workspace_id, run_id)) or RunRead(None, 0, None)
 
     async def steps(self, workspace_id: str, run_id: str, after: int, limit: int) -> StepsRead:
         """Up to ``limit`` steps whose ``stream_seq`` is greater than ``after``, oldest first."""
@@ -164,6 +166,12 @@ class Reads:
         """How far the room's runs are applied; 0 for a room that is not known."""
         rows = await self._fetch(self._pool, _SQL["room_applied"], workspace_id, room_id)
         return rows[0][0] if rows else 0
+
+    async def _look_up_runs(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str], RunRead]:
+        rows = await self._fetch(self._pool, _SQL["get_runs"], [key[0] for key in keys], [key[1] for key in keys])
+        return {
+            (row["workspace_id"], row["run_id"]): RunRead(row["room_id"], row["applied_seq"], _run(row)) for row in rows
+        }
 
     async def _fetch(self, pool: Pool, text: str, *values: object) -> list[asyncpg.Record]:
         if self._under_way >= self._limit:
