@@ -36,12 +36,21 @@ class JetStreamError(Exception):
         self.code = code
 
 
+def parse_headers(raw: bytes) -> dict[str, str]:
+    """The headers of a message from their lines (NATS ADR-4), as ``name: value``."""
+    lines = raw.decode(errors="replace").split("\r\n")
+    return {name: value.strip() for name, colon, value in (line.partition(":") for line in lines) if colon}
+
+
 class _Client(Client):
-    """One that reconnects whatever the server has said last.
+    """One that reconnects whatever the server has said last, and reads headers without looking at each character.
 
     The library's own closes itself for good on almost any error of the server's: credentials that are being changed, or
-    a message too large, would cost a service its stream until it is started again.
+    a message too large, would cost a service its stream until it is started again. And its parser of headers took a
+    quarter of a projector's time.
     """
+
+    _parse_header_lines = staticmethod(parse_headers)
 
     async def _process_err(self, err_msg: str) -> None:
         if "permissions violation" in err_msg.lower():

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from nats.aio.msg import Msg
 
 from shared.contracts.subjects import STREAM
-from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, JetStreamError
+from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, JetStreamError, parse_headers
 
 _SUBJECT = f"$JS.API.DIRECT.GET.{STREAM}"
 _NO_MESSAGE = 10037
@@ -73,13 +73,8 @@ async def _last_by_leader(broker: Broker, subject: str, seconds: float) -> Store
             return None
         raise
     message: dict[str, Any] = answer["message"]
-    headers = _parse_headers(b64decode(message.get("hdrs", "")))
+    headers = parse_headers(b64decode(message.get("hdrs", "")))
     return StoredMessage(int(message["seq"]), message["subject"], headers, b64decode(message.get("data", "")))
-
-
-def _parse_headers(raw: bytes) -> dict[str, str]:
-    lines = raw.decode().split("\r\n")[1:]
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines) if name}
 
 
 async def _collect(
