@@ -20,6 +20,7 @@ from services.command.domain.batch import Accepted, Loaded, NewEvent, Outcome, P
 from services.command.domain.commands import CreateRun
 from services.command.domain.decide import Ids
 from services.command.known_rooms import KnownRooms
+from services.command.loader import Loader
 from services.command.run_rooms import RunRooms
 from shared.contracts.ids import RoomKey
 from shared.postgres import STORE_ERRORS, Connection, connect
@@ -42,9 +43,8 @@ _MOST_RACES = 20
 _RECONNECT_SECONDS = 0.1
 _PATIENT_SHARE = 0.1
 """Of the store timeout, how long a batch waits for a room that somebody else has locked."""
-_BUSY_SECONDS = 5.0
-"""How long such a room is then asked for without waiting, every ``_BUSY_PAUSE_SECONDS``."""
 _BUSY_PAUSE_SECONDS = 0.1
+"""How often it is then asked for without waiting."""
 
 
 class OverloadedError(Exception):
@@ -105,10 +105,9 @@ class GroupCommit:
         """Commands without an outcome yet, and the bytes of their bodies."""
         self._arrived = asyncio.Event()
         self._connection: Connection | None = None
-        self._rooms = RunRooms()
+        self._run_rooms = RunRooms()
+        self._loader = Loader(self._run_rooms)
         self._known = KnownRooms()
-        self._busy: dict[RoomKey, float] = {}
-        """Rooms that somebody else keeps locked, until when they are not waited for (monotonic seconds)."""
         self._store_is_well = True
         self._log: Logger = structlog.get_logger("group_commit")
 
@@ -218,7 +217,7 @@ class GroupCommit:
             if isinstance(command, CreateRun):
                 places.append((RoomKey(caller.workspace_id, command.room_id), None))
                 continue
-            room = self._rooms.get(command.run_id)
+            room = self._run_rooms.get(command.run_id)
             if room is None or room.workspace_id != caller.workspace_id:
                 return False
             places.append((room, command.run_id))
@@ -244,13 +243,14 @@ class GroupCommit:
 
     async def _attempt_loaded(self, connection: Connection, batch: Sequence[_Submission]) -> None:
         """Locks the rooms, loads what decisions need, decides and commits."""
-        rooms = await self._rooms_of(connection, batch)
+        places = await self._loader.rooms_of(connection, [s.request for s in batch])
+        rooms = {room for room in places if room}
         await connection.execute("begin")
         try:
-            locked = await self._lock(connection, {room for room in rooms.values() if room})
-            waiting = {submission for submission, room in rooms.items() if room and room not in locked}
-            batch = [submission for submission in batch if submission not in waiting]
-            loaded = await self._load(connection, batch, dict(locked))
+            locked = await self._loader.lock(connection, rooms)
+            waiting = {s for s, room in zip(batch, places, strict=True) if room and room not in locked}
+            batch = [s for s in batch if s not in waiting]
+            loaded = await self._loader.load(connection, [s.request for s in batch], locked)
             settled = await self._settled(connection, batch)
             open_ = [s for s in batch if s not in settled]
             now = datetime.now(UTC)
@@ -265,7 +265,7 @@ class GroupCommit:
         except _RACES as error:
             await connection.execute("rollback")
             if isinstance(error, asyncpg.LockNotAvailableError):
-                await self._find_busy(connection, {room for room in rooms.values() if room})
+                await self._loader.find_busy(connection, rooms)
             raise
         self._known.compare(locked)
         # A run of a room that is not locked, asked for from another workspace, may have moved since it was loaded.
@@ -281,60 +281,11 @@ class GroupCommit:
         """What was drafted is committed, or was nothing but refusals."""
         self._known.learn(drafted.rooms, drafted.runs.values(), time.monotonic())
         for run in drafted.runs.values():
-            self._rooms.add(run.run_id, RoomKey(run.workspace_id, run.room_id))
+            self._run_rooms.add(run.run_id, RoomKey(run.workspace_id, run.room_id))
         for submission, outcome in zip(submissions, drafted.outcomes, strict=True):
             submission.settle(outcome)
         if drafted.events:
             self._committed(drafted.events)
-
-    async def _rooms_of(
-        self, connection: Connection, batch: Sequence[_Submission]
-    ) -> dict[_Submission, RoomKey | None]:
-        """The room each command is about; None for a run that the caller's workspace does not have."""
-        requests = [s.request for s in batch]
-        run_ids = {r.command.run_id for r in requests if not isinstance(r.command, CreateRun)}
-        located = await self._locate(connection, run_ids)
-        rooms: dict[_Submission, RoomKey | None] = {}
-        for submission, (caller, command, *_) in zip(batch, requests, strict=True):
-            if isinstance(command, CreateRun):
-                rooms[submission] = RoomKey(caller.workspace_id, command.room_id)
-            else:
-                room = located.get(command.run_id)
-                rooms[submission] = room if room and room.workspace_id == caller.workspace_id else None
-        return rooms
-
-    async def _lock(self, connection: Connection, rooms: set[RoomKey]) -> dict[RoomKey, int]:
-        """Locks the rooms, but for busy ones that are still busy."""
-        now = time.monotonic()
-        busy = {room for room in rooms if self._busy.get(room, now) > now}
-        locked = await event_store.lock_rooms(connection, rooms - busy)
-        if busy:
-            locked |= await event_store.lock_free_rooms(connection, busy)
-        for room in self._busy.keys() & locked.keys():
-            del self._busy[room]
-        return locked
-
-    async def _find_busy(self, connection: Connection, rooms: set[RoomKey]) -> None:
-        busy = await event_store.find_busy_rooms(connection, rooms)
-        self._log.warning("rooms_busy", rooms=len(busy))
-        self._busy |= dict.fromkeys(busy, time.monotonic() + _BUSY_SECONDS)
-
-    async def _load(self, connection: Connection, batch: Sequence[_Submission], rooms: dict[RoomKey, int]) -> Loaded:
-        requests = [s.request for s in batch]
-        run_ids = {r.command.run_id for r in requests if not isinstance(r.command, CreateRun)}
-        keys = {key for request in requests if (key := request.key_id)}
-        runs = await event_store.load_runs(connection, run_ids) if run_ids else {}
-        outcomes = await event_store.load_outcomes(connection, keys) if keys else {}
-        return Loaded(rooms, runs, outcomes)
-
-    async def _locate(self, connection: Connection, run_ids: set[str]) -> dict[str, RoomKey]:
-        located = {run_id: room for run_id in run_ids if (room := self._rooms.get(run_id))}
-        if missing := run_ids - located.keys():
-            found = await event_store.locate_runs(connection, missing)
-            for run_id, room in found.items():
-                self._rooms.add(run_id, room)
-            located |= found
-        return located
 
     async def _settled(self, connection: Connection, batch: Sequence[_Submission]) -> dict[_Submission, Outcome]:
         """What earlier attempts with an unknown outcome did commit.

@@ -19,7 +19,7 @@ from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import STREAM_SUBJECTS, room_of, room_subject, stream_seq_of
 from shared.messaging.broker import Broker, BrokerUnavailableError
 from shared.messaging.direct_get import MOST_SUBJECTS, last_by_subjects_up_to, next_by_subject
-from shared.messaging.stream import StreamSettings, StreamState, ensure_stream, mark_rewound
+from shared.messaging.stream import StreamIdentity, StreamSettings, StreamState, ensure_stream, mark_rewound
 from shared.postgres import Connection
 from shared.telemetry import Logger
 
@@ -38,14 +38,20 @@ class Reconciled(NamedTuple):
     published: dict[RoomKey, int]
 
 
-async def reconcile(connection: Connection, broker: Broker, settings: StreamSettings) -> Reconciled:
-    """Makes the stream if there is none."""
+async def reconcile(
+    connection: Connection, broker: Broker, settings: StreamSettings, reached: tuple[StreamIdentity, int] | None
+) -> Reconciled:
+    """Makes the stream if there is none. ``reached`` is how far this process knows it to have come, recorded or not."""
     stream = await ensure_stream(broker, settings)
     relay = await read_position(connection)
-    if relay.is_of(stream.identity) and relay.position <= stream.last_seq:
+    known = max(relay.position, reached[1]) if reached and reached[0] == stream.identity else relay.position
+    if relay.is_of(stream.identity) and known <= stream.last_seq:
         return Reconciled(stream, "tail", await _read_tail(broker, stream, relay.position))
+    published: dict[RoomKey, int] = {}
     if relay.created == stream.identity.created:
         # Older than it was. If it has an epoch we never wrote in, a leader died between marking it and recounting.
+        # It may still hold some of what was published and not recorded.
+        published = await _read_tail(broker, stream, relay.position)
         if relay.epoch == stream.identity.epoch:
             stream = await mark_rewound(broker, stream)
         cause = "rewound"
@@ -54,7 +60,7 @@ async def reconcile(connection: Connection, broker: Broker, settings: StreamSett
     if relay.created:
         _log.warning("stream_changed", cause=cause, was_at=relay.position, is_at=stream.last_seq)
     await _recount(connection, broker, stream, settings)
-    return Reconciled(stream, cause, {})
+    return Reconciled(stream, cause, published)
 
 
 async def _read_tail(broker: Broker, stream: StreamState, position: int) -> dict[RoomKey, int]:

@@ -35,6 +35,7 @@ _POLL_SECONDS = 0.5
 _CHECK_SECONDS = 5.0
 """How often an idle relay asks whether the stream is still where it left it."""
 _RETRY_SECONDS = 0.2
+_STOP_SECONDS = 1.0
 _RECORD_SECONDS = 0.1
 """How often what was published is recorded. What was not is read from the stream's tail by the next leader."""
 
@@ -60,6 +61,8 @@ class Relay:
         self._committed = asyncio.Event()
         self._handover = Handover()
         self._standing: _Standing | None = None
+        self._reached: _Standing | None = None
+        """What the stream has acknowledged last: with less than that it has been rewound."""
         self._cause = "start"
         self._doubts = 0
         self._check_at = 0.0
@@ -148,6 +151,9 @@ class Relay:
         except BrokerUnavailableError as error:
             self._log.warning("relay_broker_unavailable", error=str(error))
         finally:
+            with contextlib.suppress(*STORE_ERRORS):
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await self._record(connection)
             if wake is not None:
                 with contextlib.suppress(*BROKER_ERRORS):
                     await wake.unsubscribe()
@@ -178,7 +184,7 @@ class Relay:
     async def _reconcile(self, connection: Connection) -> _Standing:
         cause, doubts = self._cause, self._doubts
         metrics.RELAY_RECONCILIATIONS.labels(cause).inc()
-        stream, found, published = await reconcile(connection, self._broker, self._settings.stream)
+        stream, found, published = await reconcile(connection, self._broker, self._settings.stream, self._reached)
         standing = _Standing(stream.identity, stream.last_seq)
         self._log.info("relay_reconciled", cause=cause, found=found, position=standing.position)
         self._unrecorded, self._are_locked = published, False
@@ -202,6 +208,7 @@ class Relay:
         if not events:
             return self._handover.missed and not self._oversize and not self._are_locked
         position = await self._publish(events, standing)
+        self._reached = _Standing(standing.identity, position)
         metrics.RELAY_PUBLISHED.inc(len(events))
         if self._standing is standing:
             # Otherwise what is published is read from the stream's tail, before anything else is.
