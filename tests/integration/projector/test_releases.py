@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from functools import partial
 from pathlib import Path
@@ -75,6 +76,10 @@ async def test_the_next_release_takes_over_a_projection_beside_the_one_before(
         assert "switched to runs@2; runs is kept" in output
         assert load.reads > 10
         assert await prepared.fetchrow() == row
+        # A worker puts down what is not read any more within about a second.
+        async with asyncio.timeout(10):
+            while workers.log().count("version_put_down") < 1:
+                await asyncio.sleep(0.05)
         stood_at = await connection.fetchval("select sum(applied_seq) from proj_rooms where projection = 'runs'")
 
         # The release before has nothing of it left, and says so; both go on with the other projection.
