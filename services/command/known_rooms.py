@@ -85,6 +85,8 @@ class KnownRooms:
 
     def forget(self, rooms: Iterable[RoomKey], now: float) -> None:
         """Somebody else writes to one of the rooms: none of them is remembered for a while."""
+        # Only the last second's are kept: rooms that are never written to again would stay for good.
+        self._shared = {room: until for room, until in self._shared.items() if until > now}
         for room in rooms:
             self._shared[room] = now + _SHARED_SECONDS
             if room in self._rooms:

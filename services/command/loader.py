@@ -56,7 +56,9 @@ class Loader:
         """Looks which of the rooms it was that could not be locked in time."""
         busy = await event_store.find_busy_rooms(connection, rooms)
         self._log.warning("rooms_busy", rooms=len(busy))
-        self._busy |= dict.fromkeys(busy, time.monotonic() + _BUSY_SECONDS)
+        now = time.monotonic()
+        self._busy = {room: until for room, until in self._busy.items() if until > now}
+        self._busy |= dict.fromkeys(busy, now + _BUSY_SECONDS)
 
     async def load(self, connection: Connection, requests: Collection[Request], locked: dict[RoomKey, int]) -> Loaded:
         """The state that the commands are decided on."""
