@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Callable
 
 import structlog
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from services.projector.projections.base import Recorded
-from shared.contracts.subjects import STREAM, partition_filter, stream_seq_of
+from shared.contracts.subjects import STREAM, partition_filter, stream_seq_in
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
+from shared.messaging.client import parse_status
 from shared.telemetry import Logger
 
 PULL_MESSAGES = 400
@@ -99,8 +99,8 @@ class Consumer:
         self._heard = time.monotonic()
         return str(self._requests)
 
-    def receive(self, message: Msg, tokens: list[str]) -> None:
-        """Takes a message in; ``tokens`` are those of its reply subject."""
+    def receive(self, subject: str, tokens: list[str], headers: bytes, payload: bytes) -> None:
+        """Takes a message in; ``tokens`` are those of its reply subject, ``headers`` its headers as they came."""
         if self.fault is not None:
             return
         shift = 0 if len(tokens) == _PLAIN_TOKENS else 2
@@ -112,8 +112,7 @@ class Consumer:
         self.pending = int(tokens[8 + shift])
         self._asked -= 1
         self._heard = time.monotonic()
-        recorded = Recorded(stream_seq_of(message.headers), int(tokens[5 + shift]), message.data)
-        self.buffer.append((message.subject, recorded))
+        self.buffer.append((subject, Recorded(stream_seq_in(headers), int(tokens[5 + shift]), payload)))
 
     def receive_status(self, request: str, status: str, description: str) -> None:
         """Takes in what the broker says instead of a message, about the pull with this number."""
@@ -146,7 +145,7 @@ class Inbox:
         """A new consumer, which has asked for nothing yet. Raises ``BrokerUnavailableError`` or ``JetStreamError``."""
         if self._subscription is None:
             self._prefix = self._broker.client.new_inbox()
-            self._subscription = await self._broker.subscribe(f"{self._prefix}.*.*", self._receive)
+            self._subscription = await self._broker.listen(f"{self._prefix}.*.*", self._receive)
         name = f"projector-{projection}-{partition}-{secrets.token_hex(6)}"
         consumer = Consumer(name, partition, start, stream_key)
         await consumer.create(self._broker)
@@ -170,21 +169,19 @@ class Inbox:
         for consumer in self._consumers.values():
             consumer.fault = consumer.fault or fault
 
-    async def _receive(self, message: Msg) -> None:
-        reply = message.reply
+    def _receive(self, subject: str, reply: str, headers: bytes, payload: bytes) -> None:
         if reply.startswith("$JS.ACK."):
             tokens = reply.split(".")
             consumer = self._consumers.get(tokens[3] if len(tokens) == _PLAIN_TOKENS else tokens[5])
             if consumer is None:
                 return
-            consumer.receive(message, tokens)
+            consumer.receive(subject, tokens, headers, payload)
         else:
-            _, name, request = message.subject.rsplit(".", 2)
+            _, name, request = subject.rsplit(".", 2)
             consumer = self._consumers.get(name)
             if consumer is None:
                 return
-            headers = message.headers or {}
-            consumer.receive_status(request, headers.get("Status", "none"), headers.get("Description", ""))
+            consumer.receive_status(request, *parse_status(headers))
         self._arrived()
 
 

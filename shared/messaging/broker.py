@@ -11,11 +11,11 @@ from contextlib import suppress
 from typing import Any
 
 import structlog
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
+from shared.messaging.client import MessagingClient, RawHandler
 from shared.telemetry import Logger
 
 ReconnectHook = Callable[[], Awaitable[None]]
@@ -36,29 +36,6 @@ class JetStreamError(Exception):
         self.code = code
 
 
-def parse_headers(raw: bytes) -> dict[str, str]:
-    """The headers of a message from their lines (NATS ADR-4), as ``name: value``."""
-    lines = raw.decode(errors="replace").split("\r\n")
-    return {name: value.strip() for name, colon, value in (line.partition(":") for line in lines) if colon}
-
-
-class _Client(Client):
-    """One that reconnects whatever the server has said last, and reads headers without looking at each character.
-
-    The library's own closes itself for good on almost any error of the server's: credentials that are being changed, or
-    a message too large, would cost a service its stream until it is started again. And its parser of headers took a
-    quarter of a projector's time.
-    """
-
-    _parse_header_lines = staticmethod(parse_headers)
-
-    async def _process_err(self, err_msg: str) -> None:
-        if "permissions violation" in err_msg.lower():
-            await super()._process_err(err_msg)
-        else:
-            await self._process_op_err(NatsError(f"nats: {err_msg}"))
-
-
 class Broker:
     """One NATS connection of a service. ``url`` may name several servers of a cluster, separated by commas.
 
@@ -69,7 +46,7 @@ class Broker:
     def __init__(self, url: str, *, name: str) -> None:
         self._url = url
         self._name = name
-        self._client = _Client()
+        self._client = MessagingClient()
         self._hooks: list[ReconnectHook] = []
         self._up = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None
@@ -80,7 +57,7 @@ class Broker:
         return self._client.is_connected
 
     @property
-    def client(self) -> Client:
+    def client(self) -> MessagingClient:
         """The connected client. Raises ``BrokerUnavailableError`` while there is none."""
         if not self._client.is_connected:
             raise BrokerUnavailableError("NATS is not connected")
@@ -123,6 +100,10 @@ class Broker:
         return await self.client.subscribe(  # pyright: ignore[reportUnknownMemberType]  # an untyped default of the client's
             subject, cb=receive, pending_msgs_limit=-1, pending_bytes_limit=-1
         )
+
+    async def listen(self, subject: str, receive: RawHandler) -> Subscription:
+        """The same for what comes in great numbers: ``receive`` gets the parts of a message as they came."""
+        return await self.client.subscribe_raw(subject, receive)
 
     async def request(self, subject: str, payload: bytes, *, seconds: float = 2.0) -> bytes:
         """One request and its answer's data. Raises ``BrokerUnavailableError``."""

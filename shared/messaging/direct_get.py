@@ -11,10 +11,9 @@ import json
 from base64 import b64decode
 from typing import Any, NamedTuple
 
-from nats.aio.msg import Msg
-
 from shared.contracts.subjects import STREAM
-from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, JetStreamError, parse_headers
+from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, JetStreamError
+from shared.messaging.client import parse_headers, parse_status
 
 _SUBJECT = f"$JS.API.DIRECT.GET.{STREAM}"
 _NO_MESSAGE = 10037
@@ -83,27 +82,27 @@ async def _collect(
     """The messages of an answer, and the headers of the status that ends it."""
     client = broker.client
     messages: list[StoredMessage] = []
-    done: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
+    done: asyncio.Future[tuple[str, dict[str, str]]] = asyncio.get_running_loop().create_future()
 
-    async def receive(message: Msg) -> None:
-        headers = message.headers or {}
-        if "Status" not in headers:
-            position = int(headers["Nats-Sequence"])
-            messages.append(StoredMessage(position, headers["Nats-Subject"], headers, message.data))
+    def receive(_subject: str, _reply: str, raw: bytes, data: bytes) -> None:
+        status, _ = parse_status(raw)
+        headers = parse_headers(raw)
+        if not status:
+            messages.append(StoredMessage(int(headers["Nats-Sequence"]), headers["Nats-Subject"], headers, data))
         elif not done.done():
-            done.set_result(headers)
+            done.set_result((status, headers))
 
     try:
         inbox = client.new_inbox()
-        subscription = await broker.subscribe(inbox, receive)
+        subscription = await broker.listen(inbox, receive)
         try:
             await client.publish(_SUBJECT, json.dumps(request).encode(), reply=inbox)
             async with asyncio.timeout(seconds):
-                end = await done
+                status, end = await done
         finally:
             await subscription.unsubscribe()
     except BROKER_ERRORS as error:
         raise BrokerUnavailableError(f"no answer from the stream: {type(error).__name__}") from error
-    if end["Status"] not in ("204", "404"):  # end of batch, nothing found
-        raise BrokerUnavailableError(f"the stream answered {end['Status']}")
+    if status not in ("204", "404"):  # end of batch, nothing found
+        raise BrokerUnavailableError(f"the stream answered {status}")
     return messages, end

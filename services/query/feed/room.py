@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import Final
 
 import structlog
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from services.query.feed.frame import event_frame
@@ -21,7 +20,7 @@ from services.query.feed.ring import Ring
 from services.query.metrics import HOLES_FILLED
 from services.query.settings import FeedSettings
 from shared.contracts.ids import RoomKey
-from shared.contracts.subjects import room_subject, stream_seq_of
+from shared.contracts.subjects import room_subject, stream_seq_in
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
 from shared.telemetry import Logger
 
@@ -101,13 +100,13 @@ class Room:
         self._attention.set()
         return self._task
 
-    async def receive(self, message: Msg) -> None:
+    def receive(self, _subject: str, _reply: str, headers: bytes, envelope: bytes) -> None:
         """One live message."""
-        seq = stream_seq_of(message.headers)
+        seq = stream_seq_in(headers)
         if not seq:
             _log.warning("live_message_without_position", room_id=self.key.room_id)
             return
-        self._offer(seq, message.data)
+        self._offer(seq, envelope)
 
     def _offer(self, stream_seq: int, envelope: bytes) -> None:
         ring = self.ring
@@ -178,7 +177,7 @@ class Room:
         """
         if self._subscription is None and self._broker.is_connected:
             with suppress(BrokerUnavailableError, *BROKER_ERRORS):
-                self._subscription = await self._broker.subscribe(self.subject, self.receive)
+                self._subscription = await self._broker.listen(self.subject, self.receive)
         if self.ring is None:
             # After subscribing, on the same connection: no event falls between the tail and the first live one.
             await self.look()

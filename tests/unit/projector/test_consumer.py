@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 
 import pytest
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 
 from services.projector.consumer import PULL_MESSAGES, Consumer
 from services.projector.projections.base import Recorded
@@ -16,9 +14,8 @@ from shared.contracts.subjects import HEADER_STREAM_SEQ
 def receive(consumer: Consumer, position: int, consumer_seq: int, seq: str | None = "1", domain: str = "") -> None:
     reply = f"$JS.ACK.{domain}ROOMS.{consumer.name}.1.{position}.{consumer_seq}.1700000000000000000.5"
     reply += ".token" if domain else ""
-    headers = None if seq is None else {HEADER_STREAM_SEQ: seq}
-    message = Msg(_client=Client(), subject="rooms.3.ws.room", reply=reply, data=b"{}", headers=headers)
-    consumer.receive(message, reply.split("."))
+    headers = "NATS/1.0\r\n" + ("" if seq is None else f"{HEADER_STREAM_SEQ}: {seq}\r\n") + "\r\n"
+    consumer.receive("rooms.3.ws.room", reply.split("."), headers.encode(), b"{}")
 
 
 @pytest.fixture

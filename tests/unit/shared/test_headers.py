@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.messaging.broker import parse_headers
+from shared.messaging.client import parse_headers
 
 
 @pytest.mark.parametrize(
