@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import asyncpg
 
+from services.projector.copying import COPIES, copy_rows
 from services.projector.projections import PROJECTIONS
 from services.projector.projections.base import Recorded, RoomEvents
-from services.projector.rebuild.tables import COPIES, csv_rows
 from shared.contracts.ids import RoomKey
 from shared.postgres import Connection, connected, load_queries
 
@@ -142,23 +142,11 @@ class _Fill:
                 if await self._projections.fetch(statement, *write.columns):
                     raise LookupError(f"{write.query} did not find what it should have changed")
                 continue
-            table = f"{copy.view}_v{self._target.version}"
-            if copy.binary:
-                await self._projections.copy_records_to_table(
-                    table, records=zip(*write.columns, strict=True), columns=copy.all_columns
-                )
-            else:
-                await self._projections.copy_to_table(
-                    table, source=_chunks(csv_rows(copy, write.columns)), columns=copy.all_columns, format="csv"
-                )
+            await copy_rows(self._projections, copy, write, self._target.version)
 
 
 def _columns(keys: Sequence[RoomKey]) -> tuple[list[str], list[str]]:
     return [key.workspace_id for key in keys], [key.room_id for key in keys]
-
-
-async def _chunks(data: bytes) -> AsyncGenerator[bytes, None]:
-    yield data
 
 
 def _is_about_data(error: Exception) -> bool:
