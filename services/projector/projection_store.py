@@ -10,15 +10,18 @@ from typing import NamedTuple
 
 import asyncpg
 
+from services.projector.copying import COPIES, copy_rows
 from services.projector.projections.base import Write
 from services.projector.session import Session
 from shared.contracts.ids import RoomKey
-from shared.postgres import STORE_ERRORS, load_queries
+from shared.postgres import STORE_ERRORS, Connection, load_queries
 
 _SQL = load_queries(Path(__file__).parent / "sql")
 
 _MOST_ERROR = 500
 """Characters."""
+_COPIED_ROWS = 100
+"""So many rows and more go in by COPY. Fewer are not worth its extra round trip."""
 
 _DATA_ERRORS = (
     asyncpg.DataError,
@@ -103,6 +106,7 @@ class ProjectionStore:
     def __init__(self, session: Session, projection: str, owner: str, version: int = 1) -> None:
         self._session = session
         self._writes = {name: text.replace("_v1", f"_v{version}") for name, text in _SQL.items()}
+        self._version = version
         self._projection = projection
         self._owner = owner
 
@@ -152,13 +156,27 @@ class ProjectionStore:
         Raises ``LeaseLostError`` or ``PoisonError``, and nothing was written; or one of ``STORE_ERRORS``, and the
         outcome is unknown.
         """
+        try:
+            await self._apply(writes, advances, marks, parks, skips, copying=True)
+        except asyncpg.UniqueViolationError:
+            # Some of the rows are there already, which only statements pass over.
+            await self._apply(writes, advances, marks, parks, skips, copying=False)
+
+    async def _apply(
+        self,
+        writes: Sequence[Write],
+        advances: Sequence[Advance],
+        marks: Sequence[Mark],
+        parks: Sequence[Park],
+        skips: Sequence[tuple[RoomKey, int]],
+        *,
+        copying: bool,
+    ) -> None:
         connection = await self._session.get()
         try:
             async with connection.transaction():
                 for write in writes:
-                    missed = await connection.fetch(self._writes[write.query], *write.columns)
-                    if missed:
-                        raise MissingRowError(f"{write.query} did not find {missed[0][0]}")
+                    await self._write(connection, write, copying=copying)
                 if parks:
                     await self._park(connection, parks)
                 if skips:
@@ -171,13 +189,23 @@ class ProjectionStore:
                         [seq for _, seq in skips],
                     )
                 await self._advance(connection, advances, marks)
+        except asyncpg.UniqueViolationError as error:
+            if copying:
+                raise
+            raise PoisonError(f"{type(error).__name__}: {error}") from error
         except _DATA_ERRORS as error:
             raise PoisonError(f"{type(error).__name__}: {error}") from error
         except STORE_ERRORS:
             self._session.discard()
             raise
 
-    async def _park(self, connection: "asyncpg.Connection[asyncpg.Record]", parks: Sequence[Park]) -> None:
+    async def _write(self, connection: Connection, write: Write, *, copying: bool) -> None:
+        if copying and len(write.columns[0]) >= _COPIED_ROWS and (copy := COPIES.get(write.query)) is not None:
+            await copy_rows(connection, copy, write, self._version)
+        elif missed := await connection.fetch(self._writes[write.query], *write.columns):
+            raise MissingRowError(f"{write.query} did not find {missed[0][0]}")
+
+    async def _park(self, connection: Connection, parks: Sequence[Park]) -> None:
         await connection.execute(
             _SQL["park"],
             self._projection,
@@ -188,9 +216,7 @@ class ProjectionStore:
             [park.error for park in parks],
         )
 
-    async def _advance(
-        self, connection: "asyncpg.Connection[asyncpg.Record]", advances: Sequence[Advance], marks: Sequence[Mark]
-    ) -> None:
+    async def _advance(self, connection: Connection, advances: Sequence[Advance], marks: Sequence[Mark]) -> None:
         rows = await connection.fetch(
             _SQL["advance"],
             self._projection,
