@@ -157,6 +157,7 @@ class Broker:
 
     async def _on_disconnected(self) -> None:
         self._up.clear()
+        self._client.fail_answers()
         if not self._client.is_closed:
             self._log.warning("broker_disconnected")
 

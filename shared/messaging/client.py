@@ -8,24 +8,44 @@ that reads from it; that was more than half of a projector's time. ``subscribe_r
 they came, for 3 µs (docs/decisions/0009-messages-as-they-come.md).
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
+from nats.errors import ConnectionReconnectingError, NoRespondersError, ProtocolError
 from nats.errors import Error as NatsError
-from nats.errors import ProtocolError
 from nats.protocol.parser import Parser
 
 RawHandler = Callable[[str, str, bytes, bytes], None]
 """Takes subject, reply subject, headers as they came (empty if there are none) and payload. Must keep up."""
 
 _END = b"\r\n"
+_NO_RESPONDERS = "503"
+
+
+class Outgoing(NamedTuple):
+    """A message to be sent; ``headers`` by ``header_block``."""
+
+    subject: str
+    headers: bytes
+    payload: bytes
 
 
 def parse_headers(raw: bytes) -> dict[str, str]:
     """The headers of a message from their lines (NATS ADR-4), as ``name: value``."""
     lines = raw.decode(errors="replace").split("\r\n")
     return {name: value.strip() for name, colon, value in (line.partition(":") for line in lines) if colon}
+
+
+def header_block(headers: dict[str, str]) -> bytes:
+    """Headers as they go over the wire (NATS ADR-4). Raises ``ValueError`` for one with a line break."""
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    block = "\r\n".join(["NATS/1.0", *lines, "", ""])
+    if block.count("\n") != len(lines) + 2 or block.count("\r") != len(lines) + 2:
+        raise ValueError("a header holds a line break")
+    return block.encode()
 
 
 def parse_status(raw: bytes) -> tuple[str, str]:
@@ -102,6 +122,12 @@ def _arguments(line: bytes) -> tuple[bytes, int, bytes, int, int]:
     return subject, number, reply, headed, size
 
 
+def _published(message: Outgoing, reply: str) -> tuple[bytes, ...]:
+    subject, headers, payload = message
+    line = f"HPUB {subject} {reply}{len(headers)} {len(headers) + len(payload)}\r\n"
+    return line.encode(), headers, payload, _END
+
+
 class MessagingClient(Client):
     """Reconnects whatever the server has said last, and reads headers without looking at each character.
 
@@ -115,6 +141,9 @@ class MessagingClient(Client):
         super().__init__()
         self.raw_handlers: dict[int, RawHandler] = {}
         self._ps = _MessageParser(self)
+        self._answers: dict[str, asyncio.Future[bytes]] = {}
+        self._answer_inbox = ""
+        self._requests = 0
 
     async def subscribe_raw(self, subject: str, handler: RawHandler) -> Subscription:
         """A subscription whose messages go straight to ``handler``. It comes back by itself after a reconnect."""
@@ -126,6 +155,52 @@ class MessagingClient(Client):
         except BaseException:
             del self.raw_handlers[sid]
             raise
+
+    async def request_all(self, messages: Sequence[Outgoing], seconds: float) -> bytes:
+        """Sends the messages in one write; the payload of the answer to the last.
+
+        Raises ``TimeoutError``, or an error of the client's: in either case some of them may have arrived.
+        """
+        if not self._answer_inbox:
+            inbox = self.new_inbox()
+            await self.subscribe_raw(f"{inbox}.*", self._receive_answer)
+            self._answer_inbox = inbox
+        self._requests += 1
+        reply = f"{self._answer_inbox}.{self._requests}"
+        *first, last = messages
+        parts = [part for message in first for part in _published(message, "")]
+        parts += _published(last, f"{reply} ")
+        self._answers[reply] = answer = asyncio.get_running_loop().create_future()
+        try:
+            await self._write(b"".join(parts))
+            async with asyncio.timeout(seconds):
+                return await answer
+        finally:
+            del self._answers[reply]
+
+    def fail_answers(self) -> None:
+        """To be called when the connection is lost: what was asked on it is not answered on the next."""
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(ConnectionReconnectingError())
+
+    def _receive_answer(self, subject: str, _reply: str, headers: bytes, payload: bytes) -> None:
+        answer = self._answers.get(subject)
+        if answer is None or answer.done():
+            return
+        if parse_status(headers)[0] == _NO_RESPONDERS:
+            answer.set_exception(NoRespondersError())
+        else:
+            answer.set_result(payload)
+
+    async def _write(self, data: bytes) -> None:
+        """Sends at once when nothing else is waiting to be; the library's way is one turn of the event loop later."""
+        if self._transport is None or self._pending or not self.is_connected:
+            await self._send_command(data)
+            await self._flush_pending()
+        else:
+            self._transport.write(data)
+            await self._transport.drain()
 
     async def deliver(self, sid: int, subject: bytes, reply: bytes, payload: bytes, headers: bytes | None) -> None:
         """The library's way with a message."""

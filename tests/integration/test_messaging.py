@@ -2,12 +2,14 @@
 
 import asyncio
 
+import pytest
 from nats.aio.msg import Msg
+from nats.errors import ConnectionReconnectingError, NoRespondersError
 
 from deploy.local import EmbeddedNats
 from shared.contracts.subjects import HEADER_STREAM_SEQ, stream_seq_in
 from shared.messaging.broker import Broker
-from shared.messaging.client import parse_headers
+from shared.messaging.client import Outgoing, header_block, parse_headers
 
 
 async def test_a_listener_hears_what_a_subscriber_hears_until_it_is_unsubscribed(fresh_nats: EmbeddedNats) -> None:
@@ -44,10 +46,15 @@ async def test_a_listener_hears_what_a_subscriber_hears_until_it_is_unsubscribed
         assert heard == came
         assert [len(payload) for *_, payload in heard] == [number * 100_000 for number in range(10)]
 
+        again = asyncio.Event()
+
+        async def on_connected() -> None:
+            again.set()
+
+        broker.on_connected(on_connected)
         await broker.reconnect()
         async with asyncio.timeout(10):
-            while not broker.is_connected:
-                await asyncio.sleep(0.01)
+            await again.wait()
         await say(1)
         await wait_for(11)
         assert heard == came
@@ -57,6 +64,54 @@ async def test_a_listener_hears_what_a_subscriber_hears_until_it_is_unsubscribed
         await wait_for(12)
         assert len(heard) == 11
         assert broker.client.raw_handlers == {}
+
+
+async def test_a_batch_is_sent_as_it_is_and_its_last_message_is_answered(fresh_nats: EmbeddedNats) -> None:
+    async with Broker(fresh_nats.url, name="test") as broker:
+        broker.start()
+        await broker.wait_connected()
+        came: list[tuple[str, dict[str, str], bytes]] = []
+
+        async def receive(message: Msg) -> None:
+            came.append((message.subject, dict(message.headers or {}), message.data))
+            if message.reply:
+                await message.respond(f"{len(came)}".encode())
+
+        await broker.subscribe("batch.*", receive)
+        batch = [
+            Outgoing(f"batch.{number}", header_block({"Number": str(number), "Name": "zoë"}), b"\r\n" * number)
+            for number in range(100)
+        ]
+        assert await broker.client.request_all(batch, 2.0) == b"100"
+        assert await broker.client.request_all(batch[:1], 2.0) == b"101"
+        assert came[:100] == [
+            (f"batch.{number}", {"Number": str(number), "Name": "zoë"}, b"\r\n" * number) for number in range(100)
+        ]
+
+
+async def test_a_request_ends_with_the_connection_it_was_made_on(fresh_nats: EmbeddedNats) -> None:
+    async with Broker(fresh_nats.url, name="test") as broker:
+        broker.start()
+        await broker.wait_connected()
+        await broker.listen("deaf", lambda *_: None)
+        message = Outgoing("deaf", header_block({}), b"")
+        with pytest.raises(TimeoutError):
+            await broker.client.request_all([message], 0.05)
+        with pytest.raises(NoRespondersError):
+            await broker.client.request_all([message._replace(subject="nobody")], 2.0)
+        asking = asyncio.create_task(broker.client.request_all([message], 60.0))
+        await asyncio.sleep(0.05)
+        await broker.reconnect()
+        with pytest.raises(ConnectionReconnectingError):
+            async with asyncio.timeout(10):
+                await asking
+
+
+def test_a_header_cannot_begin_another_line() -> None:
+    assert header_block({"A": "1", "B": "x: y"}) == b"NATS/1.0\r\nA: 1\r\nB: x: y\r\n\r\n"
+    for value in ("1\r\nB: 2", "1\nB: 2", "1\r"):
+        with pytest.raises(ValueError, match="line break"):
+            header_block({"A": value})
 
 
 def test_the_seq_is_found_among_headers_as_they_came() -> None:

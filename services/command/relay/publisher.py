@@ -18,6 +18,7 @@ from shared.contracts.subjects import (
     room_subject,
 )
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
+from shared.messaging.client import Outgoing, header_block
 
 MOST_EVENTS = 1000
 """The most messages the server takes in one atomic batch."""
@@ -35,19 +36,17 @@ async def publish(broker: Broker, events: Sequence[UnpublishedEvent], expected_p
     Raises ``FencedOffError`` when the stream refused, ``BrokerUnavailableError`` when the outcome is unknown.
     """
     batch_id = uuid4().hex if len(events) > 1 else None
+    messages = [
+        Outgoing(
+            room_subject(*event.room), _headers(event, batch_id, number, len(events), expected_position), event.envelope
+        )
+        for number, event in enumerate(events, start=1)
+    ]
     try:
-        client = broker.client
-        for number, event in enumerate(events[:-1], start=1):
-            headers = _headers(event, batch_id, number, expected_position)
-            await client.publish(room_subject(*event.room), event.envelope, headers=headers)
-        last = events[-1]
-        headers = _headers(last, batch_id, len(events), expected_position)
-        if batch_id is not None:
-            headers["Nats-Batch-Commit"] = "1"
-        answer = await client.request(room_subject(*last.room), last.envelope, timeout=_SECONDS, headers=headers)
+        answer = await broker.client.request_all(messages, _SECONDS)
     except BROKER_ERRORS as error:
         raise BrokerUnavailableError(f"publishing: {type(error).__name__}") from error
-    acknowledged: dict[str, Any] = json.loads(answer.data)
+    acknowledged: dict[str, Any] = json.loads(answer)
     if error := acknowledged.get("error"):
         raise FencedOffError(f"{error.get('description')} ({error.get('err_code')})")
     if acknowledged.get("duplicate"):
@@ -55,7 +54,7 @@ async def publish(broker: Broker, events: Sequence[UnpublishedEvent], expected_p
     return int(acknowledged["seq"])
 
 
-def _headers(event: UnpublishedEvent, batch_id: str | None, number: int, expected_position: int) -> dict[str, str]:
+def _headers(event: UnpublishedEvent, batch_id: str | None, number: int, count: int, expected_position: int) -> bytes:
     headers = {
         HEADER_EVENT_ID: event.event_id,
         HEADER_EVENT_TYPE: event.event_type,
@@ -66,6 +65,8 @@ def _headers(event: UnpublishedEvent, batch_id: str | None, number: int, expecte
     if batch_id is not None:
         headers["Nats-Batch-Id"] = batch_id
         headers["Nats-Batch-Sequence"] = str(number)
+        if number == count:
+            headers["Nats-Batch-Commit"] = "1"
     if number == 1:
         headers["Nats-Expected-Last-Sequence"] = str(expected_position)
-    return headers
+    return header_block(headers)

@@ -74,7 +74,6 @@ class Relay:
         """Whether those are rooms that somebody keeps locked."""
         self._read_at = self._record_at = 0.0
         """When next to read from the event store, and to record, at the latest (monotonic seconds)."""
-        self._publishing: asyncio.Task[int] | None = None
         self._log: Logger = structlog.get_logger("relay")
         broker.on_connected(self._on_connected)
 
@@ -96,9 +95,6 @@ class Relay:
 
     async def _on_connected(self) -> None:
         self._doubt("reconnect")
-        if self._publishing is not None:
-            # Its answer would have come on the connection before.
-            self._publishing.cancel()
 
     def _doubt(self, cause: str) -> None:
         """From here on nothing counts until the stream was looked at."""
@@ -207,7 +203,7 @@ class Relay:
         events = self._without_oversize(events)
         if not events:
             return self._handover.missed and not self._oversize and not self._are_locked
-        position = await self._publish(events, standing)
+        position = await publish(self._broker, events, standing.position)
         self._reached = _Standing(standing.identity, position)
         metrics.RELAY_PUBLISHED.inc(len(events))
         if self._standing is standing:
@@ -249,19 +245,6 @@ class Relay:
         self._are_locked = bool(busy)
         if not busy:
             await outbox.record_published(connection, {}, *standing)
-
-    async def _publish(self, events: list[outbox.UnpublishedEvent], standing: _Standing) -> int:
-        self._publishing = publishing = asyncio.create_task(publish(self._broker, events, standing.position))
-        try:
-            return await publishing
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise BrokerUnavailableError("reconnected while publishing") from None
-        finally:
-            publishing.cancel()
-            self._publishing = None
 
     def _without_oversize(self, events: list[outbox.UnpublishedEvent]) -> list[outbox.UnpublishedEvent]:
         """Leaves out what the broker would not take, and the rest of its room: one room stops, the others go on."""
