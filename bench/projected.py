@@ -15,10 +15,15 @@ _PATIENCE_SECONDS = 900.0
 
 async def wait_applied(dsn: str, past: Past) -> float:
     """When everything was applied by every projection (``time.perf_counter``). Raises ``TimeoutError``."""
+    return await wait_level(dsn, past.events)
+
+
+async def wait_level(dsn: str, events: int) -> float:
+    """The same of so many events."""
     connection = await asyncpg.connect(dsn)
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            while await _applied(connection) < past.events * len(_PROJECTIONS):
+            while await _applied(connection) < events * len(_PROJECTIONS):
                 await asyncio.sleep(_POLL_SECONDS)
         return time.perf_counter()
     finally:

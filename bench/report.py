@@ -79,6 +79,8 @@ def _figures(figures: dict[str, float]) -> str:
         return shown
     # Parts of the whole, such as one kind of request of many: the slowest says enough.
     parts = {name: value for name, value in figures.items() if "ms " in name}
+    if not parts:
+        return ", ".join(f"{number(value)} {name}" for name, value in figures.items())
     slowest = max(parts, key=lambda name: parts[name])
     whole = {name: value for name, value in figures.items() if name not in parts}
     return f"{show(whole)}; the most of {len(parts)}: {number(parts[slowest])} {slowest}"

@@ -14,6 +14,7 @@ from bench.scenarios import (
     b10_resume,
     b11_reads,
     b12_list_filters,
+    memory,
 )
 
 _MODULES = (
@@ -29,5 +30,6 @@ _MODULES = (
     b10_resume,
     b11_reads,
     b12_list_filters,
+    memory,
 )
 SCENARIOS: dict[str, Scenario] = {module.SCENARIO.name: module.SCENARIO for module in _MODULES}
