@@ -60,27 +60,42 @@ async def copy_rows(connection: Connection, copy: Copy, write: Write, version: i
         rows = zip(*write.columns, strict=True)
         await connection.copy_records_to_table(table, records=rows, columns=copy.all_columns)
     else:
-        source = _whole(csv_rows(copy, write.columns))
-        await connection.copy_to_table(table, source=source, columns=copy.all_columns, format="csv")
+        source = _whole(text_rows(copy, write.columns))
+        await connection.copy_to_table(table, source=source, columns=copy.all_columns, format="text")
 
 
 async def _whole(data: bytes) -> AsyncGenerator[bytes, None]:
     yield data
 
 
-def csv_rows(copy: Copy, columns: Sequence[Sequence[Any]]) -> bytes:
-    """The rows as CSV for COPY: everything quoted but null."""
-    constants = "".join(f',"{value}"' for _, value in copy.constants)
-    lines: list[str] = []
-    for row in zip(*columns, strict=True):
-        values = [*row, *(row[number] for _, number in copy.same)]
-        given = len(copy.columns)
-        fields = [_csv(value) for value in values]
-        lines.append(",".join(fields[:given]) + constants + "".join(f",{field}" for field in fields[given:]))
+def text_rows(copy: Copy, columns: Sequence[Sequence[Any]]) -> bytes:
+    """The rows in COPY's text format. Column by column, as most columns hold nothing that is to be escaped."""
+    number = len(columns[0])
+    given = [_texts(column) for column in columns]
+    constants = [[value] * number for _, value in copy.constants]
+    same = [given[at] for _, at in copy.same]
+    lines = map("\t".join, zip(*given, *constants, *same, strict=True))
     return ("\n".join(lines) + "\n").encode()
 
 
-def _csv(value: object) -> str:
-    if value is None:
-        return ""
-    return '"' + str(value).replace('"', '""') + '"'
+def _texts(values: Sequence[Any]) -> Sequence[str]:
+    """Strings or None, or whole numbers, as COPY reads them."""
+    if isinstance(values[0], int):
+        return [str(value) for value in values]
+    if None in values:
+        return [_NULL if value is None else _escaped(value) for value in values]
+    return [_escaped(value) for value in values] if _is_special("".join(values)) else values
+
+
+def _is_special(text: str) -> bool:
+    return "\\" in text or "\n" in text or "\t" in text or "\r" in text
+
+
+def _escaped(value: str) -> str:
+    if _is_special(value):
+        # The backslash first, as the others bring one.
+        value = value.replace("\\", r"\\").replace("\n", r"\n").replace("\t", r"\t").replace("\r", r"\r")
+    return value
+
+
+_NULL = r"\N"

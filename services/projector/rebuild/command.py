@@ -13,11 +13,13 @@ from typing import NamedTuple
 
 from services.projector.projections import PROJECTIONS
 from services.projector.rebuild import jobs, versions
-from services.projector.rebuild.compare import compare_with_old, compare_with_store
-from services.projector.rebuild.fill import NAME, Target
+from services.projector.rebuild.afresh import Extents, known_extents, pages_to_compare
+from services.projector.rebuild.compare import compare_with_old
+from services.projector.rebuild.fill import NAME, Filled, Target, WrongRowsError
 from services.projector.rebuild.progress import progress
 from services.projector.rebuild.versions import Version
 from services.projector.verify.report import CannotLookError, Report
+from services.projector.verify.rooms import Page, pages
 from shared.messaging.broker import Broker, BrokerUnavailableError, JetStreamError
 from shared.messaging.stream import StreamState, stream_state
 from shared.postgres import Connection, connected, load_queries
@@ -62,7 +64,7 @@ def parse_order(arguments: Sequence[str]) -> Order:
     )
     parser.add_argument("--changed", action="store_true", help="it is meant to differ from the version that is read")
     parser.add_argument(
-        "--jobs", type=_number, default=min(os.cpu_count() or 1, _MOST_JOBS), help="processes that fill"
+        "--jobs", type=_number, default=min(os.cpu_count() or 1, _MOST_JOBS), help="processes that fill and compare"
     )
     parser.add_argument("--drop-old", action="store_true", help="drop every version but the one that is read")
     return Order(**vars(parser.parse_args(arguments)))
@@ -85,13 +87,21 @@ async def rebuild(order: Order, where: Databases, say: Say) -> None:
             await _drop_old(projections, order.projection, say)
             return
         async with connected(where.event_store_dsn, NAME) as store:
-            active, new = await _find(store, projections, order, where.nats_url, say)
+            active, new, begun = await _find(store, projections, order, where.nats_url, say)
+            target = Target(where.event_store_dsn, where.projection_dsn, order.projection, new.version, new.name)
+            all_pages = [page async for page in pages(store)]
+            filled: Filled | None = None
             if new.state == "building":
-                await _fill(store, projections, order, where, active, new, say)
+                filled = await _fill(store, projections, order, target, all_pages, say)
+            extents = await known_extents(all_pages, projections, target, filled if begun else None)
+            if new.state == "building":
+                started = time.monotonic()
+                await versions.hand_over(projections, order.projection, new, active)
+                say(f"indexed in {time.monotonic() - started:.1f} s; the workers go on from here")
             if new.state == "retired":
                 await versions.revive(projections, new, active)
             await _join(projections, active, new, say)
-            await _compare(store, order, where, active, new, say)
+            await _compare(projections, order, target, active, new, extents, say)
         deadline = time.monotonic() + JOIN_SECONDS
         while not await versions.switch(projections, order.projection, active, new):
             if time.monotonic() > deadline:
@@ -102,8 +112,8 @@ async def rebuild(order: Order, where: Databases, say: Say) -> None:
 
 async def _find(
     store: Connection, projections: Connection, order: Order, nats_url: str, say: Say
-) -> tuple[Version, Version]:
-    """The version that is read, and the one to be switched to, begun if it was not."""
+) -> tuple[Version, Version, bool]:
+    """The version that is read, the one to be switched to, and whether that was begun just now, as it was not yet."""
     schema = PROJECTIONS[order.projection].schema
     known = await versions.versions_of(projections, order.projection)
     active = next(version for version in known if version.state == "active")
@@ -121,10 +131,10 @@ async def _find(
                 " use the release that made it, or drop it with --drop-old"
             )
         say(f"going on with {found.name}, which is {found.state}")
-        return active, found
+        return active, found, False
     new = Version(number, f"{order.projection}@{number}", "building", schema)
     await versions.begin(store, projections, order.projection, new, active, await _stream(nats_url))
-    return active, new
+    return active, new, True
 
 
 async def _stream(nats_url: str) -> StreamState:
@@ -144,21 +154,20 @@ async def _stream(nats_url: str) -> StreamState:
 
 
 async def _fill(
-    store: Connection, projections: Connection, order: Order, where: Databases, active: Version, new: Version, say: Say
-) -> None:
-    target = Target(where.event_store_dsn, where.projection_dsn, order.projection, new.version, new.name)
+    store: Connection, projections: Connection, order: Order, target: Target, all_pages: Sequence[Page], say: Say
+) -> Filled:
     total = await store.fetchval(_SQL["total_events"])
-    done = await projections.fetchval(_SQL["filled_events"], new.name)
+    done = await projections.fetchval(_SQL["filled_events"], target.name)
     started = time.monotonic()
-    with progress(done, total, say) as show:
-        left = await jobs.fill(target, order.jobs, show)
-    for key in left:
+    try:
+        with progress(done, total, say) as show:
+            filled = await jobs.fill(target, order.jobs, all_pages, show)
+    except WrongRowsError as error:
+        raise NotSwitchedError(f"{target.name} is not filled with what was folded: {error}") from error
+    for key in filled.left:
         say(f"left to the workers: {key.workspace_id}/{key.room_id}")
-    filled = time.monotonic()
-    await versions.hand_over(projections, order.projection, new, active)
-    say(
-        f"filled in {filled - started:.1f} s, indexed in {time.monotonic() - filled:.1f} s; the workers go on from here"
-    )
+    say(f"filled in {time.monotonic() - started:.1f} s")
+    return filled
 
 
 async def _join(projections: Connection, active: Version, new: Version, say: Say) -> None:
@@ -179,16 +188,22 @@ async def _join(projections: Connection, active: Version, new: Version, say: Say
         await asyncio.sleep(0.25)
 
 
-async def _compare(store: Connection, order: Order, where: Databases, active: Version, new: Version, say: Say) -> None:
+async def _compare(
+    projections: Connection, order: Order, target: Target, active: Version, new: Version, extents: Extents, say: Say
+) -> None:
     report = Report(say)
-    # Sees the new version in the old one's place once it was compared, and is of no other use afterwards.
-    async with connected(where.projection_dsn, NAME) as projections:
-        # Whoever goes back to an older version does so as the newer one is not right.
-        if not order.changed and new.version > active.version:
-            moving = await compare_with_old(projections, order.projection, active, new, report)
-            if moving:
-                say(f"{moving} rooms were moving all the time and are compared with the event store alone")
-        await compare_with_store(store, projections, order.projection, new, report)
+    started = time.monotonic()
+    # Whoever goes back to an older version does so as the newer one is not right.
+    if not order.changed and new.version > active.version:
+        moving = await compare_with_old(projections, order.projection, active, new, report)
+        if moving:
+            say(f"{moving} rooms were moving all the time and are compared with the event store alone")
+        say(f"compared with {active.name} in {time.monotonic() - started:.1f} s")
+    started = time.monotonic()
+    left = await pages_to_compare(projections, target, extents, report)
+    checked = report.rooms
+    await jobs.compare(target, order.jobs, left, report)
+    say(f"compared {report.rooms - checked} rooms with the event store in {time.monotonic() - started:.1f} s")
     if not report.all_is_well:
         raise NotSwitchedError(f"{new.name} is not right: {report.differences} differences; it is kept to be looked at")
     say(f"verified {report.rooms} rooms, {report.events} events")

@@ -1,8 +1,9 @@
-"""Filling one partition of a new version from the event store.
+"""Filling rooms of a new version from the event store.
 
 Invariant: a page's rows and its rooms' applied seq are one transaction, and a room at 0 is yet to be filled, so that a
-fill goes on where it was ended. The stream's position was taken before the rooms were first read: what is read too
-little comes from there.
+fill goes on where it was ended; its rooms are locked in it, so that whoever else would fill them finds them filled. The
+stream's position was taken before the rooms were first read: what is read too little comes from there. No page is
+committed whose rows are not, once they are in the tables, what was folded.
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -14,22 +15,46 @@ import asyncpg
 
 from services.projector.copying import COPIES, copy_rows
 from services.projector.projections import PROJECTIONS
-from services.projector.projections.base import Recorded, RoomEvents
+from services.projector.projections.base import Recorded, RoomEvents, Write
+from services.projector.verify.rooms import Page
 from shared.contracts.ids import RoomKey
 from shared.postgres import Connection, connected, load_queries
 
 _SQL = load_queries(Path(__file__).parent / "sql")
 _STATEMENTS = load_queries(Path(__file__).parents[1] / "sql")
+_CHECKS = load_queries(Path(__file__).parents[1] / "verify" / "sql")
 
 NAME = "runroom-projector"
 PAGE_ROOMS = 1000
 SLICE_EVENTS = 10_000
-"""A page ends with the room that reaches it; a larger room is written in slices."""
+"""A page ends with the room that reaches it. Where it is half a slice or more, a slice ends with a room too."""
 SLICE_BYTES = 32 * 1024 * 1024
 _PREFETCH = 200
 """Events of 1 MiB are rare, but several processes may meet them."""
 
+_CHECK_OF = {"runs_insert": ("runs_differing", "proj_runs"), "steps_insert": ("steps_differing", "proj_steps")}
+"""The statement that tells which rows of a write are not what is in the table, and the view it names."""
+CHECKED_VIEWS = {view for _, view in _CHECK_OF.values()}
+"""Views whose rows are held against their fold as they are filled."""
+LOOK_UP = "set enable_hashjoin = off; set enable_mergejoin = off"
+"""A page's rows are looked up one by one: the planner would go through all rows that are there already."""
+
 _Slice = dict[RoomKey, list[Recorded]]
+
+
+class Filled(NamedTuple):
+    """Rooms that need more than a fill: ``left`` to the workers, or with rows that were not held against their fold."""
+
+    left: list[RoomKey]
+    unchecked: list[RoomKey]
+
+
+class WrongRowsError(Exception):
+    """What was written is not what was folded. The message says where."""
+
+
+class HoleError(LookupError):
+    """The event store does not hold all events of a room."""
 
 
 class Target(NamedTuple):
@@ -42,13 +67,14 @@ class Target(NamedTuple):
     name: str
 
 
-async def fill_partition(target: Target, partition: int, count: Callable[[int], None]) -> list[RoomKey]:
-    """The rooms left to the workers. ``count`` takes the events of each page. Raises one of ``STORE_ERRORS``."""
+async def fill_pages(target: Target, portion: Sequence[Page], count: Callable[[int], None]) -> Filled:
+    """``count`` takes the events that have been filled. Raises ``WrongRowsError`` or one of ``STORE_ERRORS``."""
     async with connected(target.event_store_dsn, NAME) as store, connected(target.projection_dsn, NAME) as projections:
-        await projections.execute(_SQL["fill_lock"], target.name, partition)
-        skips = await projections.fetch(_SQL["skips_of"], target.name, partition)
-        fill = _Fill(store, projections, target, frozenset(tuple(row) for row in skips), count)
-        return await fill.run(partition)
+        await projections.execute(LOOK_UP)
+        fill = _Fill(store, projections, target, count)
+        for page in portion:
+            await fill.run(page)
+        return fill.filled
 
 
 class _Fill:
@@ -57,63 +83,75 @@ class _Fill:
         store: Connection,
         projections: Connection,
         target: Target,
-        skips: frozenset[tuple[str, str, int]],
         count: Callable[[int], None],
     ) -> None:
         self._store = store
         self._projections = projections
         self._target = target
-        self._skips = skips
         self._count = count
+        self._skips: frozenset[tuple[str, str, int]] = frozenset()
+        self._sizes: dict[RoomKey, int] = {}
+        self.filled = Filled([], [])
 
-    async def run(self, partition: int) -> list[RoomKey]:
-        left: list[RoomKey] = []
-        after = RoomKey("", "")
-        while rows := await self._projections.fetch(
-            _SQL["rooms_to_fill"], self._target.name, partition, *after, PAGE_ROOMS
-        ):
-            page = await self._page([RoomKey(*row) for row in rows])
-            left += await self._fill(page)
-            after = page[-1]
-        return left
+    async def run(self, page: Page) -> None:
+        skips = await self._projections.fetch(_SQL["skips_between"], *page.bounds, self._target.name)
+        self._skips = frozenset(tuple(row) for row in skips)
+        while rows := await self._projections.fetch(_SQL["rooms_to_fill"], *page.bounds, self._target.name, PAGE_ROOMS):
+            keys = await self._page([RoomKey(*row) for row in rows])
+            await self._fill(keys)
+            page = Page(keys[-1], page.upto)
 
     async def _page(self, keys: Sequence[RoomKey]) -> Sequence[RoomKey]:
         """So many of the rooms as are to be filled together."""
-        sizes = {RoomKey(*row[:2]): row[2] for row in await self._store.fetch(_SQL["sizes"], *_columns(keys))}
+        self._sizes = {RoomKey(*row[:2]): row[2] for row in await self._store.fetch(_SQL["sizes"], *_columns(keys))}
         events = 0
         for number, key in enumerate(keys, 1):
-            events += sizes.get(key, 0)
+            events += self._sizes.get(key, 0)
             if events >= SLICE_EVENTS:
                 return keys[:number]
         return keys
 
-    async def _fill(self, keys: Sequence[RoomKey]) -> list[RoomKey]:
-        """Those of the rooms that cannot be filled. Workers apply what can be of their events, and park what cannot."""
+    async def _fill(self, keys: Sequence[RoomKey]) -> None:
+        """Leaves rooms that cannot be filled: workers apply what can be of their events, and park what cannot."""
         try:
             await self._fill_together(keys)
         except Exception as error:  # whatever the fold or PostgreSQL cannot take: the one room is found by itself
             if not _is_about_data(error):
                 raise
             if len(keys) == 1:
-                return list(keys)
+                self.filled.left.extend(keys)
+                return
             middle = len(keys) // 2
-            return await self._fill(keys[:middle]) + await self._fill(keys[middle:])
-        return []
+            await self._fill(keys[:middle])
+            await self._fill(keys[middle:])
 
     async def _fill_together(self, keys: Sequence[RoomKey]) -> None:
-        filled: dict[RoomKey, int] = {}
-        # Closed at once when a write fails: the next page is read on the same connection.
-        async with aclosing(self._slices(keys)) as slices, self._projections.transaction():
-            async for part in slices:
-                filled |= {key: events[-1].stream_seq for key, events in part.items()}
-                await self._write(part)
+        async with self._projections.transaction():
+            rows = await self._projections.fetch(_SQL["rooms_claimed"], self._target.name, *_columns(keys))
+            filled, cut = await self._write_all([RoomKey(*row) for row in rows])
             seqs = list(filled.values())
-            status = await self._projections.execute(
-                _SQL["rooms_filled"], self._target.name, *_columns(list(filled)), seqs
-            )
-            if status != f"UPDATE {len(filled)}":
-                raise asyncpg.InterfaceError(f"somebody else has filled {self._target.name}")
+            await self._projections.execute(_SQL["rooms_filled"], self._target.name, *_columns(list(filled)), seqs)
+        self.filled.unchecked.extend(cut)
         self._count(sum(seqs))
+
+    async def _write_all(self, keys: Sequence[RoomKey]) -> tuple[dict[RoomKey, int], list[RoomKey]]:
+        """The last event of each room, and the rooms that were cut in two."""
+        filled: dict[RoomKey, int] = {}
+        cut: list[RoomKey] = []
+        # Closed at once when a write fails: the next page is read on the same connection.
+        async with aclosing(self._slices(keys)) as slices:
+            async for part in slices:
+                for key, events in part.items():
+                    before = filled.get(key, 0)
+                    if before:
+                        cut.append(key)
+                    if [event.stream_seq for event in events] != list(range(before + 1, before + 1 + len(events))):
+                        raise HoleError("events of a room are missing")
+                    filled[key] = events[-1].stream_seq
+                await self._write(part)
+        if any(filled.get(key, 0) < self._sizes.get(key, 0) for key in keys):
+            raise HoleError("the last events of a room are missing")
+        return filled, cut
 
     async def _slices(self, keys: Sequence[RoomKey]) -> AsyncGenerator[_Slice, None]:
         part: _Slice = {}
@@ -121,12 +159,14 @@ class _Fill:
         async with self._store.transaction(readonly=True):
             async for row in self._store.cursor(_SQL["events_of"], *_columns(keys), prefetch=_PREFETCH):
                 recorded = Recorded(row["stream_seq"], 0, row["envelope"])
-                part.setdefault(RoomKey(row["workspace_id"], row["room_id"]), []).append(recorded)
-                count += 1
-                size += len(recorded.envelope)
-                if count >= SLICE_EVENTS or size >= SLICE_BYTES:
+                key = RoomKey(row["workspace_id"], row["room_id"])
+                full = max(count / SLICE_EVENTS, size / SLICE_BYTES)
+                if full >= 1 or (full >= 0.5 and key not in part):
                     yield part
                     part, count, size = {}, 0, 0
+                part.setdefault(key, []).append(recorded)
+                count += 1
+                size += len(recorded.envelope)
         if part:
             yield part
 
@@ -143,6 +183,15 @@ class _Fill:
                     raise LookupError(f"{write.query} did not find what it should have changed")
                 continue
             await copy_rows(self._projections, copy, write, self._target.version)
+            if (check := _CHECK_OF.get(write.query)) is not None:
+                await self._check(*check, write)
+
+    async def _check(self, query: str, view: str, write: Write) -> None:
+        """Holds rows against the values they were folded to, which take another way to PostgreSQL than by COPY."""
+        statement = _CHECKS[query].replace(f"{view} as", f"{view}_v{self._target.version} as")
+        for row in await self._projections.fetch(statement, *write.columns):
+            what = "is missing" if row["missing"] else f"differs in {row['columns']}"
+            raise WrongRowsError(f"{row['workspace_id']}/{row['room_id']}: {row[0]} {what}")
 
 
 def _columns(keys: Sequence[RoomKey]) -> tuple[list[str], list[str]]:
@@ -150,9 +199,11 @@ def _columns(keys: Sequence[RoomKey]) -> tuple[list[str], list[str]]:
 
 
 def _is_about_data(error: Exception) -> bool:
-    """Whether the events are at fault, not a database that is away."""
+    """Whether the events are at fault, not a database that is away, nor this code."""
     if isinstance(error, asyncpg.PostgresError):
         return isinstance(
             error, asyncpg.DataError | asyncpg.IntegrityConstraintViolationError | asyncpg.ProgramLimitExceededError
         )
-    return not isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError | TimeoutError)
+    return not isinstance(
+        error, WrongRowsError | asyncpg.InterfaceError | asyncpg.InternalClientError | OSError | TimeoutError
+    )

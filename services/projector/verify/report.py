@@ -4,16 +4,28 @@ Invariant: lines name rooms, positions, ids and columns, never what is in them.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from shared.contracts.ids import RoomKey
 
 MOST_LINES_PER_ROOM = 5
 MOST_ROOMS = 1000
 """Rooms told apart; of further ones only the number of differences is counted."""
+MOST_LINES = MOST_ROOMS * (MOST_LINES_PER_ROOM + 1)
+"""Taken up from elsewhere."""
 
 
 class CannotLookError(Exception):
     """Something that is to be compared cannot be read. The message says what."""
+
+
+class Findings(NamedTuple):
+    """What a comparison of some rooms, made elsewhere, found."""
+
+    lines: list[str]
+    differences: int
+    rooms: int
+    events: int
 
 
 class Report:
@@ -22,6 +34,7 @@ class Report:
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
         self._rooms: dict[RoomKey, int] = {}
+        self._lines_added = 0
         self.differences = 0
         self.rooms = 0
         self.events = 0
@@ -44,6 +57,15 @@ class Report:
             self._write(f"differs  {key.workspace_id}/{key.room_id}  {where}: {what}")
         elif count == MOST_LINES_PER_ROOM + 1:
             self._write(f"differs  {key.workspace_id}/{key.room_id}  … and more")
+
+    def add(self, findings: Findings) -> None:
+        """Takes up what was found elsewhere, of rooms that nobody else looks at."""
+        for line in findings.lines[: max(MOST_LINES - self._lines_added, 0)]:
+            self._write(line)
+        self._lines_added += len(findings.lines)
+        self.differences += findings.differences
+        self.rooms += findings.rooms
+        self.events += findings.events
 
     def note(self, line: str) -> None:
         self._write(line)

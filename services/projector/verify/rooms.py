@@ -54,6 +54,9 @@ class Page(NamedTuple):
         workspace_id, room_id = self.upto or (None, None)
         return (self.after.workspace_id, self.after.room_id, workspace_id, room_id)
 
+    def holds(self, key: RoomKey) -> bool:
+        return self.after < key and (self.upto is None or key <= self.upto)
+
 
 async def pages(store: Connection, after: RoomKey = _START) -> AsyncGenerator[Page, None]:
     """The rooms after one in pages of a bounded number of rooms and, but for the last room of each, of events."""

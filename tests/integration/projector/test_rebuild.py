@@ -165,12 +165,14 @@ async def test_a_rebuild_that_was_killed_goes_on_where_it_was(
 ) -> None:
     slow = """
 import asyncio, sys
-from services.projector.rebuild import fill, jobs
-one = fill.fill_partition
+from services.projector.rebuild import jobs
+from services.projector.verify import rooms
+rooms.PAGE_ROOMS = 2
+one = jobs.fill_pages
 async def slowly(*arguments):
     await asyncio.sleep(0.2)
     return await one(*arguments)
-jobs.fill_partition = slowly
+jobs.fill_pages = slowly
 from services.projector.__main__ import main
 sys.exit(main(["rebuild", "room_feed", "--jobs", "1"]))
 """

@@ -1,0 +1,183 @@
+"""What a rebuild looks at before it switches, and what it need not look at twice."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import pytest
+
+from tests.integration.projector.commands import command, start
+from tests.integration.projector.history import RoomHistory, publish, store
+from tests.integration.projector.load import applied_by_active
+from tests.integration.projector.workers import Workers, applied, running
+
+Run = Callable[..., Awaitable[tuple[int, str]]]
+
+ROOMS = 12
+SPECIAL = ("a\tb", "a\nb", "a\r\nb", "a\\nb", r"\N", r"\.", "", '"quoted", \\"', "'", "\x1f\x7fü🙂", "{a,b}")
+
+
+@pytest.fixture(scope="module")
+def workers(event_store_dsn: str, projection_dsn: str, stream_url: str, tmp_path_factory: pytest.TempPathFactory):
+    with running(event_store_dsn, projection_dsn, stream_url, tmp_path_factory.mktemp("logs"), 1) as workers:
+        yield workers
+
+
+@pytest.fixture(scope="module")
+async def histories(workers: Workers, event_store_dsn: str, stream_url: str) -> list[RoomHistory]:
+    histories = [RoomHistory(f"room-{number:02}") for number in range(ROOMS)]
+    for number, history in enumerate(histories):
+        for turn in range(4):
+            history.run(steps=number % 4, end=("completed", "failed", None)[turn % 3])
+    for number, text in enumerate(SPECIAL):
+        given = {"title": text, "goal": text, "input": {text: text}, "tags": (text,)}
+        histories[0].created(f"run_special_{number}", **given)
+    events = [event for history in histories for event in history.events]
+    await store(event_store_dsn, events)
+    await publish(stream_url, events)
+    await applied(workers.projection_dsn, histories)
+    return histories
+
+
+@pytest.fixture
+async def run(workers: Workers, event_store_dsn: str, projection_dsn: str, stream_url: str):
+    """Runs a command, or a rebuild whose code is altered by what is given; what it began is dropped afterwards."""
+
+    async def run(*arguments: str, altered: str = "") -> tuple[int, str]:
+        if not altered:
+            return await command(*arguments, event_store=event_store_dsn, projections=projection_dsn, nats=stream_url)
+        main = f"from services.projector.__main__ import main\nsys.exit(main({list(arguments)}))"
+        code = f"import sys\n{altered}\n{main}"
+        process = await start("-c", code, event_store=event_store_dsn, projections=projection_dsn, nats=stream_url)
+        output, _ = await process.communicate()
+        return process.returncode or 0, output.decode()
+
+    yield run
+    status, output = await run("rebuild", "runs", "--drop-old")
+    assert status == 0, output
+
+
+async def test_what_was_checked_as_it_was_filled_is_not_folded_again(histories: list[RoomHistory], run: Run) -> None:
+    status, output = await run("rebuild", "runs")
+    assert status == 0, output
+    assert "compared 0 rooms with the event store" in output
+    assert f"verified {ROOMS} rooms, {sum(history.head for history in histories)} events" in output
+    status, output = await run("verify")
+    assert status == 0, output
+
+
+async def test_the_feed_is_always_held_against_the_event_store(histories: list[RoomHistory], run: Run) -> None:
+    status, output = await run("rebuild", "room_feed")
+    assert status == 0, output
+    assert f"compared {ROOMS} rooms with the event store" in output
+    assert (await run("rebuild", "room_feed", "--drop-old"))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("write", "number", "differs"), [("runs_insert", 5, "differs in title"), ("steps_insert", 7, "differs in input")]
+)
+async def test_rows_that_are_not_what_was_folded_are_not_committed(
+    histories: list[RoomHistory], run: Run, projection_dsn: str, write: str, number: int, differs: str
+) -> None:
+    wrong = f"""
+from services.projector import copying
+right = copying.text_rows
+def text_rows(copy, columns):
+    columns = list(columns)
+    if copy is copying.COPIES["{write}"]:
+        columns[{number}] = ['"other"'] * len(columns[{number}])
+    return right(copy, columns)
+copying.text_rows = text_rows
+"""
+    status, output = await run("rebuild", "runs", "--changed", "--jobs", "1", altered=wrong)
+    assert status == 1, output
+    assert "is not filled with what was folded: ws/room-" in output
+    assert differs in output
+    connection = await asyncpg.connect(projection_dsn)
+    [begun] = await connection.fetch("select name, version from projector_versions where state = 'building'")
+    filled = await connection.fetchval("select sum(applied_seq) from proj_rooms where projection = $1", begun["name"])
+    rows = await connection.fetchval(f"select count(*) from proj_runs_v{begun['version']}")
+    await connection.close()
+    assert (filled, rows) == (0, 0)
+    # What a command did not begin itself it folds again, all of it.
+    status, output = await run("rebuild", "runs", "--changed")
+    assert status == 0, output
+    assert f"compared {ROOMS} rooms with the event store" in output
+
+
+async def test_what_has_moved_since_the_fill_is_folded_again(
+    histories: list[RoomHistory], run: Run, event_store_dsn: str, projection_dsn: str, stream_url: str
+) -> None:
+    moving = RoomHistory("moving")
+    moving.run()
+    await store(event_store_dsn, moving.events)
+    await publish(stream_url, moving.events)
+    await applied_by_active(projection_dsn, [*histories, moving])
+    late = moving.run()
+    worse = f"""
+import asyncio
+from services.projector.rebuild import command
+from shared.contracts.ids import RoomKey
+from tests.integration.projector.history import Stored, publish, store
+join = command._join
+async def spoiled(projections, active, new, say):
+    events = {late!r}
+    await store({event_store_dsn!r}, events)
+    await publish({stream_url!r}, events)
+    far = "select applied_seq from proj_rooms where room_id = 'moving' and projection = $1"
+    async with asyncio.timeout(20):
+        while await projections.fetchval(far, new.name) < {moving.head}:
+            await asyncio.sleep(0.05)
+    await join(projections, active, new, say)
+    await projections.execute(f"update proj_runs_v{{new.version}} set summary = 'worse' where room_id = 'moving'")
+command._join = spoiled
+"""
+    status, output = await run("rebuild", "runs", "--changed", altered=worse)
+    assert status == 1, output
+    assert f"differs  ws/moving  runs: {moving.events[0].run_id} differs in summary" in output
+
+
+async def test_rooms_that_are_written_in_parts_are_folded_again(histories: list[RoomHistory], run: Run) -> None:
+    small = "from services.projector.rebuild import fill\nfill.SLICE_EVENTS = 4"
+    status, output = await run("rebuild", "runs", "--jobs", "1", altered=small)
+    assert status == 0, output
+    assert "compared 0 rooms" not in output
+    assert "left to the workers" not in output
+    status, output = await run("verify")
+    assert status == 0, output
+
+
+async def test_two_that_fill_at_once_do_not_get_into_each_others_way(histories: list[RoomHistory], run: Run) -> None:
+    twice = """
+import asyncio
+from services.projector.rebuild import fill, jobs
+from services.projector.rebuild.fill import Filled
+one = jobs.fill_pages
+fill.SLICE_EVENTS = 60
+async def both(*arguments):
+    filled = await asyncio.gather(one(*arguments), one(*arguments))
+    return Filled(filled[0].left + filled[1].left, filled[0].unchecked + filled[1].unchecked)
+jobs.fill_pages = both
+"""
+    status, output = await run("rebuild", "runs", "--jobs", "1", altered=twice)
+    assert status == 0, output
+    assert "left to the workers" not in output
+
+
+async def test_a_room_the_event_store_does_not_hold_whole_is_not_switched_to(
+    histories: list[RoomHistory], run: Run, event_store_dsn: str, projection_dsn: str, stream_url: str
+) -> None:
+    torn = RoomHistory("torn")
+    torn.run()
+    await store(event_store_dsn, torn.events)
+    await publish(stream_url, torn.events)
+    await applied_by_active(projection_dsn, [torn, *histories])
+    connection = await asyncpg.connect(event_store_dsn)
+    await connection.execute("set session_replication_role = replica")
+    await connection.execute("delete from events where room_id = 'torn' and stream_seq = 2")
+    await connection.close()
+    status, output = await run("rebuild", "runs")
+    assert status == 1, output
+    assert "left to the workers: ws/torn" in output
+    assert "differs  ws/torn  store: event 3 follows on event 1" in output
