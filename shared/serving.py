@@ -17,6 +17,7 @@ import uvicorn
 import uvloop
 from litestar import Litestar
 
+from shared.http.connection import Connection
 from shared.settings import SettingsError
 from shared.telemetry import Logger
 
@@ -99,7 +100,7 @@ async def serve(
     server = _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=Connection,
             ws="none",
             lifespan="on",
             log_config=None,
