@@ -13,19 +13,25 @@ from typing import Any, Final, cast
 from litestar.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from shared.turns import Turns
+
+REQUESTS_AT_ONCE: Final = 32
+"""Begun in one turn of the loop: 3 ms of it when all ask for streams. A herd of them would stop others for 80 ms."""
 _EXTENSION: Final = "runroom.connection"
 
 
 class Connection(HttpToolsProtocol):
     """One client's connection. A response finds it by ``connection_of``.
 
-    ``on_lost`` is called once when the client is gone; who sets it takes it away again.
+    ``on_lost`` is called once when the client is gone; who sets it takes it away again. The requests of all connections
+    are begun in ``turns``.
     """
 
-    __slots__ = ("_held", "_responding", "on_lost")
+    __slots__ = ("_held", "_responding", "_turns", "on_lost")
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    def __init__(self, *arguments: Any, turns: Turns, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._turns = turns
         self.on_lost: Callable[[], None] | None = None
         self._held = b""
         self._responding: RequestResponseCycle | None = None
@@ -78,9 +84,15 @@ class Connection(HttpToolsProtocol):
             self.on_lost()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._turns.enter(lambda: self._start(cycle, app))
+
+    def _start(self, cycle: RequestResponseCycle, app: Any) -> None:
         # Here, and not when the request is read: of pipelined requests only one is answered at a time.
-        self._responding = cycle
-        cycle.scope["extensions"] = {_EXTENSION: cast("dict[object, object]", self)}
+        if self.transport.is_closing():
+            cycle.scope["extensions"] = {}
+        else:
+            self._responding = cycle
+            cycle.scope["extensions"] = {_EXTENSION: cast("dict[object, object]", self)}
         super()._start_asgi_task(cycle, app)
 
 

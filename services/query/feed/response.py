@@ -190,17 +190,17 @@ class RoomStream:
     async def _replay(self, room: Room) -> None:
         """Sends a page of history, or waits for it."""
         replay = self._hub.replay
+        await replay.turns.take()
         page = replay.kept(self._key, self._cursor)
         if page is None:
             page = await self._meanwhile(replay.page(self._key, self._cursor, self._hint))
+            await replay.turns.take()  # others have waited for the same page
         if isinstance(page, Page):
             self._hint = page.hint
             await self._until_free()
             self._connection.write(page.chunk)
             self._streams.frames_sent += page.events
             self._cursor = page.last
-            # Pages that are held already and a socket that takes them would never let anybody else run.
-            await asyncio.sleep(0)
             return
         self._hint = 0
         if isinstance(page, Trimmed):
