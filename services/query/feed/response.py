@@ -39,8 +39,8 @@ from shared.contracts.ids import RoomKey
 from shared.http.connection import Connection, connection_of
 from shared.telemetry import Logger
 
-_RETRY_MS: Final = (1000, 3000)
-"""Each client is told another time between these, so that they do not come back all at once."""
+_RETRIES: Final = tuple(chunk(retry_frame(milliseconds)) for milliseconds in range(1000, 3000, 20))
+"""Each client is told another time of these, so that they do not come back all at once."""
 _AGAIN_SECONDS: Final = 1.0
 """How soon history that could not be had is asked for again."""
 _LOOK_SECONDS: Final = 0.2
@@ -92,29 +92,30 @@ class RoomStream:
         if limit is not None:
             await turn_away(send, limit)
             return
-        with self._hub.watch(self._key) as room:
-            self._task = asyncio.current_task()
-            self._streams.add(self)
-            self._connection = connection
-            connection.on_lost = self.end
-            try:
-                connection.begin(HEAD)
-                connection.hold(chunk(retry_frame(random.randint(*_RETRY_MS))))  # noqa: S311
-                with suppress(_StreamOver):
-                    await self._feed(room)
-                connection.flush()
-                self._sending_since = self._loop.time()
-                await send(END)
-            except asyncio.CancelledError:
-                # Cut off in the midst of sending: by our own clock, or by the server at the end of its grace.
-                if self._task is None or not (self._is_stalled or self._streams.is_draining):
-                    raise
-                self._task.uncancel()
-                STALLED.inc()
-                _log.info("stream_stalled", room_id=self._key.room_id)
-            finally:
-                connection.on_lost = None
-                self._streams.remove(self)
+        room = self._hub.enter(self._key)
+        self._task = asyncio.current_task()
+        self._streams.add(self)
+        self._connection = connection
+        connection.on_lost = self.end
+        try:
+            connection.begin(HEAD)
+            connection.hold(random.choice(_RETRIES))  # noqa: S311
+            with suppress(_StreamOver):
+                await self._feed(room)
+            connection.flush()
+            self._sending_since = self._loop.time()
+            await send(END)
+        except asyncio.CancelledError:
+            # Cut off in the midst of sending: by our own clock, or by the server at the end of its grace.
+            if self._task is None or not (self._is_stalled or self._streams.is_draining):
+                raise
+            self._task.uncancel()
+            STALLED.inc()
+            _log.info("stream_stalled", room_id=self._key.room_id)
+        finally:
+            connection.on_lost = None
+            self._streams.remove(self)
+            self._hub.leave(room)
 
     def news(self, ring: Ring | None) -> None:
         """The room may have changed: writes what follows, or wakes the stream's own task where there is more to it."""
