@@ -4,8 +4,8 @@ Invariant: what a client gets is ``cursor + 1``, ``cursor + 2``, …: frames fol
 the room's ring or from history, and nothing else moves it but a reset that the client is told. Only this client's own
 task ever waits for this client, and it holds one chunk of frames at the most.
 
-A client that is caught up and takes what it gets costs no turn of its task: news are written where they are told, 13 µs
-for each client, 10 of them the system call, instead of 20.
+A client that is caught up and takes what it gets costs no turn of its task: news are written where they are told, which
+takes 14 µs instead of 24, most of them the system call.
 """
 
 from __future__ import annotations

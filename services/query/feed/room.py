@@ -30,7 +30,7 @@ _LEAST_PAUSE: Final = 0.05
 _MOST_PAUSE: Final = 1.0
 _MOST_EARLY: Final = 64
 _REST_SECONDS: Final = 60e-6
-"""For each viewer told: about three times what serving it takes."""
+"""For each viewer told: about four times what serving it takes."""
 _MOST_REST_SECONDS: Final = 0.25
 _TOLD_AT_ONCE: Final = 256
 
