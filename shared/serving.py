@@ -10,15 +10,18 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import structlog
 import uvicorn
 import uvloop
 from litestar import Litestar
 
+from shared.http.connection import REQUESTS_AT_ONCE, Connection
 from shared.settings import SettingsError
 from shared.telemetry import Logger
+from shared.turns import Turns
 
 _TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 
@@ -99,7 +102,7 @@ async def serve(
     server = _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=cast("type[asyncio.Protocol]", partial(Connection, turns=Turns(REQUESTS_AT_ONCE))),
             ws="none",
             lifespan="on",
             log_config=None,

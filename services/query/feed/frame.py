@@ -11,8 +11,19 @@ import msgspec
 ResetReason = Literal["cursor_ahead", "history_trimmed"]
 StreamLimit = Literal["process", "room", "shutdown"]
 
-HEARTBEAT = b":\n\n"
 BUSY_RETRY_MS = 5000
+
+
+def chunk(*frames: bytes) -> bytes:
+    """The frames as one chunk of an HTTP/1.1 body, framed once for every client that gets them.
+
+    Nothing for no frames: an empty chunk would end the body.
+    """
+    size = sum(map(len, frames))
+    return b"".join((b"%x\r\n" % size, *frames, b"\r\n")) if size else b""
+
+
+HEARTBEAT = chunk(b":\n\n")
 
 
 def event_frame(stream_seq: int, envelope: bytes) -> bytes:

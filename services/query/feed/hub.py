@@ -6,8 +6,7 @@ back.
 """
 
 import asyncio
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Final
 
 from services.query.feed.frame import StreamLimit
@@ -43,25 +42,25 @@ class Hub:
             return "room"
         return None
 
-    @contextmanager
-    def watch(self, key: RoomKey) -> Generator[Room, None, None]:
-        """The room, watched for as long as the block runs."""
+    def enter(self, key: RoomKey) -> Room:
+        """The room, watched until ``leave`` is called."""
         room = self._rooms.get(key)
         if room is None:
             room = self._rooms[key] = self._open(key)
         room.viewers += 1
         self._viewers += 1
-        try:
-            yield room
-        finally:
-            room.viewers -= 1
-            self._viewers -= 1
-            if room.viewers == 0:
-                del self._rooms[key]
-                ROOMS_WATCHED.dec()
-                closing = room.close()
-                self._closing.add(closing)
-                closing.add_done_callback(self._closing.discard)
+        return room
+
+    def leave(self, room: Room) -> None:
+        """One viewer less."""
+        room.viewers -= 1
+        self._viewers -= 1
+        if room.viewers == 0:
+            del self._rooms[room.key]
+            ROOMS_WATCHED.dec()
+            closing = room.close()
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     async def run(self) -> None:
         """Checks all tails at every tick, until cancelled."""

@@ -4,7 +4,7 @@ Invariant: a page begins right after the cursor it was asked for and has no hole
 asked for again; only what neither the projection nor the stream holds any more, by their own word, is ``Trimmed``.
 
 Many clients that come back at once stand at the same few cursors: a page is read once for all who ask for it, pages end
-at common boundaries, and they are kept for a while. The number of reads under way is bounded.
+at common boundaries, and they are kept for a while. The number of reads under way is bounded, and clients take turns.
 """
 
 import asyncio
@@ -12,24 +12,27 @@ from collections import OrderedDict
 from typing import Final, NamedTuple
 
 from services.query.feed.entry import Entry, contiguous
-from services.query.feed.frame import event_frame
+from services.query.feed.frame import chunk, event_frame
 from services.query.feed.projected import ProjectedFeed, ProjectedPage, ProjectionAwayError
 from services.query.feed.stored import Absent, StoredFeed
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import room_subject
 from shared.messaging.broker import BrokerUnavailableError
+from shared.turns import Turns
 
 PAGE_EVENTS: Final = 128
 PAGE_BYTES: Final = 128 * 1024
 _CACHE_BYTES: Final = 16 * 1024 * 1024
 _READS_AT_ONCE: Final = 4
+_PAGES_AT_ONCE: Final = 16
+"""Looked up or sent in one turn of the loop: about a millisecond of it."""
 
 
 class Page(NamedTuple):
-    """``frames`` joined, how many, the ``stream_seq`` of the last, and the stream position of that one if the page came
-    from the stream, else 0: the hint for the next page."""
+    """``chunk`` holds the frames, ``events`` is how many, ``last`` the ``stream_seq`` of the last one. ``hint`` is for
+    the next page: where the stream holds the last one, if the page came from there, else 0."""
 
-    frames: bytes
+    chunk: bytes
     events: int
     last: int
     hint: int
@@ -45,17 +48,24 @@ class Replay:
     def __init__(self, projected: ProjectedFeed, stored: StoredFeed) -> None:
         self._projected = projected
         self._stored = stored
+        self.turns = Turns(_PAGES_AT_ONCE)
         self._reads = asyncio.Semaphore(_READS_AT_ONCE)
         self._flights: dict[tuple[RoomKey, int], asyncio.Task[Page | Trimmed | None]] = {}
         self._pages: OrderedDict[tuple[RoomKey, int], Page] = OrderedDict()
         self._pages_size = 0
 
-    async def page(self, key: RoomKey, after: int, hint: int) -> Page | Trimmed | None:
-        """The page after the cursor. ``hint`` is that of the page before, 0 if there is none."""
+    def kept(self, key: RoomKey, after: int) -> Page | None:
+        """The page after the cursor, if somebody has asked for it of late."""
         at = (key, after)
         if (page := self._pages.get(at)) is not None:
             self._pages.move_to_end(at)
+        return page
+
+    async def page(self, key: RoomKey, after: int, hint: int) -> Page | Trimmed | None:
+        """The page after the cursor. ``hint`` is that of the page before, 0 if there is none."""
+        if (page := self.kept(key, after)) is not None:
             return page
+        at = (key, after)
         flight = self._flights.get(at)
         if flight is None:
             flight = asyncio.create_task(self._read_page(key, after, hint), name="history")
@@ -131,7 +141,7 @@ class Replay:
             if size >= PAGE_BYTES:
                 break
         last = entries[len(frames) - 1]
-        page = Page(b"".join(frames), len(frames), last.stream_seq, last.position)
+        page = Page(chunk(*frames), len(frames), last.stream_seq, last.position)
         self._keep((key, after), page)
         return page
 
@@ -139,7 +149,7 @@ class Replay:
         if at in self._pages:
             return
         self._pages[at] = page
-        self._pages_size += len(page.frames)
+        self._pages_size += len(page.chunk)
         while self._pages_size > _CACHE_BYTES:
             _, dropped = self._pages.popitem(last=False)
-            self._pages_size -= len(dropped.frames)
+            self._pages_size -= len(dropped.chunk)

@@ -3,6 +3,9 @@
 Invariant: what a client gets is ``cursor + 1``, ``cursor + 2``, …: frames follow the cursor they were asked for, from
 the room's ring or from history, and nothing else moves it but a reset that the client is told. Only this client's own
 task ever waits for this client, and it holds one chunk of frames at the most.
+
+A client that is caught up and takes what it gets costs no turn of its task: news are written where they are told, which
+takes 14 µs instead of 24, most of them the system call.
 """
 
 from __future__ import annotations
@@ -14,33 +17,30 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import structlog
-from litestar.types import HTTPResponseBodyEvent, HTTPResponseStartEvent, Receive, Scope, Send
+from litestar.types import Receive, Scope, Send
 
+from services.query.feed.answer import END, HEAD, turn_away
 from services.query.feed.cursor import LATEST, Latest
 from services.query.feed.frame import (
-    BUSY_RETRY_MS,
     HEARTBEAT,
     ResetReason,
-    busy_frame,
     caught_up_frame,
+    chunk,
     reset_frame,
     retry_frame,
 )
 from services.query.feed.hub import Hub
 from services.query.feed.replay import PAGE_BYTES, Page, Trimmed
+from services.query.feed.ring import Ring
 from services.query.feed.room import Room
 from services.query.feed.streams import Streams
-from services.query.metrics import CATCH_UPS, RESETS, STALLED, STREAMS_BUSY
+from services.query.metrics import CATCH_UPS, RESETS, STALLED
 from shared.contracts.ids import RoomKey
+from shared.http.connection import Connection, connection_of
 from shared.telemetry import Logger
 
-HEADERS: Final[list[tuple[bytes, bytes]]] = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache, no-transform"),
-    (b"x-accel-buffering", b"no"),
-]
-_RETRY_MS: Final = (1000, 3000)
-"""Each client is told another time between these, so that they do not come back all at once."""
+_RETRIES: Final = tuple(chunk(retry_frame(milliseconds)) for milliseconds in range(1000, 3000, 20))
+"""Each client is told another time of these, so that they do not come back all at once."""
 _AGAIN_SECONDS: Final = 1.0
 """How soon history that could not be had is asked for again."""
 _LOOK_SECONDS: Final = 0.2
@@ -62,8 +62,8 @@ class RoomStream:
     """
 
     __slots__ = (
-        "_hint", "_hub", "_is_gone", "_is_over", "_is_stalled", "_key", "_last_heartbeat", "_loop", "_nap", "_send",
-        "_sending_since", "_settings", "_start", "_streams", "_task",
+        "_connection", "_cursor", "_hint", "_hub", "_is_live", "_is_over", "_is_stalled", "_key",
+        "_last_heartbeat", "_loop", "_nap", "_sending_since", "_settings", "_start", "_streams", "_task",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, streams: Streams, key: RoomKey, start: int | Latest) -> None:
@@ -72,44 +72,61 @@ class RoomStream:
         self._settings = streams.settings
         self._key = key
         self._start: int | Latest = start
+        self._cursor = 0
         self._is_over = False
-        self._is_gone = False
         self._is_stalled = False
+        self._is_live = False
         self._nap: asyncio.Future[None] | None = None
         self._hint = 0
         self._sending_since: float | None = None
         self._loop = asyncio.get_running_loop()
         self._last_heartbeat = self._loop.time()
         self._task: asyncio.Task[None] | None = None
-        self._send: Send
+        self._connection: Connection
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        self._send = send
+        connection = connection_of(scope)
+        if connection is None:
+            return
         limit = "shutdown" if self._streams.is_draining else self._hub.full(self._key)
         if limit is not None:
-            STREAMS_BUSY.labels(limit).inc()
-            await self._begin(retry_frame(BUSY_RETRY_MS) + busy_frame(limit), more=False)
+            await turn_away(send, limit)
             return
-        with self._hub.watch(self._key) as room:
-            self._task = asyncio.current_task()
-            self._streams.add(self)
-            watcher = asyncio.create_task(self._watch_for_disconnect(receive), name="disconnect")
-            try:
-                with suppress(_StreamOver):
-                    await self._begin(retry_frame(random.randint(*_RETRY_MS)), more=True)  # noqa: S311
-                    await self._feed(room)
-                if not self._is_gone:
-                    await self._write(b"", more=False)
-            except asyncio.CancelledError:
-                # Cut off in the midst of sending: by our own clock, or by the server at the end of its grace.
-                if self._task is None or not (self._is_stalled or self._streams.is_draining):
-                    raise
-                self._task.uncancel()
-                STALLED.inc()
-                _log.info("stream_stalled", room_id=self._key.room_id)
-            finally:
-                watcher.cancel()
-                self._streams.remove(self)
+        room = self._hub.enter(self._key)
+        self._task = asyncio.current_task()
+        self._streams.add(self)
+        self._connection = connection
+        connection.on_lost = self.end
+        try:
+            connection.begin(HEAD)
+            connection.hold(random.choice(_RETRIES))  # noqa: S311
+            with suppress(_StreamOver):
+                await self._feed(room)
+            connection.flush()
+            self._sending_since = self._loop.time()
+            await send(END)
+        except asyncio.CancelledError:
+            # Cut off in the midst of sending: by our own clock, or by the server at the end of its grace.
+            if self._task is None or not (self._is_stalled or self._streams.is_draining):
+                raise
+            self._task.uncancel()
+            STALLED.inc()
+            _log.info("stream_stalled", room_id=self._key.room_id)
+        finally:
+            connection.on_lost = None
+            self._streams.remove(self)
+            self._hub.leave(room)
+
+    def news(self, ring: Ring | None) -> None:
+        """The room may have changed: writes what follows, or wakes the stream's own task where there is more to it."""
+        nap = self._nap
+        if nap is None or nap.done():
+            return
+        if self._is_live and ring is not None and ring.covers(self._cursor) and not self._connection.is_full:
+            self._pass_on(ring)
+            if self._cursor == ring.last:
+                return
+        nap.set_result(None)
 
     def end(self) -> None:
         """Ends the stream as soon as what is being sent is sent."""
@@ -128,142 +145,142 @@ class RoomStream:
             return True
         if self._nap is None or now - self._last_heartbeat < self._settings.heartbeat_seconds:
             return False
-        _wake(self._nap)
+        if self._connection.is_full:
+            _wake(self._nap)
+        else:
+            self._beat(now)
         return True
-
-    async def _watch_for_disconnect(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._is_gone = True
-        self.end()
 
     async def _feed(self, room: Room) -> None:
         while (ring := room.ring) is None:
             await self._sleep(room)
-        cursor = room.head_seq if self._start == LATEST else self._start
-        cursor = await self._reach(room, cursor)
+        self._cursor = room.head_seq if self._start == LATEST else self._start
+        await self._reach(room)
         target = room.head_seq  # history ends here; what is beyond it is live
-        is_caught_up = is_behind = False
+        is_behind = False
         while True:
-            await self._heartbeat_if_due()
-            if not is_caught_up and cursor >= target:
-                is_caught_up = True
-                await self._write(caught_up_frame(cursor))
-            if ring.covers(cursor):
+            # First, so that there is nothing to wait for between looking at the ring and sleeping or sending.
+            await self._until_free()
+            if self._loop.time() - self._last_heartbeat >= self._settings.heartbeat_seconds:
+                self._beat(self._loop.time())
+            if not self._is_live and self._cursor >= target:
+                self._is_live = True
+                self._connection.hold(chunk(caught_up_frame(self._cursor)))
+            if ring.covers(self._cursor):
                 is_behind = False
-                if cursor == ring.last:
+                if self._cursor == ring.last:
                     await self._sleep(room)
                     continue
-                frames, last = ring.after(cursor, PAGE_BYTES)
-                await self._write(frames)
-                self._streams.frames_sent += last - cursor
-                cursor = last
-            elif cursor > ring.last:
+                self._pass_on(ring)
+            elif self._cursor > ring.last:
                 # The room's own task is bringing the ring up to a head that is known already.
                 await self._sleep(room)
             else:
-                if is_caught_up and not is_behind:
+                if self._is_live and not is_behind:
                     is_behind = True
                     CATCH_UPS.inc()
-                cursor = await self._replay(room, cursor)
+                await self._replay(room)
 
-    async def _replay(self, room: Room, cursor: int) -> int:
-        """Sends a page of history, or waits for it; the new cursor."""
-        page = await self._meanwhile(self._hub.replay.page(self._key, cursor, self._hint))
+    def _pass_on(self, ring: Ring) -> None:
+        """Writes a chunk of what follows the cursor, which the ring covers."""
+        frames, last = ring.after(self._cursor, PAGE_BYTES)
+        self._connection.write(frames)
+        self._streams.frames_sent += last - self._cursor
+        self._cursor = last
+
+    async def _replay(self, room: Room) -> None:
+        """Sends a page of history, or waits for it."""
+        replay = self._hub.replay
+        await replay.turns.take()
+        page = replay.kept(self._key, self._cursor)
+        if page is None:
+            page = await self._meanwhile(replay.page(self._key, self._cursor, self._hint))
+            await replay.turns.take()  # others have waited for the same page
         if isinstance(page, Page):
             self._hint = page.hint
-            await self._write(page.frames)
+            await self._until_free()
+            self._connection.write(page.chunk)
             self._streams.frames_sent += page.events
-            # Pages that are held already and a socket that takes them would never let anybody else run.
-            await asyncio.sleep(0)
-            return page.last
+            self._cursor = page.last
+            return
         self._hint = 0
         if isinstance(page, Trimmed):
-            await self._reset("history_trimmed", page.first_seq, max(room.head_seq, page.first_seq - 1))
-            return page.first_seq - 1
+            self._reset("history_trimmed", page.first_seq, max(room.head_seq, page.first_seq - 1))
+            self._cursor = page.first_seq - 1
+            return
         await self._sleep(room, _AGAIN_SECONDS)
-        return cursor
 
-    async def _reach(self, room: Room, cursor: int) -> int:
-        """Waits for a room that is behind the cursor; where to go on from.
+    async def _reach(self, room: Room) -> None:
+        """Waits for a room that is behind the cursor.
 
         The client may have the position from a command answered this very moment, so the stream gets a grace. Only
         when both sources have answered, and neither knows of such an event, is the cursor beyond the room.
         """
         grace_ends = self._loop.time() + self._settings.cursor_ahead_grace_seconds
-        while cursor > room.head_seq:
+        while self._cursor > room.head_seq:
             is_last_look = self._loop.time() >= grace_ends
             await self._meanwhile(room.look())
-            if cursor <= room.head_seq:
+            if self._cursor <= room.head_seq:
                 break
             if is_last_look and room.is_certain:
-                await self._reset("cursor_ahead", room.first_seq or room.head_seq + 1, room.head_seq)
-                return room.head_seq
+                self._reset("cursor_ahead", room.first_seq or room.head_seq + 1, room.head_seq)
+                self._cursor = room.head_seq
+                break
             await self._sleep(
                 room, _AGAIN_SECONDS if is_last_look else min(_LOOK_SECONDS, grace_ends - self._loop.time())
             )
-        return cursor
 
-    async def _reset(self, reason: ResetReason, first_seq: int, head_seq: int) -> None:
+    def _reset(self, reason: ResetReason, first_seq: int, head_seq: int) -> None:
         RESETS.labels(reason).inc()
-        await self._write(reset_frame(reason, first_seq, head_seq))
+        self._connection.hold(chunk(reset_frame(reason, first_seq, head_seq)))
 
     async def _sleep(self, room: Room, seconds: float | None = None) -> None:
-        """Until the room may have changed or the time is up, with heartbeats. Raises ``_StreamOver``."""
+        """Until the room may have changed or the time is up. Raises ``_StreamOver``."""
         self._stop_if_over()
+        self._connection.flush()
         self._nap = nap = self._loop.create_future()
-        room.waiters.add(nap)
+        room.waiters.add(self)
         timer = None if seconds is None else self._loop.call_later(max(0.0, seconds), _wake, nap)
         try:
             await nap
         finally:
             if timer is not None:
                 timer.cancel()
-            room.waiters.discard(nap)
+            room.waiters.discard(self)
             self._nap = None
         self._stop_if_over()
-        await self._heartbeat_if_due()
 
     async def _meanwhile(self, work: Coroutine[Any, Any, T]) -> T:
-        """What the work gives, with heartbeats while it goes on. Raises ``_StreamOver``."""
+        """What the work gives. Raises ``_StreamOver``."""
+        self._connection.flush()
         task = self._loop.create_task(work)
         try:
             while not task.done():
                 self._stop_if_over()
                 self._nap = nap = self._loop.create_future()
                 await asyncio.wait({task, nap}, return_when=asyncio.FIRST_COMPLETED)
-                self._nap = None
-                if not task.done():
-                    await self._heartbeat_if_due()
             self._stop_if_over()
             return task.result()
         finally:
             task.cancel()
             self._nap = None
 
-    async def _heartbeat_if_due(self) -> None:
+    def _beat(self, now: float) -> None:
         """On a busy stream too: a client may tell by the heartbeat alone that it is being looked after."""
-        if self._loop.time() - self._last_heartbeat >= self._settings.heartbeat_seconds:
-            self._last_heartbeat = self._loop.time()
-            await self._write(HEARTBEAT)
+        self._last_heartbeat = now
+        self._connection.write(HEARTBEAT)
 
     def _stop_if_over(self) -> None:
         if self._is_over:
             raise _StreamOver
 
-    async def _begin(self, frames: bytes, *, more: bool) -> None:
-        start: HTTPResponseStartEvent = {"type": "http.response.start", "status": 200, "headers": HEADERS}
-        await self._send(start)
-        await self._write(frames, more=more)
-
-    async def _write(self, frames: bytes, *, more: bool = True) -> None:
-        """Sends, once the client has taken enough of what was sent before. Raises ``_StreamOver``."""
-        event: HTTPResponseBodyEvent = {"type": "http.response.body", "body": frames, "more_body": more}
-        self._sending_since = self._loop.time()
-        await self._send(event)
-        self._sending_since = None
-        if more:
-            self._stop_if_over()
+    async def _until_free(self) -> None:
+        """Until the client has taken enough of what was sent before. Raises ``_StreamOver``."""
+        if self._connection.is_full:
+            self._sending_since = self._loop.time()
+            await self._connection.drain()
+            self._sending_since = None
+        self._stop_if_over()
 
 
 def _wake(nap: asyncio.Future[None]) -> None:

@@ -5,6 +5,7 @@ from history. It never decides what a client sees: it either has what follows a 
 """
 
 from services.query.feed.cursor import Verdict, judge
+from services.query.feed.frame import chunk
 
 _COMPACT_AT = 512
 
@@ -70,11 +71,11 @@ class Ring:
         return self.first - 1 <= cursor <= self.last
 
     def after(self, cursor: int, most_bytes: int) -> tuple[bytes, int]:
-        """The frames that follow a covered cursor, joined, and the position of the last of them.
+        """The frames that follow a covered cursor, as one chunk, and the position of the last of them.
 
         At least one frame and at most ``most_bytes`` beyond it; nothing only when the cursor is at ``last``.
         """
-        # Live viewers stand at the same few cursors, so one joined chunk serves them all.
+        # Live viewers stand at the same few cursors, so one chunk serves them all.
         key = (cursor, self.last)
         if key == self._chunk_key:
             return self._chunk
@@ -83,7 +84,6 @@ class Ring:
         while end < len(self._frames) and (end == begin or size + len(self._frames[end]) <= most_bytes):
             size += len(self._frames[end])
             end += 1
-        frames = self._frames[begin:end]
-        self._chunk = (frames[0] if len(frames) == 1 else b"".join(frames), cursor + len(frames))
+        self._chunk = (chunk(*self._frames[begin:end]), cursor + end - begin)
         self._chunk_key = key
         return self._chunk

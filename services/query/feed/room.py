@@ -8,7 +8,9 @@ by the room's own task, once for all viewers, for as long as it takes.
 import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Final
+from itertools import islice
+from operator import length_hint
+from typing import Final, Protocol
 
 import structlog
 from nats.aio.subscription import Subscription
@@ -28,19 +30,25 @@ _LEAST_PAUSE: Final = 0.05
 _MOST_PAUSE: Final = 1.0
 _MOST_EARLY: Final = 64
 _REST_SECONDS: Final = 60e-6
-"""For each viewer woken: about three times what serving it takes."""
+"""For each viewer told: about four times what serving it takes."""
 _MOST_REST_SECONDS: Final = 0.25
-_WAKE_AT_ONCE: Final = 256
+_TOLD_AT_ONCE: Final = 256
 
 _log: Logger = structlog.get_logger("feed")
+
+
+class Waiter(Protocol):
+    def news(self, ring: Ring | None, /) -> None:
+        """Called when there may be something new."""
+        ...
 
 
 class Room:
     """Created for its first viewer, closed after its last one.
 
-    ``waiters`` are resolved, and forgotten, when there may be something new. ``head_seq`` is the last event known to
-    exist; ``ring`` is None until a source has said where the room is. ``is_certain``: the projection and the stream
-    have both answered when they were last asked.
+    ``waiters`` are told when there may be something new. ``head_seq`` is the last event known to exist; ``ring`` is
+    None until a source has said where the room is. ``is_certain``: the projection and the stream have both answered
+    when they were last asked.
     """
 
     def __init__(
@@ -58,7 +66,7 @@ class Room:
         self.ring: Ring | None = None
         self.head_seq = 0
         self.first_seq: int | None = None
-        self.waiters: set[asyncio.Future[None]] = set()
+        self.waiters: set[Waiter] = set()
         self.projection_answered = False
         self.stream_answered = False
         self._broker = broker
@@ -68,7 +76,7 @@ class Room:
         self._early: dict[int, bytes] = {}
         self._attention = asyncio.Event()
         self._closing = False
-        self._notice: asyncio.TimerHandle | None = None
+        self._notice: asyncio.Handle | None = None
         self._rested_at = 0.0
         self._subscription: Subscription | None = None
         self._task = asyncio.create_task(self._keep(), name="room")
@@ -131,25 +139,33 @@ class Room:
             del self._early[stream_seq]
 
     def _notify(self) -> None:
-        """Wakes the waiters: at once if they have rested, else as soon as they have.
+        """Tells the waiters: at once if they have rested, else as soon as they have.
 
-        Whoever is woken sends all there is. With many viewers and many events this is what joins frames in one send
+        Whoever is told sends all there is. With many viewers and many events this is what joins frames in one send
         and leaves the process time for anything else.
         """
         if self._notice is None:
             loop = asyncio.get_running_loop()
             rest = self._rested_at - loop.time()
-            if rest > 0:
-                self._notice = loop.call_later(rest, self._wake)
-            else:
-                self._wake()
+            # In the next turn of the loop: the message after this one may have been read already.
+            self._notice = loop.call_later(rest, self._tell) if rest > 0 else loop.call_soon(self._tell)
 
-    def _wake(self) -> None:
+    def _tell(self) -> None:
         loop = asyncio.get_running_loop()
         self._notice = None
-        waiters, self.waiters = self.waiters, set()
-        self._rested_at = loop.time() + min(len(waiters) * _REST_SECONDS, _MOST_REST_SECONDS)
-        _wake_some(iter(waiters), loop)
+        self._rested_at = loop.time() + min(len(self.waiters) * _REST_SECONDS, _MOST_REST_SECONDS)
+        self._tell_some(iter(list(self.waiters)), loop)
+
+    def _tell_some(self, waiters: Iterator[Waiter], loop: asyncio.AbstractEventLoop) -> None:
+        """Tells a number of them now and the others in the next turn of the loop, so that none of its turns is long."""
+        ring = self.ring
+        for waiter in islice(waiters, _TOLD_AT_ONCE):
+            try:
+                waiter.news(ring)
+            except Exception:  # one viewer's trouble is not that of those after it
+                _log.exception("viewer_failed", room_id=self.key.room_id)
+        if length_hint(waiters):
+            loop.call_soon(self._tell_some, waiters, loop)
 
     async def _keep(self) -> None:
         pause = _LEAST_PAUSE
@@ -223,14 +239,3 @@ class Room:
         ring.rebase(self.head_seq)
         self._admit_early(ring)
         self._notify()
-
-
-def _wake_some(waiters: Iterator[asyncio.Future[None]], loop: asyncio.AbstractEventLoop) -> None:
-    """Wakes a number of them now and the others in the next turn of the loop, so that none of its turns is long."""
-    for _ in range(_WAKE_AT_ONCE):
-        waiter = next(waiters, None)
-        if waiter is None:
-            return
-        if not waiter.done():
-            waiter.set_result(None)
-    loop.call_soon(_wake_some, waiters, loop)

@@ -36,14 +36,13 @@ class Streams:
         self.is_draining = False
         self.frames_sent = 0
         self._open: set[OpenStream] = set()
+        STREAMS_OPEN.set_function(lambda: len(self._open))
 
     def add(self, stream: OpenStream) -> None:
         self._open.add(stream)
-        STREAMS_OPEN.inc()
 
     def remove(self, stream: OpenStream) -> None:
         self._open.discard(stream)
-        STREAMS_OPEN.dec()
 
     async def run(self) -> None:
         """The clock, until cancelled."""

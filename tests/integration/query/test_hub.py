@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 from services.query.feed.hub import Hub
 from services.query.feed.looker import Looker
 from services.query.feed.projected import ProjectedFeed
 from services.query.feed.replay import Replay
+from services.query.feed.ring import Ring
+from services.query.feed.room import Room
 from services.query.feed.stored import StoredFeed
 from services.query.settings import FeedSettings
 from shared.contracts.ids import RoomKey
@@ -16,7 +19,16 @@ from shared.contracts.subjects import room_subject
 from shared.messaging.broker import Broker
 from shared.postgres import Pool, running_pool
 
-from .world import Stream
+from .world import Stream, events
+
+
+@contextmanager
+def watching(hub: Hub, key: RoomKey) -> Generator[Room, None, None]:
+    room = hub.enter(key)
+    try:
+        yield room
+    finally:
+        hub.leave(room)
 
 
 async def settled(condition: Callable[[], bool]) -> None:
@@ -43,9 +55,9 @@ async def check_subscriptions(broker: Broker, pool: Pool, key: RoomKey) -> None:
         return [one.subject for one in broker.client._subs.values()] if broker.is_connected else []
 
     await settled(lambda: broker.is_connected)
-    with hub.watch(key):
+    with watching(hub, key):
         await settled(lambda: room_subject(*key) in subjects())
-        with hub.watch(key) as second, hub.watch(key):
+        with watching(hub, key) as second, watching(hub, key):
             await settled(lambda: second.ring is not None)
             assert hub.full(key) == "room"
             assert hub.full(RoomKey("ws_dev", "other")) is None
@@ -53,8 +65,38 @@ async def check_subscriptions(broker: Broker, pool: Pool, key: RoomKey) -> None:
     await settled(lambda: room_subject(*key) not in subjects())
     # A viewer that is gone before its room is subscribed to leaves nothing behind.
     for _ in range(20):
-        with hub.watch(key):
+        with watching(hub, key):
             await asyncio.sleep(0)
     await settled(lambda: room_subject(*key) not in subjects())
     await hub.close()
     assert [task for task in asyncio.all_tasks() if task.get_name() == "room"] == []
+
+
+class Viewer:
+    def __init__(self, *, fails: bool = False) -> None:
+        self.told = 0
+        self._fails = fails
+
+    def news(self, _ring: Ring | None) -> None:
+        self.told += 1
+        if self._fails:
+            raise RuntimeError
+
+
+async def test_everybody_is_told(variables: dict[str, str], stream: Stream, room: str) -> None:
+    """However many they are, and whatever becomes of one of them."""
+    async with (
+        Broker(variables["NATS_URL"], name="test") as broker,
+        running_pool(variables["PROJECTION_DSN"], "test", most=2) as pool,
+    ):
+        projected, stored = ProjectedFeed(pool), StoredFeed(broker)
+        hub = Hub(broker, Looker(projected, stored), Replay(projected, stored), FeedSettings())
+        broker.start()
+        await settled(lambda: broker.is_connected)
+        with watching(hub, RoomKey("ws_dev", room)) as watched:
+            await settled(lambda: watched.ring is not None)
+            viewers = [Viewer(fails=number % 100 == 0) for number in range(600)]
+            watched.waiters.update(viewers)
+            await stream.publish(events(room, 1, 1))
+            await settled(lambda: all(viewer.told for viewer in viewers))
+        await hub.close()

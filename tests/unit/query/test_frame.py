@@ -6,6 +6,7 @@ from services.query.feed.frame import (
     HEARTBEAT,
     busy_frame,
     caught_up_frame,
+    chunk,
     event_frame,
     reset_frame,
     retry_frame,
@@ -32,6 +33,11 @@ def test_a_control_frame_is_named_and_carries_no_id(frame: bytes, name: str, dat
 
 
 def test_what_carries_no_event() -> None:
-    assert HEARTBEAT.startswith(b":")
-    assert HEARTBEAT.endswith(b"\n\n")
+    assert chunk(b":\n\n") == HEARTBEAT
     assert retry_frame(1500) == b"retry: 1500\n\n"
+
+
+def test_a_chunk_says_its_length() -> None:
+    assert chunk(b"a" * 20, b"b\n\n") == b"17\r\n" + b"a" * 20 + b"b\n\n\r\n"
+    # The length of an empty one would be the end of the body.
+    assert chunk() == chunk(b"", b"") == b""

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.query.feed.frame import chunk
 from services.query.feed.ring import Ring
 
 
@@ -25,7 +26,7 @@ def test_an_empty_ring_covers_its_own_position_alone() -> None:
 def test_only_the_next_event_is_taken() -> None:
     ring = new()
     assert [ring.append(seq, frame(seq)) for seq in (2, 1, 1, 3, 2, 3)] == [False, True, False, False, True, True]
-    assert ring.after(0, 100) == (b"<1><2><3>", 3)
+    assert ring.after(0, 100) == (chunk(b"<1><2><3>"), 3)
 
 
 def test_the_newest_frame_stays_however_large() -> None:
@@ -33,7 +34,7 @@ def test_the_newest_frame_stays_however_large() -> None:
     ring.append(1, frame(1))
     ring.append(2, frame(2, 1000))
     assert (ring.first, ring.last, len(ring)) == (2, 2, 1)
-    assert ring.after(1, 10) == (frame(2, 1000), 2)
+    assert ring.after(1, 10) == (chunk(frame(2, 1000)), 2)
     ring.append(3, frame(3))
     assert (ring.first, ring.size) == (3, 3)
 
@@ -55,11 +56,11 @@ def test_rebase() -> None:
     sizes=st.lists(st.integers(0, 300), max_size=1500),
     most_events=st.integers(1, 700),
     most_bytes=st.integers(1, 20_000),
-    chunk=st.integers(1, 5000),
+    most=st.integers(1, 5000),
     data=st.data(),
 )
 def test_whoever_is_covered_gets_everything_that_follows(
-    start: int, sizes: list[int], most_events: int, most_bytes: int, chunk: int, data: st.DataObject
+    start: int, sizes: list[int], most_events: int, most_bytes: int, most: int, data: st.DataObject
 ) -> None:
     ring = new(start, most_events, most_bytes)
     frames: dict[int, bytes] = {}
@@ -76,11 +77,13 @@ def test_whoever_is_covered_gets_everything_that_follows(
     received = b""
     expected = b"".join(frames[seq] for seq in range(cursor + 1, last + 1))
     while cursor < last:
-        part, reached = ring.after(cursor, chunk)
+        part, reached = ring.after(cursor, most)
         assert reached > cursor
-        assert len(part) <= chunk or reached == cursor + 1
-        assert ring.after(cursor, chunk) == (part, reached)
-        received += part
+        assert ring.after(cursor, most) == (part, reached)
+        size, _, rest = part.partition(b"\r\n")
+        assert len(rest) == int(size, 16) + 2
+        assert len(rest) - 2 <= most or reached == cursor + 1
+        received += rest.removesuffix(b"\r\n")
         cursor = reached
     assert received == expected
     if ring.first > start + 1:

@@ -1,0 +1,111 @@
+"""The connection under a streamed response, for responses that write the same bytes to thousands of clients.
+
+Invariant: what is written is in HTTP's chunked framing already, and only while the response is the one in progress on
+its connection. ASGI's ``send`` still ends the response, so the server knows when it is over.
+
+ASGI costs a stream a coroutine for each write at every layer, framing and a copy of the same bytes for each client, and
+a task that waits for the client to leave.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from litestar.types import Scope
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from shared.turns import Turns
+
+REQUESTS_AT_ONCE: Final = 32
+"""Begun in one turn of the loop: 3 ms of it when all ask for streams. A herd of them would stop others for 80 ms."""
+_EXTENSION: Final = "runroom.connection"
+
+
+class Connection(HttpToolsProtocol):
+    """One client's connection. A response finds it by ``connection_of``.
+
+    ``on_lost`` is called once when the client is gone; who sets it takes it away again. The requests of all connections
+    are begun in ``turns``.
+    """
+
+    __slots__ = ("_held", "_responding", "_turns", "on_lost")
+
+    def __init__(self, *arguments: Any, turns: Turns, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._turns = turns
+        self.on_lost: Callable[[], None] | None = None
+        self._held = b""
+        self._responding: RequestResponseCycle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        # In full, because the server's own asks the kernel for both ends' addresses, which nobody here wants to know:
+        # 9 of the 190 µs that it takes to connect a stream.
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.scheme = "http"
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the client has yet to take what was written, so that nothing more should be."""
+        return self.flow.write_paused
+
+    def begin(self, status_and_headers: bytes) -> None:
+        """Begins the response. Its head is held."""
+        if (cycle := self._responding) is not None:
+            self.flow.resume_reading()  # as asking for the request's body would: a client's leaving is read, too
+            cycle.response_started = cycle.chunked_encoding = True
+            close = b"" if cycle.keep_alive else b"connection: close\r\n"
+            server = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
+            self.hold(b"%b%b%btransfer-encoding: chunked\r\n\r\n" % (status_and_headers, server, close))
+
+    def hold(self, chunk: bytes) -> None:
+        """Keeps a small chunk until the next one is written or ``flush`` is called: a system call is 10 µs."""
+        self._held += chunk
+
+    def flush(self) -> None:
+        """Sends what is held."""
+        if self._held:
+            held, self._held = self._held, b""
+            self.write(held)
+
+    def write(self, chunk: bytes) -> None:
+        """Sends a chunk, after what is held. What the client does not take is kept: see ``is_full``."""
+        if self._responding is None:
+            return
+        if self._held:
+            self.transport.writelines((self._held, chunk))
+            self._held = b""
+        else:
+            self.transport.write(chunk)
+
+    async def drain(self) -> None:
+        """Waits until the client has taken enough, or is gone."""
+        await self.flow.drain()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if (cycle := self._responding) is not None:
+            self._responding = None
+            cycle.disconnected = True  # when requests are pipelined, the server says so to the last one only
+            cycle.scope["extensions"] = {}  # it leads back here
+        if self.on_lost is not None:
+            self.on_lost()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._turns.enter(lambda: self._start(cycle, app))
+
+    def _start(self, cycle: RequestResponseCycle, app: Any) -> None:
+        # Here, and not when the request is read: of pipelined requests only one is answered at a time.
+        if self.transport.is_closing():
+            cycle.scope["extensions"] = {}
+        else:
+            self._responding = cycle
+            cycle.scope["extensions"] = {_EXTENSION: cast("dict[object, object]", self)}
+        super()._start_asgi_task(cycle, app)
+
+
+def connection_of(scope: Scope) -> Connection | None:
+    """The connection that the response to this request goes to; None when the client is gone."""
+    return cast("Connection | None", (scope["extensions"] or {}).get(_EXTENSION))

@@ -1,0 +1,55 @@
+"""Taking turns: work that a thousand clients may have for the process at once.
+
+Invariant: no turn of the loop does more than a little of it, and whoever came first goes first. What does not take
+turns is not kept waiting: it comes in between two of them.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+
+class Turns:
+    """Lets ``at_once`` through in each turn of the loop."""
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._left = at_once
+        self._queue: deque[Callable[[], None]] = deque()
+        self._is_counting = False
+
+    def enter(self, work: Callable[[], None]) -> None:
+        """Does the work: at once, or in a later turn if too many others have had theirs in this one."""
+        if self._may_go():
+            work()
+        else:
+            self._queue.append(work)
+
+    async def take(self) -> None:
+        """Returns when it is the caller's turn."""
+        if self._may_go():
+            return
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(partial(_give, place))
+        await place
+
+    def _may_go(self) -> bool:
+        if not self._is_counting:
+            self._is_counting = True
+            asyncio.get_running_loop().call_soon(self._next)
+        if not self._left:
+            return False
+        self._left -= 1
+        return True
+
+    def _next(self) -> None:
+        self._left = self._at_once
+        self._is_counting = False
+        while self._queue and self._may_go():
+            self._queue.popleft()()
+
+
+def _give(place: asyncio.Future[None]) -> None:
+    if not place.done():  # the caller was cancelled
+        place.set_result(None)
