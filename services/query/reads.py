@@ -29,6 +29,7 @@ _STEPS_AT_ONCE: Final = 2
 _LOOK_UPS_AT_ONCE: Final = 2
 """Together fewer than a pool has connections: a pool may give one to whoever asks last, turns are taken in order."""
 _LIST_RUNS: Final = OptionalStatement(_SQL["list_runs"])
+_LIST_TAGGED_RUNS: Final = OptionalStatement(_SQL["list_tagged_runs"])
 
 
 class StoreUnavailableError(Exception):
@@ -137,8 +138,8 @@ class _StepList(NamedTuple):
 class Reads:
     """Reads of the projections. Every method raises ``StoreUnavailableError`` and ``ReadsOverloadedError``.
 
-    ``planned`` is a pool whose statements are planned for their values each time: between several filters it is those
-    that decide which index is right.
+    ``pool`` keeps one plan for each statement, ``planned`` makes one for the values each time: between several filters
+    it is those that decide which index is right.
     """
 
     def __init__(self, pool: Pool, planned: Pool, *, limit: int) -> None:
@@ -167,9 +168,10 @@ class Reads:
 
     async def runs(self, workspace_id: str, filters: RunFilters, after: RunPosition | None, limit: int) -> RunsPage:
         """Up to ``limit`` runs, newest first, that come after the position."""
-        # With one filter there is one index for it, in order; planning again and again would only take time.
+        # With one filter there is one index for it, in order; planning again and again would only take time. Lists
+        # with tags find their way by themselves.
         chosen = sum(map(bool, (filters.room_id, filters.thread_id, filters.correlation_id, filters.statuses)))
-        lists = self._planned_lists if filters.tags or chosen > 1 else self._lists
+        lists = self._planned_lists if chosen > 1 else self._lists
         with self._admitted():
             return await lists.get(_RunList(workspace_id, filters, after, limit))
 
@@ -220,7 +222,7 @@ class Reads:
             given["tags"] = list(filters.tags)
         if wanted.after is not None:
             given["last_created_at"], given["last_run_id"] = wanted.after
-        text, values = _LIST_RUNS.bind(given)
+        text, values = (_LIST_TAGGED_RUNS if filters.tags else _LIST_RUNS).bind(given)
         rows = await _fetch(pool, text, *values)
         last = None
         if len(rows) > limit:
