@@ -24,7 +24,7 @@ _EDITS = {
         ("x.last_event_id::uuid, x.stream_seq", "x.last_event_id::uuid, x.stream_seq, 'noted'"),
     ],
     "sql/runs_update.sql": [("        status = coalesce", "        steps_note = 'noted',\n        status = coalesce")],
-    "rebuild/tables.py": [
+    "copying.py": [
         ('"last_event_id", "stream_seq"),\n        ),\n    ),\n    "steps', f'{_COPIED}\n    ),\n    "steps')
     ],
 }
