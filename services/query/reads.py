@@ -4,7 +4,10 @@ Invariant: one answer is one snapshot. What says how far a room is applied is re
 after, so an answer is never older than the position it is judged by. JSON columns pass through as the bytes they are.
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -13,14 +16,20 @@ import msgspec
 from msgspec import Raw, Struct
 
 from services.query.batched import Batched
+from services.query.joined import Joined
 from services.query.paging import RunPosition
 from services.query.statement import OptionalStatement
 from shared.contracts.times import format_time
 from shared.postgres import STORE_ERRORS, Pool, load_queries
 
 _SQL: Final = load_queries(Path(__file__).parent / "sql")
-_RUNS_AT_ONCE: Final = 100
+_LOOK_UPS_TOGETHER: Final = 100
+_LISTS_AT_ONCE: Final = 5
+_STEPS_AT_ONCE: Final = 2
+_LOOK_UPS_AT_ONCE: Final = 2
+"""Together fewer than a pool has connections: a pool may give one to whoever asks last, turns are taken in order."""
 _LIST_RUNS: Final = OptionalStatement(_SQL["list_runs"])
+_LIST_TAGGED_RUNS: Final = OptionalStatement(_SQL["list_tagged_runs"])
 
 
 class StoreUnavailableError(Exception):
@@ -32,6 +41,8 @@ class ReadsOverloadedError(Exception):
 
 
 class Run(Struct, frozen=True):
+    """To be encoded: a time is text where the encoder would not write it as the contract does, see ``_time``."""
+
     run_id: str
     workspace_id: str
     room_id: str
@@ -44,16 +55,18 @@ class Run(Struct, frozen=True):
     error: Raw
     summary: str | None
     tags: list[str]
-    created_at: str
-    started_at: str | None
-    ended_at: str | None
-    updated_at: str
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    updated_at: datetime
     correlation_id: str
     last_event_id: str
     stream_seq: int
 
 
 class Step(Struct, frozen=True):
+    """To be encoded, as ``Run``."""
+
     step_id: str
     run_id: str
     workspace_id: str
@@ -65,8 +78,8 @@ class Step(Struct, frozen=True):
     input: Raw
     output: Raw
     error: Raw
-    created_at: str
-    updated_at: str
+    created_at: datetime
+    updated_at: datetime
     last_event_id: str
     stream_seq: int
 
@@ -100,47 +113,103 @@ class StepsRead(NamedTuple):
 
 
 class RunsPage(NamedTuple):
-    """``last`` is where the next page goes on, None when there is none."""
+    """``runs`` is a JSON array; ``last`` is where the next page goes on, None when there is none."""
 
-    runs: list[Run]
+    runs: Raw
     last: RunPosition | None
+
+
+class _RunList(NamedTuple):
+    """What makes two lists the same."""
+
+    workspace_id: str
+    filters: RunFilters
+    after: RunPosition | None
+    limit: int
+
+
+class _StepList(NamedTuple):
+    workspace_id: str
+    run_id: str
+    after: int
+    limit: int
 
 
 class Reads:
     """Reads of the projections. Every method raises ``StoreUnavailableError`` and ``ReadsOverloadedError``.
 
-    ``planned`` is a pool whose statements are planned for their values each time: between several filters it is those
-    that decide which index is right.
+    ``pool`` keeps one plan for each statement, ``planned`` makes one for the values each time: between several filters
+    it is those that decide which index is right.
     """
 
     def __init__(self, pool: Pool, planned: Pool, *, limit: int) -> None:
         self._pool = pool
-        self._planned = planned
         self._limit = limit
         self._under_way = 0
-        self._runs = Batched(self._look_up_runs, most=_RUNS_AT_ONCE, at_once=2)
+        self._runs = Batched(self._look_up_runs, most=_LOOK_UPS_TOGETHER, at_once=_LOOK_UPS_AT_ONCE)
+        self._rooms = Batched(self._look_up_rooms, most=_LOOK_UPS_TOGETHER, at_once=1)
+        self._steps = Joined(self._list_steps, at_once=_STEPS_AT_ONCE)
+        self._lists = Joined(partial(self._list_runs, pool), at_once=_LISTS_AT_ONCE)
+        self._planned_lists = Joined(partial(self._list_runs, planned), at_once=_LISTS_AT_ONCE)
 
     async def check(self) -> str:
         """For readiness."""
-        await self._fetch(self._pool, "select 1")
+        await _fetch(self._pool, "select 1")
         return "answers"
 
     async def run(self, workspace_id: str, run_id: str) -> RunRead:
-        if self._runs.waiting >= self._limit:
-            raise ReadsOverloadedError
-        return await self._runs.get((workspace_id, run_id)) or RunRead(None, 0, None)
+        with self._admitted():
+            return await self._runs.get((workspace_id, run_id)) or RunRead(None, 0, None)
 
     async def steps(self, workspace_id: str, run_id: str, after: int, limit: int) -> StepsRead:
         """Up to ``limit`` steps whose ``stream_seq`` is greater than ``after``, oldest first."""
-        rows = await self._fetch(self._pool, _SQL["get_steps"], workspace_id, run_id, after, limit)
+        with self._admitted():
+            return await self._steps.get(_StepList(workspace_id, run_id, after, limit))
+
+    async def runs(self, workspace_id: str, filters: RunFilters, after: RunPosition | None, limit: int) -> RunsPage:
+        """Up to ``limit`` runs, newest first, that come after the position."""
+        # With one filter there is one index for it, in order; planning again and again would only take time. Lists
+        # with tags find their way by themselves.
+        chosen = sum(map(bool, (filters.room_id, filters.thread_id, filters.correlation_id, filters.statuses)))
+        lists = self._planned_lists if chosen > 1 else self._lists
+        with self._admitted():
+            return await lists.get(_RunList(workspace_id, filters, after, limit))
+
+    async def applied_seq(self, workspace_id: str, room_id: str) -> int:
+        """How far the room's runs are applied; 0 for a room that is not known."""
+        with self._admitted():
+            return await self._rooms.get((workspace_id, room_id)) or 0
+
+    @contextmanager
+    def _admitted(self) -> Generator[None, None, None]:
+        if self._under_way >= self._limit:
+            raise ReadsOverloadedError
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+
+    async def _look_up_runs(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str], RunRead]:
+        rows = await _fetch(self._pool, _SQL["get_runs"], *_columns(keys))
+        return {
+            (row["workspace_id"], row["run_id"]): RunRead(row["room_id"], row["applied_seq"], _run(row)) for row in rows
+        }
+
+    async def _look_up_rooms(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str], int | None]:
+        rows = await _fetch(self._pool, _SQL["rooms_applied"], *_columns(keys))
+        return {(row["workspace_id"], row["room_id"]): row["applied_seq"] for row in rows}
+
+    async def _list_steps(self, wanted: _StepList) -> StepsRead:
+        rows = await _fetch(self._pool, _SQL["get_steps"], *wanted)
         if not rows:
             return StepsRead(None, 0, None)
         steps = [_step(row) for row in rows if row[0] is not None]
         return StepsRead(rows[0]["room_id"], rows[0]["applied_seq"], steps)
 
-    async def runs(self, workspace_id: str, filters: RunFilters, after: RunPosition | None, limit: int) -> RunsPage:
-        """Up to ``limit`` runs, newest first, that come after the position."""
-        given: dict[str, object] = {"workspace_id": workspace_id, "limit": limit + 1}
+    async def _list_runs(self, pool: Pool, wanted: _RunList) -> RunsPage:
+        filters, limit = wanted.filters, wanted.limit
+        given: dict[str, object] = {"workspace_id": wanted.workspace_id, "limit": limit + 1}
         # A scan for each of several statuses; all of them are no filter.
         if len(filters.statuses) == 1:
             given["status"] = filters.statuses[0]
@@ -151,60 +220,56 @@ class Reads:
                 given[name] = value
         if filters.tags:
             given["tags"] = list(filters.tags)
-        if after is not None:
-            given["last_created_at"], given["last_run_id"] = after
-        text, values = _LIST_RUNS.bind(given)
-        # With one filter there is one index for it, in order; planning again and again would only take time.
-        chosen = sum(map(bool, (filters.room_id, filters.thread_id, filters.correlation_id, filters.statuses)))
-        rows = await self._fetch(self._planned if filters.tags or chosen > 1 else self._pool, text, *values)
-        more = len(rows) > limit
-        rows = rows[:limit]
-        last = RunPosition(rows[-1]["created_at"], rows[-1]["run_id"]) if more else None
-        return RunsPage([_run(row) for row in rows], last)
-
-    async def applied_seq(self, workspace_id: str, room_id: str) -> int:
-        """How far the room's runs are applied; 0 for a room that is not known."""
-        rows = await self._fetch(self._pool, _SQL["room_applied"], workspace_id, room_id)
-        return rows[0][0] if rows else 0
-
-    async def _look_up_runs(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str], RunRead]:
-        rows = await self._fetch(self._pool, _SQL["get_runs"], [key[0] for key in keys], [key[1] for key in keys])
-        return {
-            (row["workspace_id"], row["run_id"]): RunRead(row["room_id"], row["applied_seq"], _run(row)) for row in rows
-        }
-
-    async def _fetch(self, pool: Pool, text: str, *values: object) -> list[asyncpg.Record]:
-        if self._under_way >= self._limit:
-            raise ReadsOverloadedError
-        self._under_way += 1
-        try:
-            return await pool.fetch(text, *values)
-        except STORE_ERRORS as error:
-            raise StoreUnavailableError(type(error).__name__) from error
-        finally:
-            self._under_way -= 1
+        if wanted.after is not None:
+            given["last_created_at"], given["last_run_id"] = wanted.after
+        text, values = (_LIST_TAGGED_RUNS if filters.tags else _LIST_RUNS).bind(given)
+        rows = await _fetch(pool, text, *values)
+        last = None
+        if len(rows) > limit:
+            rows = rows[:limit]
+            last = RunPosition(rows[-1]["created_at"], rows[-1]["run_id"])
+        return RunsPage(Raw(_encode([_run(row) for row in rows])), last)
 
 
-def encode_page(name: str, rows: list[Any], next_cursor: str | None) -> bytes:
+async def _fetch(pool: Pool, text: str, *values: object) -> list[asyncpg.Record]:
+    try:
+        return await pool.fetch(text, *values)
+    except STORE_ERRORS as error:
+        raise StoreUnavailableError(type(error).__name__) from error
+
+
+def _columns(keys: list[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    return [key[0] for key in keys], [key[1] for key in keys]
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def encode_page(name: str, rows: list[Step] | Raw, next_cursor: str | None) -> bytes:
     """The body of a list: ``{name: rows, "next_cursor": …}``."""
-    return msgspec.json.encode({name: rows, "next_cursor": next_cursor})
+    return _encode({name: rows, "next_cursor": next_cursor})
 
 
-def _optional_time(moment: datetime | None) -> str | None:
-    return None if moment is None else format_time(moment)
+def _time(moment: datetime | None) -> Any:
+    # Written by the encoder, which takes no time at all, but for a fraction of 0, which it would leave out.
+    return moment if moment is None or moment.microsecond else format_time(moment)
 
 
 def _run(row: asyncpg.Record) -> Run:
-    # By position: the statement names its columns in the order of the struct.
+    # The statement names its columns in the order of the struct.
+    (
+        run_id, workspace_id, room_id, thread_id, status, title, goal, given, output, error, summary, tags, created_at,
+        started_at, ended_at, updated_at, correlation_id, last_event_id, stream_seq, *_,
+    ) = row  # fmt: skip
     return Run(
-        row[0], row[1], row[2], row[3], row[4], row[5], row[6], Raw(row[7]), Raw(row[8]), Raw(row[9]), row[10], row[11],
-        format_time(row[12]), _optional_time(row[13]), _optional_time(row[14]), format_time(row[15]), row[16], row[17],
-        row[18],
+        run_id, workspace_id, room_id, thread_id, status, title, goal, Raw(given), Raw(output), Raw(error), summary,
+        tags, _time(created_at), _time(started_at), _time(ended_at), _time(updated_at), correlation_id, last_event_id,
+        stream_seq,
     )  # fmt: skip
 
 
 def _step(row: asyncpg.Record) -> Step:
     return Step(
         row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], Raw(row[8]), Raw(row[9]), Raw(row[10]),
-        format_time(row[11]), format_time(row[12]), row[13], row[14],
+        _time(row[11]), _time(row[12]), row[13], row[14],
     )  # fmt: skip

@@ -39,6 +39,7 @@ async def verify(event_store_dsn: str, projection_dsn: str, nats_url: str, repor
                 lag.see(seen)
                 await stream.tails(seen)
             await rooms.steps_of_no_run()
+            await rooms.tags_of_runs()
             upto = await stream.state()
             for number in ALL_PARTITIONS:
                 await stream.partition(number, upto)

@@ -109,6 +109,10 @@ class RoomsCheck:
         for row in await self._projections.fetch(_SQL["steps_of_no_run"]):
             self._report.differs(_key(row), _RUNS, f"{row['step_id']} is a step of no run")
 
+    async def tags_of_runs(self) -> None:
+        for row in await self._projections.fetch(_SQL["run_tags_differing"]):
+            self._report.differs(_key(row), _RUNS, f"{row['run_id']} is listed by other tags than it has")
+
     async def _rooms(self, page: Page) -> dict[RoomKey, Seen]:
         rooms = {
             _key(row): Seen(row["last_seq"], row["published_seq"], {}, {}, {})

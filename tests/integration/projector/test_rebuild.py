@@ -19,6 +19,7 @@ from tests.integration.projector.workers import Workers, applied, dump, feed_mat
 from tests.support.servers import REPOSITORY
 
 Run = Callable[..., Awaitable[tuple[int, str]]]
+CONTENTS = ("runs", "steps", "run_tags", "room_events")
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +83,8 @@ async def test_a_rebuild_beside_live_traffic_switches_without_going_back(
     status, output = await run("rebuild", projection, "--drop-old")
     assert (status, output) == (0, f"dropped {projection}\n")
     after = await dump(projection_dsn)
-    assert [after[name] for name in ("runs", "steps", "room_events")] == [
-        rows[name] for name in ("runs", "steps", "room_events")
-    ]
+    assert {name: rows[name] for name in CONTENTS} == {name: after[name] for name in CONTENTS}
+    assert len(after["run_tags"]) == 2 * len(after["runs"])
     # The workers go on with it.
     events = histories[0].run()
     await store(event_store_dsn, events)
@@ -292,6 +292,7 @@ async def describe(connection: asyncpg.Connection, table: str) -> list[str]:
             || ' ' || coalesce(attstattarget, -1) as line
         from pg_attribute where attrelid = $1::text::regclass and attnum > 0
         union all select pg_get_indexdef(indexrelid) from pg_index where indrelid = $1::text::regclass
+        union all select pg_get_triggerdef(oid) from pg_trigger where tgrelid = $1::text::regclass
         union all select reloptions::text from pg_class where oid = $1::text::regclass""",
         table,
     )

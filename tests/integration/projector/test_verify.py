@@ -67,7 +67,7 @@ async def test_a_system_at_rest_and_one_at_work_are_well(
 async def test_every_kind_of_difference_is_told_by_room(
     workers: Workers, event_store_dsn: str, projection_dsn: str, stream_url: str
 ) -> None:
-    names = ("run", "step", "extra", "bytes", "lost", "ahead", "stream", "twice", "hole", "state")
+    names = ("run", "step", "extra", "bytes", "lost", "ahead", "stream", "twice", "hole", "state", "tags")
     rooms = {name: RoomHistory(f"bad-{name}") for name in names}
     for history in rooms.values():
         history.run()
@@ -84,6 +84,7 @@ async def test_every_kind_of_difference_is_told_by_room(
         "insert into proj_runs_v1 select 'run_extra', workspace_id, room_id, thread_id, status, title, goal, input,"
         " output, error, summary, tags, created_at, started_at, ended_at, updated_at, correlation_id, last_event_id,"
         " stream_seq from proj_runs where room_id = 'bad-extra'",
+        "delete from proj_run_tags where room_id = 'bad-tags' and tag like 'a%'",
         "update proj_room_events set envelope = envelope || ' ' where room_id = 'bad-bytes' and stream_seq = 2",
         "delete from proj_room_events where room_id = 'bad-lost' and stream_seq = 5",
         "update proj_rooms set applied_seq = 6 where room_id = 'bad-ahead' and projection = 'runs'",
@@ -102,6 +103,7 @@ async def test_every_kind_of_difference_is_told_by_room(
     assert f"ws/bad-run runs: {run} differs in status, summary" in found
     assert any(line.startswith("ws/bad-step runs: step_") and line.endswith("is missing") for line in found), step
     assert "ws/bad-extra runs: run_extra should not be there" in found
+    assert f"ws/bad-tags runs: {rooms['tags'].events[0].run_id} is listed by other tags than it has" in found
     assert "ws/bad-bytes room_feed: event 2 has other bytes than the one stored" in found
     assert "ws/bad-lost room_feed: event 5 is missing" in found
     assert "ws/bad-ahead runs: applied up to 6, stored up to 5" in found

@@ -21,6 +21,7 @@ PROJECTIONS = ("runs", "room_feed")
 _QUERIES = {
     "runs": "select * from proj_runs order by run_id",
     "steps": "select * from proj_steps order by step_id",
+    "run_tags": "select * from proj_run_tags order by tag, run_id",
     "room_events": "select * from proj_room_events order by workspace_id, room_id, stream_seq",
     "rooms": "select projection, workspace_id, room_id, partition, applied_seq from proj_rooms order by 1, 2, 3",
 }

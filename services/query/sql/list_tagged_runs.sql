@@ -1,0 +1,90 @@
+-- A page of runs that have all of some tags, newest first. Lines are optional as in list_runs.
+-- It goes through the runs that match one of the filters, newest first, until it has found enough that match all: through
+-- those of one of the tags, or those that match what is not about tags. Which is best is not estimated but looked up: it
+-- is the one whose newest hundred reach back furthest, or that has not as many.
+with reaches as materialized (
+    select
+        wanted.tag,
+        (
+            select created_at from proj_run_tags
+            where workspace_id = :workspace_id and tag = wanted.tag
+            and created_at > :created_after -- if created_after
+            and created_at < :created_before -- if created_before
+            and (created_at, run_id) < (:last_created_at, :last_run_id) -- if last_run_id
+            order by created_at desc, run_id desc
+            limit 1 offset 100
+        ) as reach
+    from unnest(:tags::text[]) as wanted (tag)
+    union all
+    select
+        null,
+        (
+            select max(created_at)
+            from unnest(:statuses::text[]) as wanted (status) cross join lateral ( -- if statuses
+            from ( -- if not statuses
+                select created_at from proj_runs
+                where workspace_id = :workspace_id
+                and status = wanted.status -- if statuses
+                and status = :status -- if status
+                and room_id = :room_id -- if room_id
+                and thread_id = :thread_id -- if thread_id
+                and correlation_id = :correlation_id -- if correlation_id
+                and created_at > :created_after -- if created_after
+                and created_at < :created_before -- if created_before
+                and (created_at, run_id) < (:last_created_at, :last_run_id) -- if last_run_id
+                order by created_at desc, run_id desc
+                limit 1 offset 100
+            ) r
+        )
+),
+
+best as materialized (
+    select tag from reaches order by reach nulls first, tag nulls first limit 1
+)
+
+select
+    r.run_id, r.workspace_id, r.room_id, r.thread_id, r.status, r.title, r.goal, r.input, r.output, r.error, r.summary,
+    r.tags, r.created_at, r.started_at, r.ended_at, r.updated_at, r.correlation_id, r.last_event_id::text, r.stream_seq
+from (
+    (
+        select r.*
+        from (
+            select created_at, run_id from proj_run_tags
+            where workspace_id = :workspace_id and tag = (select tag from best)
+            and room_id = :room_id -- if room_id
+            and created_at > :created_after -- if created_after
+            and created_at < :created_before -- if created_before
+            and (created_at, run_id) < (:last_created_at, :last_run_id) -- if last_run_id
+        ) t
+        cross join lateral (select * from proj_runs where run_id = t.run_id offset 0) r
+        where r.tags @> :tags::text[]
+        and r.status = any(:statuses::text[]) -- if statuses
+        and r.status = :status -- if status
+        and r.thread_id = :thread_id -- if thread_id
+        and r.correlation_id = :correlation_id -- if correlation_id
+        order by t.created_at desc, t.run_id desc
+        limit :limit
+    )
+    union all
+    select r.*
+    from unnest(:statuses::text[]) as wanted (status) cross join lateral ( -- if statuses
+    from ( -- if not statuses
+        select *
+        from proj_runs
+        where (select tag from best) is null
+        and workspace_id = :workspace_id
+        and tags @> :tags::text[]
+        and status = wanted.status -- if statuses
+        and status = :status -- if status
+        and room_id = :room_id -- if room_id
+        and thread_id = :thread_id -- if thread_id
+        and correlation_id = :correlation_id -- if correlation_id
+        and created_at > :created_after -- if created_after
+        and created_at < :created_before -- if created_before
+        and (created_at, run_id) < (:last_created_at, :last_run_id) -- if last_run_id
+        order by created_at desc, run_id desc
+        limit :limit
+    ) r
+) r
+order by r.created_at desc, r.run_id desc
+limit :limit
