@@ -34,8 +34,8 @@ _PREFETCH = 200
 
 _CHECK_OF = {"runs_insert": ("runs_differing", "proj_runs"), "steps_insert": ("steps_differing", "proj_steps")}
 """The statement that tells which rows of a write are not what is in the table, and the view it names."""
-CHECKED_VIEWS = {view for _, view in _CHECK_OF.values()}
-"""Views whose rows are held against their fold as they are filled."""
+CHECKED_VIEWS = {view for _, view in _CHECK_OF.values()} | {"proj_run_tags"}
+"""Views whose rows are held against their fold as they are filled, or that PostgreSQL makes of such rows."""
 LOOK_UP = "set enable_hashjoin = off; set enable_mergejoin = off"
 """A page's rows are looked up one by one: the planner would go through all rows that are there already."""
 
