@@ -53,6 +53,10 @@ class Batch:
     def __init__(self, portions: Iterable[Portion]) -> None:
         self.portions = list(portions)
 
+    @property
+    def messages(self) -> int:
+        return sum(len(portion.messages) for portion in self.portions)
+
     def keep(self, is_ours: Callable[[Partition], bool]) -> bool:
         """Lets go of what is no longer ours. Whether anything is left."""
         self.portions = [portion for portion in self.portions if is_ours(portion.partition)]

@@ -32,6 +32,10 @@ _IDLE_SECONDS = 0.25
 _SHORTEST_BACKOFF = 0.1
 _LONGEST_BACKOFF = 2.0
 _GIVE_BACK_SECONDS = 0.5
+_SMALL_BATCH = 100
+_PAUSE_SECONDS = 0.01
+"""After a batch smaller than that, so that the next one is larger: a commit for each event would take as many flushes of
+PostgreSQL's log as all commands do, and slow them down. An event after a pause is applied at once."""
 
 
 class HeldRoom(NamedTuple):
@@ -216,6 +220,8 @@ class Runner:
                 portion.partition.in_hand = []
                 portion.partition.trim()
             self._count_rooms()
+            if batch.messages < _SMALL_BATCH:
+                await asyncio.sleep(_PAUSE_SECONDS)
 
     def _count_rooms(self) -> None:
         behind = sum(len(partition.behind) for partition in self._partitions.values())
