@@ -34,6 +34,7 @@ _SETTINGS = {
     "unix_socket_directories": "",
     "timezone": "UTC",
     "max_connections": "200",
+    "autovacuum_naptime": "5s",
 }
 _CREATE_IF_MISSING = """\
 select 'create database {name}' where not exists (select from pg_database where datname = '{name}') \\gexec

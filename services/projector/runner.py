@@ -34,8 +34,8 @@ _LONGEST_BACKOFF = 2.0
 _GIVE_BACK_SECONDS = 0.5
 _SMALL_BATCH = 100
 _PAUSE_SECONDS = 0.01
-"""After a batch smaller than that, so that the next one is larger: a commit for each event would take as many flushes of
-PostgreSQL's log as all commands do, and slow them down. An event after a pause is applied at once."""
+"""After a batch smaller than that, so that the next one is larger: a commit for each event would flush PostgreSQL's log
+as often as all commands do, and slow them down. An event after a pause is applied at once."""
 
 
 class HeldRoom(NamedTuple):

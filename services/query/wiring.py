@@ -1,7 +1,6 @@
 """Puts the query service together: the only module that knows all its parts."""
 
 import asyncio
-import gc
 import resource
 from typing import Final
 
@@ -104,9 +103,4 @@ def _prepare_process() -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         except (OSError, ValueError):  # a system may allow less than it says
             wanted = soft
-    # A full collection looks at every object of every stream and stops them all meanwhile: leave what the start has
-    # made out of it, and do it seldom.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 100)
     return wanted

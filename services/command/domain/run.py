@@ -13,8 +13,11 @@ from shared.contracts.events import Event, RunCompleted, RunCreated, RunFailed, 
 RunStatus = Literal["queued", "running", "succeeded", "failed"]
 
 
-class RunState(Struct, frozen=True, kw_only=True):
-    """``version`` counts the run's events; ``last_event_id`` is what its next event names as its cause."""
+class RunState(Struct, frozen=True, kw_only=True, gc=False):
+    """``version`` counts the run's events; ``last_event_id`` is what its next event names as its cause.
+
+    Tens of thousands are remembered, and hold nothing that garbage collections would have to look for.
+    """
 
     run_id: str
     workspace_id: str

@@ -36,8 +36,12 @@ _CHECK_SECONDS = 5.0
 """How often an idle relay asks whether the stream is still where it left it."""
 _RETRY_SECONDS = 0.2
 _STOP_SECONDS = 1.0
-_RECORD_SECONDS = 0.1
+_RECORD_SECONDS = 0.5
 """How often what was published is recorded. What was not is read from the stream's tail by the next leader."""
+
+_BUSY_EVENTS = 16
+_PAUSE_SECONDS = 0.005
+"""After a batch that large, so that the next is larger still: each is one flush to the broker's disk."""
 
 
 class RelaySettings(NamedTuple):
@@ -211,6 +215,8 @@ class Relay:
             self._standing = _Standing(standing.identity, position)
             self._handover.published(events)
             self._unrecorded |= {event.room: event.stream_seq for event in events}
+        if len(events) >= _BUSY_EVENTS:
+            await asyncio.sleep(_PAUSE_SECONDS)
         return True
 
     async def _read(self, connection: Connection) -> list[outbox.UnpublishedEvent]:
