@@ -29,6 +29,7 @@ STEPS = 5
 EVENTS_A_RUN = STEPS + 3
 _ROOMS = 1000
 _CALLER = Caller("bench", "service", "bench")
+_TAGS = ("ops", "bench")
 _CONNECT_SECONDS = 10.0
 
 
@@ -45,6 +46,10 @@ class Past(NamedTuple):
     @property
     def steps(self) -> int:
         return STEPS * self.runs
+
+    @property
+    def tags(self) -> int:
+        return len(_TAGS) * self.runs
 
 
 async def fill(stack: Stack, runs: int) -> Past:
@@ -109,7 +114,7 @@ def _create(number: int) -> CreateRun:
         title="Plan the offsite",
         goal="Everybody in one place for two days",
         input={"people": 12, "month": "June"},
-        tags=("ops", "bench"),
+        tags=_TAGS,
     )
 
 

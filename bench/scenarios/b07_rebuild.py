@@ -19,7 +19,7 @@ from deploy.local.service import ROOT
 
 _EVENTS = 1_000_000
 _RUNROOM, _FLOOR = "Runroom", "COPY"
-_VIEWS = ("proj_runs", "proj_steps")
+_VIEWS = ("proj_runs", "proj_steps", "proj_run_tags")
 _READ_RUNS = 100
 
 
@@ -58,7 +58,7 @@ class _Rebuild:
                     await connection.copy_to_table(table, source=file, format="binary")
                 seconds = time.perf_counter() - started
             counts = [await connection.fetchval(f"select count(*) from {table}") for table, _ in copies]
-            assert counts == [self._past.runs, self._past.steps], f"{counts} rows copied"
+            assert counts == [self._past.runs, self._past.steps, self._past.tags], f"{counts} rows copied"
             await connection.execute(f"drop table {', '.join(table for table, _ in copies)}")
         finally:
             await connection.close()

@@ -36,6 +36,7 @@ _SETTINGS = {
     "max_connections": "200",
     "autovacuum_naptime": "5s",
 }
+_LEAST_BUFFERS_MIB, _MOST_BUFFERS_MIB = 64, 1024
 _CREATE_IF_MISSING = """\
 select 'create database {name}' where not exists (select from pg_database where datname = '{name}') \\gexec
 """
@@ -142,7 +143,7 @@ class EmbeddedPostgres(EmbeddedServer):
         deadline = time.monotonic() + _TAKEOVER_S
         while True:
             self.log_file.unlink(missing_ok=True)
-            settings = _SETTINGS | {"port": str(port)}
+            settings = _SETTINGS | {"port": str(port), "shared_buffers": f"{_buffers_mib()}MB"}
             arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
             with self.log_file.open("wb") as log:
                 self._child = spawn(
@@ -234,3 +235,9 @@ def _chown_tree(top: Path, uid: int, gid: int) -> None:
     for folder, names, files in os.walk(top):
         for name in (*names, *files):
             os.chown(Path(folder) / name, uid, gid, follow_symlinks=False)
+
+
+def _buffers_mib() -> int:
+    """An eighth of the machine's memory within bounds; of what PostgreSQL is given it takes what it needs."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024**2
+    return min(max(memory // 8, _LEAST_BUFFERS_MIB), _MOST_BUFFERS_MIB)
