@@ -11,6 +11,7 @@ from typing import NamedTuple
 from services.command.domain.run import RunState
 from shared.contracts.ids import RoomKey
 
+_MOST_ROOMS = 50_000
 _MOST_RUNS = 50_000
 _SHARED_SECONDS = 1.0
 """How long a room that somebody else wrote to is not remembered."""
@@ -32,12 +33,17 @@ class _Known:
 
 
 class KnownRooms:
-    """The rooms written to most recently, with their runs; ``most_runs`` of them, or rooms without any, are kept."""
+    """The rooms written to most recently, and the runs in them that were, so many of each at the most.
 
-    def __init__(self, most_runs: int = _MOST_RUNS) -> None:
-        self._most = most_runs
+    A run that makes place leaves its room known: runs begun in it still need no more than that.
+    """
+
+    def __init__(self, most_rooms: int = _MOST_ROOMS, most_runs: int = _MOST_RUNS) -> None:
+        self._most_rooms = most_rooms
+        self._most_runs = most_runs
         self._rooms: OrderedDict[RoomKey, _Known] = OrderedDict()
-        self._size = 0
+        self._runs: OrderedDict[str, _Known] = OrderedDict()
+        """The room that each run is in, the run written to last at the end."""
         self._shared: dict[RoomKey, float] = {}
 
     def look_up(self, places: Iterable[tuple[RoomKey, str | None]]) -> KnownState | None:
@@ -65,15 +71,18 @@ class KnownRooms:
             known = self._rooms.get(room)
             if known is None:
                 known = self._rooms[room] = _Known(last_seq)
-                self._size += 1
             known.last_seq = last_seq
             self._rooms.move_to_end(room)
         for run in runs:
             known = self._rooms.get(RoomKey(run.workspace_id, run.room_id))
             if known is not None:
-                self._size += run.run_id not in known.runs
                 known.runs[run.run_id] = run
-        while self._size > self._most and self._rooms:
+                self._runs[run.run_id] = known
+                self._runs.move_to_end(run.run_id)
+        while len(self._runs) > self._most_runs:
+            run_id, known = self._runs.popitem(last=False)
+            del known.runs[run_id]
+        while len(self._rooms) > self._most_rooms:
             self._drop(next(iter(self._rooms)))
 
     def compare(self, rooms: dict[RoomKey, int]) -> None:
@@ -93,4 +102,5 @@ class KnownRooms:
                 self._drop(room)
 
     def _drop(self, room: RoomKey) -> None:
-        self._size -= 1 + len(self._rooms.pop(room).runs)
+        for run_id in self._rooms.pop(room).runs:
+            del self._runs[run_id]

@@ -4,7 +4,7 @@ from services.command.domain.run import RunState
 from services.command.known_rooms import KnownRooms
 from shared.contracts.ids import RoomKey
 
-A, B = RoomKey("ws", "a"), RoomKey("ws", "b")
+A, B, C = RoomKey("ws", "a"), RoomKey("ws", "b"), RoomKey("ws", "c")
 
 
 def run(run_id: str, room: RoomKey = A, version: int = 1) -> RunState:
@@ -63,10 +63,29 @@ def test_a_room_found_elsewhere_is_forgotten_with_its_runs() -> None:
     assert known.look_up([(A, None), (B, None)]) == ({A: 4, B: 1}, {})
 
 
-def test_the_oldest_rooms_make_place() -> None:
-    known = KnownRooms(most_runs=4)
+def test_the_oldest_rooms_make_place_with_their_runs() -> None:
+    known = KnownRooms(most_rooms=2)
     known.learn({A: 1}, [run("r1")], 0.0)
     known.learn({B: 1}, [run("r2", B)], 0.0)
-    known.learn({A: 2}, [run("r3")], 0.0)
+    known.learn({A: 2}, [], 0.0)
+    known.learn({C: 1}, [run("r3", C)], 0.0)
     assert known.look_up([(B, None)]) is None
+    assert known.look_up([(A, "r1"), (C, "r3")]) is not None
+    known.learn({B: 2}, [], 0.0)
+    assert known.look_up([(B, None)]) is not None
+    assert known.look_up([(B, "r2")]) is None
+    assert known.look_up([(A, None)]) is None
+
+
+def test_the_oldest_runs_make_place_and_leave_their_rooms_known() -> None:
+    known = KnownRooms(most_runs=2)
+    known.learn({A: 1, B: 1}, [run("r1"), run("r2", B)], 0.0)
+    known.learn({A: 2}, [run("r1")], 0.0)
+    known.learn({A: 3}, [run("r3")], 0.0)
+    assert known.look_up([(B, None)]) is not None
+    assert known.look_up([(B, "r2")]) is None
     assert known.look_up([(A, "r1"), (A, "r3")]) is not None
+    known.forget([A], 0.0)
+    known.learn({A: 4}, [run("r4"), run("r5")], 2.0)
+    assert known.look_up([(A, "r4"), (A, "r5")]) is not None
+    assert known.look_up([(A, "r1")]) is None
