@@ -42,7 +42,7 @@ def main() -> int:
     )
     parser.add_argument("scenarios", nargs="*", metavar="B1", help="these only; all without")
     parser.add_argument("--smoke", action="store_true", help="a few seconds each, to check results")
-    parser.add_argument("--rounds", type=int, help="turns of each contestant")
+    parser.add_argument("--rounds", type=int, help="turns of each contestant, fewer than usual")
     parser.add_argument("--seconds", type=float, help="length of a turn")
     parser.add_argument("--no-save", action="store_true", help="write no results")
     arguments = parser.parse_args()
@@ -58,7 +58,7 @@ def main() -> int:
             setting = Setting(
                 folder / name,
                 arguments.seconds or (1.0 if arguments.smoke else scenario.seconds),
-                arguments.rounds or (1 if arguments.smoke else scenario.rounds),
+                1 if arguments.smoke else min(arguments.rounds or scenario.rounds, scenario.rounds),
                 0.01 if arguments.smoke else 1.0,
             )
             results.append(asyncio.run(run_scenario(scenario, setting, lambda line: console.print(f"  {line}"))))
