@@ -34,7 +34,6 @@ _SETTINGS = {
     "unix_socket_directories": "",
     "timezone": "UTC",
     "max_connections": "200",
-    "autovacuum_naptime": "5s",
 }
 _LEAST_BUFFERS_MIB, _MOST_BUFFERS_MIB = 64, 1024
 _CREATE_IF_MISSING = """\

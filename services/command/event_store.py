@@ -18,6 +18,8 @@ from shared.contracts.ids import RoomKey
 from shared.postgres import Connection, Pool, load_queries
 
 _SQL = load_queries(Path(__file__).parent / "sql")
+_VACUUM_SECONDS = 600.0
+"""Of millions of rooms."""
 
 
 class KeyRaceError(Exception):
@@ -172,3 +174,11 @@ async def forget_outcomes(pool: Pool, now: datetime) -> int:
     """Deletes stored outcomes whose time is over, a bounded number a call. Gives how many went."""
     tag = await pool.execute(_SQL["forget_outcomes"], now)
     return int(tag.rsplit(" ", 1)[-1])
+
+
+async def vacuum_rooms(pool: Pool) -> bool:
+    """Takes the dead rows of ``rooms`` off, if there are many. Whether it did. Raises one of ``STORE_ERRORS``."""
+    if not await pool.fetchval(_SQL["rooms_dead"]):
+        return False
+    await pool.execute(_SQL["rooms_vacuum"], timeout=_VACUUM_SECONDS)
+    return True

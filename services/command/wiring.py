@@ -11,6 +11,7 @@ from services.command.http.routes import command_routes
 from services.command.ids import MintedIds
 from services.command.relay.relay import Relay, RelaySettings
 from services.command.settings import Settings
+from services.command.vacuum import vacuum_rooms
 from shared.http.health import health_routes
 from shared.http.openapi import openapi_config
 from shared.http.problems import EXCEPTION_HANDLERS
@@ -37,6 +38,7 @@ async def run(settings: Settings) -> None:
             asyncio.create_task(commit.run(), name="group commit"),
             asyncio.create_task(relay.run(), name="relay"),
             asyncio.create_task(forget_expired_outcomes(pool), name="expiry"),
+            asyncio.create_task(vacuum_rooms(pool), name="vacuum"),
         ) as tasks:
             app = _app(settings, commit, pool, broker)
             await serve(app, listener, grace_seconds=settings.shutdown_grace, tasks=tasks)

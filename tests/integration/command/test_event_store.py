@@ -156,3 +156,19 @@ async def test_a_key_stored_by_another_at_that_moment_takes_all_of_it_back(
             await other.close()
         after = await writer.rows()
         assert {**after, "commands": []} == {**before, "commands": []}
+
+
+async def test_rooms_are_vacuumed_when_most_of_the_table_is_dead(writers: list[Writer]) -> None:
+    writer = writers[0]
+    async with asyncpg.create_pool(writer.dsn, min_size=1, max_size=1) as pool:
+        assert not await event_store.vacuum_rooms(pool)
+        for seq in range(1, 11_000):
+            await writer.connection.execute("update rooms set last_seq = $1 where room_id = 'r'", seq)
+        await writer.connection.execute("select pg_stat_force_next_flush()")
+        # What the session has counted reaches the others with its next statement.
+        await writer.connection.execute("select 1")
+        assert await event_store.vacuum_rooms(pool)
+        await pool.execute("select pg_stat_force_next_flush()")
+        assert not await event_store.vacuum_rooms(pool)
+    dead = await writer.connection.fetchval("select n_dead_tup from pg_stat_user_tables where relname = 'rooms'")
+    assert dead < 1000
