@@ -35,6 +35,12 @@ class Proxy:
             connection.cancel()
         return len(self._connections)
 
+    async def end(self) -> None:
+        """Breaks every connection, and returns when they are gone."""
+        connections = list(self._connections)
+        self.cut()
+        await asyncio.gather(*connections, return_exceptions=True)
+
     def delay(self, seconds: float) -> None:
         """From now on everything passes so much later; 0 ends that."""
         self._delay = seconds
@@ -60,6 +66,8 @@ class Proxy:
         connection = asyncio.ensure_future(self._forward(reader, writer))
         self._connections.add(connection)
         connection.add_done_callback(self._connections.discard)
+        # Here, as one that is cut before it has begun never comes to its end.
+        connection.add_done_callback(lambda _: writer.transport.abort())
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream = None
@@ -74,9 +82,8 @@ class Proxy:
         except* OSError:
             pass  # either side is gone, which ends the other
         finally:
-            for side in (writer, upstream):
-                if side is not None:
-                    side.transport.abort()
+            if upstream is not None:
+                upstream.transport.abort()
 
     async def _copy(
         self,
@@ -109,7 +116,7 @@ async def running_proxy(target_port: int) -> AsyncGenerator[Proxy, None]:
         yield proxy
     finally:
         server.close()
-        proxy.cut()
+        await proxy.end()
 
 
 def through(proxy: Proxy, url: str) -> str:
