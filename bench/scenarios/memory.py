@@ -21,7 +21,9 @@ from deploy.local.service import Service
 
 _SAMPLE_SECONDS = 0.5
 _SETTLE_SECONDS = 1.0
-_WATCHED = 100
+_VIEWERS, _WATCHED = 100, 10
+"""Few rooms: what a room keeps of its last events is full after three minutes of this load."""
+_STREAMS_SHARE = 0.4
 _CLIENTS, _STREAM_ROOMS = 9000, 90
 _LOAD, _STREAMS = "under B1", "9,000 streams"
 
@@ -82,7 +84,7 @@ class _Memory:
         viewers = Plan(
             port=services["query"].port,
             paths=[f"/v1/streams/rooms/{room}" for room in ROOMS[:_WATCHED]],
-            clients=_WATCHED,
+            clients=_VIEWERS,
         )
         load = LoadPlan(kind="create", port=services["command"].port, seconds=seconds, rooms=ROOMS)
         await asyncio.sleep(_SETTLE_SECONDS)
@@ -109,7 +111,7 @@ class _Memory:
             async with open_viewers(Plan(port=query.port, paths=paths, clients=self._clients)) as viewers:
                 await viewers.connect()
                 async with _Samples({"query": query}) as samples:
-                    await asyncio.sleep(seconds)
+                    await asyncio.sleep(seconds * _STREAMS_SHARE)
                 await viewers.saw(0)
         finally:
             await self._stack.end(query)
