@@ -189,11 +189,9 @@ class ProjectionStore:
                         [seq for _, seq in skips],
                     )
                 await self._advance(connection, advances, marks)
-        except asyncpg.UniqueViolationError as error:
-            if copying:
-                raise
-            raise PoisonError(f"{type(error).__name__}: {error}") from error
         except _DATA_ERRORS as error:
+            if copying and isinstance(error, asyncpg.UniqueViolationError):
+                raise
             raise PoisonError(f"{type(error).__name__}: {error}") from error
         except STORE_ERRORS:
             self._session.discard()

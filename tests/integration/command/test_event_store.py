@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -17,7 +17,7 @@ from services.command.domain.run import RunState
 from shared.contracts.ids import RoomKey
 from shared.postgres import Connection
 from tests.support.servers import MigratedDatabases
-from tests.unit.command.given import TIME
+from tests.unit.command.given import TIME, CountingIds
 
 ROOM = RoomKey("ws", "r")
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
@@ -30,23 +30,11 @@ TABLES = {
 }
 
 
-class Ids:
-    """Count, and are valid."""
-
-    def __init__(self) -> None:
-        self._numbers: Iterator[int] = iter(range(1, 1000))
-
-    def run_id(self) -> str:
-        return f"run_{next(self._numbers)}"
-
-    def step_id(self) -> str:
-        return f"step_{next(self._numbers)}"
+class Ids(CountingIds):
+    """Those of events are valid, too: PostgreSQL looks at them."""
 
     def event_id(self) -> str:
         return f"00000000-0000-0000-0000-{next(self._numbers):012d}"
-
-    def correlation_id(self) -> str:
-        return f"correlation_{next(self._numbers)}"
 
 
 class Writer:
