@@ -6,11 +6,12 @@ opened. A taken port or a crashed background task is one plain sentence and a no
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, cast
 
@@ -24,6 +25,9 @@ from shared.settings import SettingsError
 from shared.telemetry import Logger
 from shared.turns import Turns
 
+_M_MMAP_THRESHOLD = -3
+"""As in glibc's ``malloc.h``."""
+_LARGE_BLOCK_BYTES = 1024 * 1024
 _TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 
@@ -75,17 +79,6 @@ class _Server(uvicorn.Server):
         yield
 
 
-@contextlib.asynccontextmanager
-async def running_tasks(*tasks: asyncio.Task[None]) -> AsyncGenerator[tuple[asyncio.Task[None], ...], None]:
-    """The tasks, for ``serve`` to watch; ended with the block. ``serve`` has reported what went wrong in them."""
-    try:
-        yield tasks
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
 async def serve(
     app: Litestar,
     listener: socket.socket,
@@ -115,6 +108,7 @@ async def serve(
         )
     )
     _collect_seldom()
+    _give_large_blocks_back()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -145,3 +139,14 @@ def _collect_seldom() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 100)
+
+
+def _give_large_blocks_back() -> None:
+    """Has glibc always take large blocks from the system and give them back when they are freed.
+
+    By itself it keeps blocks of the size of those that were freed before (``mallopt(3)``, dynamic mmap threshold). The
+    tables of dicts with a hundred thousand entries are such blocks, rebuilt all the time while entries come and go, and
+    what is left between them grows in steps. Other C libraries are left as they are.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)

@@ -18,7 +18,8 @@ from shared.http.problems import EXCEPTION_HANDLERS
 from shared.messaging.broker import Broker
 from shared.messaging.stream import StreamSettings
 from shared.postgres import Pool, running_pool
-from shared.serving import bind, running_tasks, serve
+from shared.serving import bind, serve
+from shared.tasks import running_tasks
 
 _NAME = "runroom-command"
 _DAY_SECONDS = 24 * 3600

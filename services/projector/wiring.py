@@ -24,7 +24,8 @@ from shared.http.health import health_routes
 from shared.http.problems import EXCEPTION_HANDLERS
 from shared.messaging.broker import Broker
 from shared.postgres import Pool, running_pool
-from shared.serving import ServiceError, bind, running_tasks, serve
+from shared.serving import ServiceError, bind, serve
+from shared.tasks import running_tasks
 from shared.telemetry import Logger
 
 _PORTS = 64

@@ -23,7 +23,8 @@ from shared.http.openapi import openapi_config
 from shared.http.problems import EXCEPTION_HANDLERS
 from shared.messaging.broker import Broker
 from shared.postgres import running_pool
-from shared.serving import ServiceError, bind, running_tasks, serve
+from shared.serving import ServiceError, bind, serve
+from shared.tasks import running_tasks
 
 _NAME: Final = "runroom-query"
 _SEND_BUFFER: Final = 64 * 1024

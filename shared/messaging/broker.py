@@ -16,6 +16,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from shared.messaging.client import MessagingClient, RawHandler
+from shared.tasks import end_tasks
 from shared.telemetry import Logger
 
 ReconnectHook = Callable[[], Awaitable[None]]
@@ -82,9 +83,7 @@ class Broker:
 
     async def close(self) -> None:
         if self._connecting is not None:
-            self._connecting.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await self._connecting
+            await end_tasks(self._connecting, again_seconds=0.1)
         with suppress(*BROKER_ERRORS):
             await self._client.close()
 
