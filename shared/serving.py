@@ -108,7 +108,7 @@ async def serve(
         )
     )
     _collect_seldom()
-    _give_large_blocks_back()
+    give_large_blocks_back()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -141,7 +141,7 @@ def _collect_seldom() -> None:
     gc.set_threshold(10_000, 20, 100)
 
 
-def _give_large_blocks_back() -> None:
+def give_large_blocks_back() -> None:
     """Has glibc always take large blocks from the system and give them back when they are freed.
 
     By itself it keeps blocks of the size of those that were freed before (``mallopt(3)``, dynamic mmap threshold). The
