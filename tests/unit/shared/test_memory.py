@@ -27,7 +27,9 @@ print(libc.mallinfo2().hblkhd - before >= len(kept))
 
 
 def blocks(whose: str) -> str:
-    done = subprocess.run([sys.executable, "-c", _BLOCKS, whose], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", _BLOCKS, whose], capture_output=True, text=True, timeout=30, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
