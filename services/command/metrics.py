@@ -21,5 +21,9 @@ RELAY_RECONCILIATIONS = Counter(
     "runroom_relay_reconciliations_total", "Times the relay compared itself with the stream, by cause.", ["cause"]
 )
 RELAY_OVERSIZE = Gauge("runroom_relay_oversize_rooms", "Rooms whose next event is larger than the broker takes.")
+RELAY_STRANGERS = Gauge(
+    "runroom_relay_stranger_rooms",
+    "Rooms of which the stream holds events that the event store does not: nothing of them is published.",
+)
 RELAY_UNPUBLISHED_ROOMS = Gauge("runroom_relay_unpublished_rooms", "Rooms with committed events not yet on the stream.")
 RELAY_UNPUBLISHED_EVENTS = Gauge("runroom_relay_unpublished_events", "Committed events not yet on the stream.")

@@ -62,6 +62,18 @@ async def read_position(connection: Connection) -> RelayPosition:
     return RelayPosition(row["stream_created"], row["stream_epoch"], row["stream_position"])
 
 
+async def unknown_rooms(connection: Connection, tail: dict[RoomKey, tuple[int, str]]) -> set[RoomKey]:
+    """Those of the rooms in which the event of that number has another id, or there is none."""
+    rows = await connection.fetch(
+        _SQL["relay_unknown_events"],
+        [room.workspace_id for room in tail],
+        [room.room_id for room in tail],
+        [stream_seq for stream_seq, _ in tail.values()],
+        [event_id for _, event_id in tail.values()],
+    )
+    return {RoomKey(*row) for row in rows}
+
+
 async def record_published(
     connection: Connection, published: dict[RoomKey, int], identity: StreamIdentity, position: int
 ) -> None:

@@ -2,6 +2,9 @@
 
 Invariant: afterwards it is known of every room which is the last stream_seq the stream holds of it: ``published_seq``,
 or what the tail says, which the relay has yet to record. Nothing is published here.
+
+A room of which the stream holds what the event store does not is a stranger: nothing of it may be published. It becomes
+one when the event store is an older copy of what it was, or when somebody else has published.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -14,9 +17,10 @@ from services.command.relay.outbox import (
     list_published,
     read_position,
     reset_published,
+    unknown_rooms,
 )
 from shared.contracts.ids import RoomKey
-from shared.contracts.subjects import STREAM_SUBJECTS, room_of, room_subject, stream_seq_of
+from shared.contracts.subjects import HEADER_EVENT_ID, STREAM_SUBJECTS, room_of, room_subject, stream_seq_of
 from shared.messaging.broker import Broker, BrokerUnavailableError
 from shared.messaging.direct_get import MOST_SUBJECTS, last_by_subjects_up_to, next_by_subject
 from shared.messaging.stream import StreamIdentity, StreamSettings, StreamState, ensure_stream, mark_rewound
@@ -26,6 +30,7 @@ from shared.telemetry import Logger
 Cause = Literal["tail", "recreated", "rewound"]
 
 _TAIL_BATCH = 1000
+_NOTHING = (0, "")
 
 _log: Logger = structlog.get_logger("relay")
 
@@ -36,6 +41,7 @@ class Reconciled(NamedTuple):
     stream: StreamState
     cause: Cause
     published: dict[RoomKey, int]
+    strangers: set[RoomKey]
 
 
 async def reconcile(
@@ -46,12 +52,13 @@ async def reconcile(
     relay = await read_position(connection)
     known = max(relay.position, reached[1]) if reached and reached[0] == stream.identity else relay.position
     if relay.is_of(stream.identity) and known <= stream.last_seq:
-        return Reconciled(stream, "tail", await _read_tail(broker, stream, relay.position))
+        return Reconciled(stream, "tail", *await _read_tail(connection, broker, stream, relay.position))
     published: dict[RoomKey, int] = {}
+    strangers: set[RoomKey] = set()
     if relay.created == stream.identity.created:
         # Older than it was. If it has an epoch we never wrote in, a leader died between marking it and recounting.
         # It may still hold some of what was published and not recorded.
-        published = await _read_tail(broker, stream, relay.position)
+        published, strangers = await _read_tail(connection, broker, stream, relay.position)
         if relay.epoch == stream.identity.epoch:
             stream = await mark_rewound(broker, stream)
         cause = "rewound"
@@ -60,11 +67,14 @@ async def reconcile(
     if relay.created:
         _log.warning("stream_changed", cause=cause, was_at=relay.position, is_at=stream.last_seq)
     await _recount(connection, broker, stream, settings)
-    return Reconciled(stream, cause, published)
+    return Reconciled(stream, cause, published, strangers)
 
 
-async def _read_tail(broker: Broker, stream: StreamState, position: int) -> dict[RoomKey, int]:
-    published: dict[RoomKey, int] = {}
+async def _read_tail(
+    connection: Connection, broker: Broker, stream: StreamState, position: int
+) -> tuple[dict[RoomKey, int], set[RoomKey]]:
+    """The rooms in the stream behind the position with the last stream_seq of each, and those that are strangers."""
+    last: dict[RoomKey, tuple[int, str]] = {}
     position = max(position, stream.first_seq - 1)
     while position < stream.last_seq:
         messages = await next_by_subject(broker, STREAM_SUBJECTS, position + 1, _TAIL_BATCH, seconds=10.0)
@@ -72,10 +82,12 @@ async def _read_tail(broker: Broker, stream: StreamState, position: int) -> dict
             # What is missed here would be published a second time.
             raise BrokerUnavailableError(f"the stream's tail from {position + 1} to {stream.last_seq} is not to be had")
         for message in messages:
-            if (room := room_of(message.subject)) is not None:
-                published[room] = max(published.get(room, 0), stream_seq_of(message.headers))
+            room, stream_seq = room_of(message.subject), stream_seq_of(message.headers)
+            if room is not None and stream_seq > last.get(room, _NOTHING)[0]:
+                last[room] = stream_seq, message.headers.get(HEADER_EVENT_ID, "")
         position = messages[-1].position
-    return published
+    strangers = await unknown_rooms(connection, last) if last else set[RoomKey]()
+    return {room: stream_seq for room, (stream_seq, _) in last.items() if room not in strangers}, strangers
 
 
 async def _recount(connection: Connection, broker: Broker, stream: StreamState, settings: StreamSettings) -> None:

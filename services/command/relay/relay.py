@@ -72,6 +72,8 @@ class Relay:
         self._check_at = 0.0
         self._after = outbox.START
         self._oversize: set[RoomKey] = set()
+        self._strangers: set[RoomKey] = set()
+        """Rooms of which the stream holds what the event store does not."""
         self._unrecorded: dict[RoomKey, int] = {}
         """Published up to there, and yet to be recorded."""
         self._are_locked = False
@@ -184,11 +186,14 @@ class Relay:
     async def _reconcile(self, connection: Connection) -> _Standing:
         cause, doubts = self._cause, self._doubts
         metrics.RELAY_RECONCILIATIONS.labels(cause).inc()
-        stream, found, published = await reconcile(connection, self._broker, self._settings.stream, self._reached)
+        stream, found, published, strangers = await reconcile(
+            connection, self._broker, self._settings.stream, self._reached
+        )
         standing = _Standing(stream.identity, stream.last_seq)
         self._log.info("relay_reconciled", cause=cause, found=found, position=standing.position)
         self._unrecorded, self._are_locked = published, False
-        if not published:
+        self._set_aside(strangers)
+        if not published and not strangers:
             await outbox.record_published(connection, {}, *standing)
         if self._doubts == doubts:
             self._standing = standing
@@ -204,9 +209,9 @@ class Relay:
             events = self._handover.take(MOST_EVENTS, _MOST_BYTES)
             if now >= self._record_at:
                 await self._record(connection)
-        events = self._without_oversize(events)
+        events = self._publishable(events)
         if not events:
-            return self._handover.missed and not self._oversize and not self._are_locked
+            return self._handover.missed and not (self._oversize or self._strangers or self._are_locked)
         position = await publish(self._broker, events, standing.position)
         self._reached = _Standing(standing.identity, position)
         metrics.RELAY_PUBLISHED.inc(len(events))
@@ -232,13 +237,14 @@ class Relay:
         """Remembers what was published.
 
         Of a room that somebody keeps locked it is remembered here, until the room is free. The position that is
-        stored stands still so long: from there on the next leader reads what was published.
+        stored stands still so long: from there on the next leader reads what was published. So it does while there are
+        strangers, as they show in what comes behind it.
         """
         standing = self._standing
         if standing is None or not self._unrecorded:
             return
         self._record_at = time.monotonic() + _RECORD_SECONDS
-        if not self._are_locked:
+        if not (self._are_locked or self._strangers):
             try:
                 await outbox.record_published(connection, self._unrecorded, *standing)
             except asyncpg.LockNotAvailableError:
@@ -249,18 +255,31 @@ class Relay:
         busy = await outbox.record_free(connection, self._unrecorded)
         self._unrecorded = {room: self._unrecorded[room] for room in busy}
         self._are_locked = bool(busy)
-        if not busy:
+        if not (busy or self._strangers):
             await outbox.record_published(connection, {}, *standing)
 
-    def _without_oversize(self, events: list[outbox.UnpublishedEvent]) -> list[outbox.UnpublishedEvent]:
-        """Leaves out what the broker would not take, and the rest of its room: one room stops, the others go on."""
+    def _publishable(self, events: list[outbox.UnpublishedEvent]) -> list[outbox.UnpublishedEvent]:
+        """Leaves out what the broker would not take with the rest of its room, and strangers: the others go on."""
         most = self._broker.client.max_payload - 1024  # room for headers, which count
         stopped = {event.room for event in events if len(event.envelope) > most}
         for room in stopped - self._oversize:
             self._log.error("event_too_large_for_broker", workspace_id=room.workspace_id, room_id=room.room_id)
         self._oversize = self._oversize - {event.room for event in events} | stopped
         metrics.RELAY_OVERSIZE.set(len(self._oversize))
+        stopped |= self._strangers
         return [event for event in events if event.room not in stopped] if stopped else events
+
+    def _set_aside(self, strangers: set[RoomKey]) -> None:
+        if news := strangers - self._strangers:
+            room = min(news)
+            self._log.error(
+                "stream_is_not_of_this_store",
+                rooms=len(news),
+                first_workspace_id=room.workspace_id,
+                first_room_id=room.room_id,
+            )
+        self._strangers = strangers
+        metrics.RELAY_STRANGERS.set(len(strangers))
 
     async def _check(self, connection: Connection) -> None:
         """Whether the stream is still where it was left, and how much waits."""

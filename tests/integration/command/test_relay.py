@@ -6,6 +6,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -13,7 +14,7 @@ import pytest
 
 from deploy.local import EmbeddedNats
 from deploy.local.service import Service
-from shared.contracts.subjects import HEADER_STREAM_SEQ, room_subject
+from shared.contracts.subjects import HEADER_EVENT_ID, HEADER_STREAM_SEQ, room_subject
 from shared.messaging.broker import Broker
 from tests.integration.command.deployment import (
     Client,
@@ -127,6 +128,42 @@ async def test_what_others_write_to_the_stream_does_no_harm(dsn: str, nats: Embe
         async with asyncio.timeout(10):
             while await unrecorded(dsn):
                 await asyncio.sleep(0.05)
+
+
+async def test_a_room_of_which_the_stream_holds_other_events_waits_and_the_others_go_on(
+    dsn: str, nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    """As when the event store is an older copy of what it was: its next event has a number that is taken."""
+    service = command_service(tmp_path, dsn, nats.url)
+    async with running(service), Client([service], "ws") as client:
+        await load(client, 5)
+        await check_stream(dsn, nats.url)
+        last = max(done.stream_seq for done in client.acknowledged if done.room_id == "room_1")
+        stranger = Broker(nats.url, name="stranger")
+        stranger.start()
+        await stranger.wait_connected()
+        headers = {HEADER_STREAM_SEQ: str(last + 1), HEADER_EVENT_ID: str(uuid4())}
+        await stranger.client.publish(room_subject("ws", "room_1"), b"of another life", headers=headers)
+        await stranger.close()
+
+        async def only_that_room_waits() -> None:
+            await load(client, 5)
+            await check_store(dsn, client)
+            async with asyncio.timeout(10):
+                while await unrecorded(dsn) != 1 or await gauge(service, "runroom_relay_stranger_rooms") != 1:
+                    await asyncio.sleep(0.05)
+
+        await only_that_room_waits()
+        await asyncio.to_thread(service.kill)
+        service.start()
+        await only_that_room_waits()
+        # The store is the truth: without that stream another is filled from it.
+        await asyncio.to_thread(nats.stop)
+        shutil.rmtree(nats.data_dir / "jetstream")
+        await asyncio.to_thread(nats.start)
+        await load(client, 5)
+        await check_stream(dsn, nats.url)
+        assert await gauge(service, "runroom_relay_stranger_rooms") == 0
 
 
 @pytest.mark.parametrize("change", ["authorization { user: somebody, password: else }", "max_payload: 2048"])
@@ -244,6 +281,12 @@ async def test_a_broker_that_comes_back_older_is_filled_up_and_marked(
             await asyncio.to_thread(service.wait_until_ready)
         await load(client, 5)
         assert await check_stream(dsn, nats.url) == 1
+
+
+async def gauge(service: Service, name: str) -> float:
+    async with httpx.AsyncClient() as http:
+        lines = (await http.get(f"{service.url}/metrics")).text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
 
 async def the_leader(services: list[Service]) -> Service:
