@@ -4,12 +4,14 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from shared.messaging.access import NatsAccess, read_nats_access
 from shared.settings import Environment
 
 
 class Settings(Struct, frozen=True, kw_only=True):
     event_store_dsn: str
     nats_url: str
+    nats_access: NatsAccess
     host: str
     port: int
     log_level: str
@@ -36,9 +38,11 @@ class Settings(Struct, frozen=True, kw_only=True):
 def read_settings(variables: Mapping[str, str]) -> Settings:
     """Raises ``SettingsError`` with a line per fault."""
     env = Environment(variables)
+    nats_url = env.url("NATS_URL", ("nats", "tls"))
     settings = Settings(
         event_store_dsn=env.url("EVENT_STORE_DSN", ("postgresql", "postgres")),
-        nats_url=env.url("NATS_URL", ("nats", "tls")),
+        nats_url=nats_url,
+        nats_access=read_nats_access(env, nats_url),
         host=env.text("HOST", "127.0.0.1"),
         port=env.port("COMMAND_PORT", 8001),
         log_level=env.choice("LOG_LEVEL", ("debug", "info", "warning", "error"), "info"),

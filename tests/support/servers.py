@@ -11,6 +11,7 @@ import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from deploy.local import EmbeddedNats, EmbeddedPostgres
 
@@ -43,6 +44,17 @@ def running_nats() -> Iterator[EmbeddedNats]:
             server.stop()
 
 
+_CONNECTS = {
+    "event_store": "runroom_command, runroom_projector",
+    "projections": "runroom_projector, runroom_query",
+}
+
+
+def as_role(dsn: str, server: EmbeddedPostgres, role: str) -> str:
+    """The same database, reached as another role."""
+    return server.dsn(urlsplit(dsn).path[1:], role)
+
+
 class MigratedDatabases:
     """Copies of the two migrated databases, each made in some ten milliseconds from the one migrated original."""
 
@@ -53,5 +65,9 @@ class MigratedDatabases:
     def copy(self, original: str) -> str:
         """The DSN of a new copy of `event_store` or `projections`. Nobody may be connected to the original."""
         name = f"{original}_{next(self._numbers)}"
-        self._server.execute(f"create database {name} template {original}")
+        self._server.execute(
+            f"create database {name} template {original} owner runroom_migrate;"
+            f"revoke all on database {name} from public;"
+            f"grant connect on database {name} to {_CONNECTS[original]}"
+        )
         return self._server.dsn(name)
