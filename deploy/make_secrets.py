@@ -3,8 +3,8 @@
 Below FOLDER each party has a folder of its own, to be mounted where it alone can read it:
 
 - `migrate`, `command`, `projector`, `query`: `pgpass`, in libpq's form, for its role; the last three `nats.seed`
-- `postgres`: `password`, the superuser's (POSTGRES_PASSWORD if that is set), `pgpass` for the same, and `roles.env` with
-  what deploy/postgres/roles.sql needs; there is no password of a role in it
+- `postgres`: `password`, the superuser's (POSTGRES_PASSWORD if that is set), `pgpass` for the same, and `roles.env`
+  with what deploy/postgres/roles.sql needs; there is no password of a role in it
 - `nats`: `users.env` with what deploy/nats/users.conf needs; there is no secret in it
 
 Files that are there already stay: the servers know what is in them.

@@ -31,7 +31,7 @@ class EmbeddedNats(EmbeddedServer):
 
     `name` is the server's own, a new one at each start if there is none; `more` goes into its configuration
     as it is: a member of a cluster needs both. `users` is the part that says who may do what, as `USERS_FILE`
-    does; without it everybody may do everything.
+    does; without it everybody may do everything. Their seeds are in `seeds`, or else in `data_dir`.
     """
 
     name = "NATS"
@@ -39,12 +39,20 @@ class EmbeddedNats(EmbeddedServer):
     telling = ("[FTL]", "[ERR]")
 
     def __init__(
-        self, data_dir: Path, port: int = 0, *, name: str | None = None, more: str = "", users: str = ""
+        self,
+        data_dir: Path,
+        port: int = 0,
+        *,
+        name: str | None = None,
+        more: str = "",
+        users: str = "",
+        seeds: Path | None = None,
     ) -> None:
         super().__init__(data_dir, port)
         self._name = name
         self._more = more
         self._users = users
+        self._seeds = seeds or self.data_dir
 
     @property
     def url(self) -> str:
@@ -55,7 +63,7 @@ class EmbeddedNats(EmbeddedServer):
 
     def seed_file(self, user: str) -> Path:
         """Where the key of a user is, for `NATS_NKEY_SEED_FILE`."""
-        return self.data_dir / f"{user}.seed"
+        return self._seeds / f"{user}.seed"
 
     def _prepare(self) -> None:
         try:
@@ -123,8 +131,8 @@ def _answers(name: str, port: int) -> bool:
             about = json.loads(info) if verb == b"INFO" else {}
             if about.get("server_name") != name or not about.get("jetstream"):
                 return False
-            if about.get("auth_required"):
-                return True  # it reads connections, and lets none of ours in
+            if about.get("auth_required") or about.get("tls_required"):
+                return True  # it listens, and lets nobody in who is like us
             stream.write(b'CONNECT {"verbose":false}\r\nPING\r\n')
             stream.flush()
             return stream.readline().strip() == b"PONG"

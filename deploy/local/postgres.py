@@ -49,14 +49,18 @@ _LEAST_BUFFERS_MIB, _MOST_BUFFERS_MIB = 64, 1024
 
 
 class EmbeddedPostgres(EmbeddedServer):
-    """One PostgreSQL server with Runroom's roles and its databases `event_store` and `projections`, empty at first."""
+    """One PostgreSQL server with Runroom's roles and its databases `event_store` and `projections`, empty at first.
+
+    `settings` are parameters of the server beside ours.
+    """
 
     name = "PostgreSQL"
     port_taken = "could not bind"
     telling = ("FATAL:", "could not bind")
 
-    def __init__(self, data_dir: Path, port: int = 0) -> None:
+    def __init__(self, data_dir: Path, port: int = 0, *, settings: Mapping[str, str] | None = None) -> None:
         super().__init__(data_dir, port)
+        self._settings = dict(settings or {})
         self._cluster = self.data_dir / "cluster"
         self._password_file = self.data_dir / "password"
 
@@ -149,7 +153,7 @@ class EmbeddedPostgres(EmbeddedServer):
         deadline = time.monotonic() + _TAKEOVER_S
         while True:
             self.log_file.unlink(missing_ok=True)
-            settings = _SETTINGS | {"port": str(port), "shared_buffers": f"{_buffers_mib()}MB"}
+            settings = _SETTINGS | {"port": str(port), "shared_buffers": f"{_buffers_mib()}MB", **self._settings}
             arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
             with self.log_file.open("wb") as log:
                 self._child = spawn(
@@ -212,9 +216,13 @@ class EmbeddedPostgres(EmbeddedServer):
         return done.returncode, done.stdout.strip()
 
     def _password(self, role: str) -> str:
-        """The superuser's is in its file; nobody gets from another's to that one or to a third."""
         password = self._password_file.read_text().strip()
-        return password if role == USER else hmac.digest(password.encode(), role.encode(), "sha256").hex()
+        return password if role == USER else role_password(password, role)
+
+
+def role_password(superuser_password: str, role: str) -> str:
+    """A role's password. Nobody gets from it to the superuser's or to that of another role."""
+    return hmac.digest(superuser_password.encode(), role.encode(), "sha256").hex()
 
 
 def binary(name: str) -> Path:

@@ -141,6 +141,8 @@ class MessagingClient(Client):
         """``public_key`` is the nkey that CONNECT names; ``only_tls``: a server without TLS is not told anything."""
         super().__init__()
         self._public_nkey = public_key
+        # A server that lets strangers in does not ask.
+        self._auth_configured = public_key is not None
         self._only_tls = only_tls
         self.raw_handlers: dict[int, RawHandler] = {}
         self._ps = _MessageParser(self)
