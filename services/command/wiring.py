@@ -7,13 +7,13 @@ from litestar import Litestar
 
 from services.command.expiry import forget_expired_outcomes
 from services.command.group_commit import GroupCommit, GroupCommitSettings
+from services.command.http.describe import openapi
 from services.command.http.routes import command_routes
 from services.command.ids import MintedIds
 from services.command.relay.relay import Relay, RelaySettings
 from services.command.settings import Settings
 from services.command.vacuum import vacuum_rooms
 from shared.http.health import health_routes
-from shared.http.openapi import openapi_config
 from shared.http.problems import EXCEPTION_HANDLERS
 from shared.messaging.broker import Broker
 from shared.messaging.stream import StreamSettings
@@ -61,7 +61,7 @@ def _app(settings: Settings, commit: GroupCommit, pool: Pool, broker: Broker) ->
             *health_routes({"event_store": event_store_answers}, {"nats": broker_is_connected}),
         ],
         exception_handlers=EXCEPTION_HANDLERS,
-        openapi_config=openapi_config("Runroom commands", "Create runs, move them on, add steps."),
+        openapi_config=openapi(),
         request_max_body_size=settings.max_body_bytes,
         logging_config=None,
         debug=False,

@@ -13,13 +13,13 @@ from services.query.feed.projected import ProjectedFeed
 from services.query.feed.replay import Replay
 from services.query.feed.stored import StoredFeed
 from services.query.feed.streams import Streams
+from services.query.http.describe import openapi
 from services.query.http.runs import run_routes
 from services.query.http.streams import stream_route
 from services.query.progress import Progress
 from services.query.reads import Reads
 from services.query.settings import Settings
 from shared.http.health import health_routes
-from shared.http.openapi import openapi_config
 from shared.http.problems import EXCEPTION_HANDLERS
 from shared.messaging.broker import Broker
 from shared.postgres import running_pool
@@ -88,7 +88,7 @@ def _app(reads: Reads, progress: Progress, hub: Hub, streams: Streams, broker: B
             *health_routes({"projections": reads.check, "service": is_staying}, {"nats": broker_is_connected}),
         ],
         exception_handlers=EXCEPTION_HANDLERS,
-        openapi_config=openapi_config("Runroom queries", "Read runs and steps, follow rooms."),
+        openapi_config=openapi(),
         logging_config=None,
         debug=False,
     )

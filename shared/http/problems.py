@@ -31,6 +31,14 @@ _CODES = {
 }
 
 
+_PHRASES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
+
+
+def phrase(status: int) -> str:
+    """The reason phrase of RFC 9110, which Python knows by its older name in some versions."""
+    return _PHRASES.get(status) or HTTPStatus(status).phrase
+
+
 class Problem(Exception):  # noqa: N818  # RFC 9457's own word
     """An answer that is not a success. ``extra`` are extension members; ``retry_after`` is in seconds."""
 
@@ -55,7 +63,7 @@ class Problem(Exception):  # noqa: N818  # RFC 9457's own word
         return msgspec.json.encode(
             {
                 "type": f"urn:runroom:problem:{self.error}",
-                "title": HTTPStatus(self.status).phrase,
+                "title": phrase(self.status),
                 "status": self.status,
                 "detail": self.detail,
                 "instance": instance,

@@ -12,9 +12,9 @@ import msgspec
 import structlog
 from litestar import Request, get
 from litestar.handlers import HTTPRouteHandler
-from litestar.openapi import ResponseSpec
+from litestar.params import FromPath
 
-from services.query.http.describe import LIST_PARAMETERS, RUN_PARAMETERS, STEP_PARAMETERS, described
+from services.query.http.describe import GET_RUN, LIST_RUNS, LIST_STEPS
 from services.query.http.parameters import MOST_SEQ, Parameters
 from services.query.paging import (
     PageCursorError,
@@ -30,7 +30,6 @@ from services.query.reads import (
     ReadsOverloadedError,
     Run,
     RunFilters,
-    Step,
     StoreUnavailableError,
     encode_page,
 )
@@ -51,16 +50,6 @@ _encode = msgspec.json.Encoder().encode
 
 class RunBody(msgspec.Struct, frozen=True):
     run: Run
-
-
-class RunsBody(msgspec.Struct, frozen=True):
-    runs: list[Run]
-    next_cursor: str | None
-
-
-class StepsBody(msgspec.Struct, frozen=True):
-    steps: list[Step]
-    next_cursor: str | None
 
 
 class _Applied(NamedTuple):
@@ -91,8 +80,7 @@ def run_routes(reads: Reads, progress: Progress) -> list[HTTPRouteHandler]:
         operation_id="ListRuns",
         summary="List runs, newest first",
         tags=["reads"],
-        operation_class=described(LIST_PARAMETERS),
-        responses={200: ResponseSpec(RunsBody, description="A page of runs", generate_examples=False)},
+        operation_class=LIST_RUNS,
     )
     async def list_runs(request: AnyRequest) -> EncodedJson:
         require_acceptable(request, "application/json")
@@ -136,10 +124,9 @@ def run_routes(reads: Reads, progress: Progress) -> list[HTTPRouteHandler]:
         operation_id="GetRun",
         summary="Read one run",
         tags=["reads"],
-        operation_class=described(RUN_PARAMETERS),
-        responses={200: ResponseSpec(RunBody, description="The run", generate_examples=False)},
+        operation_class=GET_RUN,
     )
-    async def get_run(request: AnyRequest, run_id: str) -> EncodedJson:
+    async def get_run(request: AnyRequest, run_id: FromPath[str]) -> EncodedJson:
         require_acceptable(request, "application/json")
         workspace_id = identify(request).workspace_id
         freshness = _freshness(Parameters(request))
@@ -154,10 +141,9 @@ def run_routes(reads: Reads, progress: Progress) -> list[HTTPRouteHandler]:
         operation_id="ListSteps",
         summary="List a run's steps, oldest first",
         tags=["reads"],
-        operation_class=described(STEP_PARAMETERS),
-        responses={200: ResponseSpec(StepsBody, description="A page of steps", generate_examples=False)},
+        operation_class=LIST_STEPS,
     )
-    async def list_steps(request: AnyRequest, run_id: str) -> EncodedJson:
+    async def list_steps(request: AnyRequest, run_id: FromPath[str]) -> EncodedJson:
         require_acceptable(request, "application/json")
         workspace_id = identify(request).workspace_id
         parameters = Parameters(request)

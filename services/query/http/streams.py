@@ -4,13 +4,14 @@ from typing import Any
 
 from litestar import Request, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 from litestar.types import ASGIApp
 
 from services.query.feed.cursor import CursorError, parse_start
 from services.query.feed.hub import Hub
 from services.query.feed.response import RoomStream
 from services.query.feed.streams import Streams
-from services.query.http.describe import STREAM_PARAMETERS, described, event_stream
+from services.query.http.describe import STREAM_ROOM
 from services.query.http.parameters import Parameters
 from shared.contracts.ids import RoomKey, is_token
 from shared.http.identity import identify
@@ -26,9 +27,9 @@ def stream_route(hub: Hub, streams: Streams) -> HTTPRouteHandler:
         operation_id="StreamRoom",
         summary="Follow a room: its history, then what happens",
         tags=["streams"],
-        operation_class=described(STREAM_PARAMETERS, event_stream),
+        operation_class=STREAM_ROOM,
     )
-    async def stream_room(request: Request[Any, Any, Any], room_id: str) -> ASGIApp:
+    async def stream_room(request: Request[Any, Any, Any], room_id: FromPath[str]) -> ASGIApp:
         require_acceptable(request, "text/event-stream")
         workspace_id = identify(request).workspace_id
         if not is_token(room_id):
