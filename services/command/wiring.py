@@ -42,7 +42,14 @@ async def run(settings: Settings) -> None:
             asyncio.create_task(vacuum_rooms(pool), name="vacuum"),
         ) as tasks:
             app = _app(settings, commit, pool, broker)
-            await serve(app, listener, grace_seconds=settings.shutdown_grace, tasks=tasks)
+            await serve(
+                app,
+                listener,
+                grace_seconds=settings.shutdown_grace,
+                tasks=tasks,
+                head_seconds=settings.request_head_seconds,
+                body_seconds=settings.request_body_seconds,
+            )
 
 
 def _app(settings: Settings, commit: GroupCommit, pool: Pool, broker: Broker) -> Litestar:

@@ -65,7 +65,15 @@ async def run(settings: Settings) -> None:
                 asyncio.create_task(hub.run(), name="tail check"),
                 asyncio.create_task(streams.run(), name="stream clock"),
             ) as tasks:
-                await serve(app, listener, grace_seconds=_CUT_SECONDS, drain=streams.drain, tasks=tasks)
+                await serve(
+                    app,
+                    listener,
+                    grace_seconds=_CUT_SECONDS,
+                    drain=streams.drain,
+                    tasks=tasks,
+                    head_seconds=settings.request_head_seconds,
+                    body_seconds=settings.request_body_seconds,
+                )
         finally:
             await hub.close()
 

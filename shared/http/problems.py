@@ -5,16 +5,18 @@ Invariant: every answer that is not a success has this shape, whoever made it: a
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, InternalServerException
 
 from shared.telemetry import Logger
 
 PROBLEM_JSON = "application/problem+json"
+CONNECTION = "runroom.connection"
+"""The ASGI extension by which a request's scope leads to its connection, for as long as the client is there."""
 
 _log: Logger = structlog.get_logger("http")
 
@@ -101,6 +103,9 @@ def _on_problem(request: Request[Any, Any, Any], problem: Problem) -> Response[b
 
 def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     if error.status_code >= 500:
+        if isinstance(error, InternalServerException) and CONNECTION not in _extensions(request):
+            # The client left before its request was whole; nobody gets this.
+            return problem_response(request, invalid_request("the request did not come whole"))
         return _on_crash(request, error)
     code = _CODES.get(error.status_code, "invalid_request")
     match error.status_code:
@@ -115,6 +120,10 @@ def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) ->
     # Only what a client needs: the framework also hands over headers of its own making.
     headers = {k: v for k, v in (error.headers or {}).items() if k.lower() == "allow"}
     return problem_response(request, Problem(error.status_code, code, detail), headers)
+
+
+def _extensions(request: Request[Any, Any, Any]) -> dict[str, object]:
+    return cast("dict[str, Any]", request.scope).get("extensions") or {}
 
 
 def _on_crash(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
