@@ -111,6 +111,10 @@ format: venv ## Format the code and fix what the linter can fix
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+.PHONY: docs
+docs: venv ## Write the published contract into docs/: OpenAPI, JSON Schema, AsyncAPI
+	@exec $(PYTHON) -m deploy.published
+
 COMPILE := $(BIN)/uv pip compile --no-config --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
   --only-binary :all: --no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml
 

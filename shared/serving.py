@@ -21,6 +21,8 @@ import uvloop
 from litestar.types import ASGIApp
 
 from shared.http.connection import REQUESTS_AT_ONCE, Connection
+from shared.http.deadlines import Deadlines
+from shared.http.intake import RequestTimes
 from shared.settings import SettingsError
 from shared.telemetry import Logger
 from shared.turns import Turns
@@ -86,17 +88,21 @@ async def serve(
     grace_seconds: float = 10.0,
     drain: Callable[[], Awaitable[None] | None] | None = None,
     tasks: tuple[asyncio.Task[None], ...] = (),
+    head_seconds: float = 10.0,
+    body_seconds: float = 30.0,
 ) -> None:
     """Serves until SIGTERM or SIGINT, or until one of ``tasks`` ends, which is a ``ServiceError``.
 
     ``drain`` is called once when stopping begins, before connections are waited for: long-lived responses end there,
-    because uvicorn waits for them. ``grace_seconds`` bounds that wait; what is left then is cut.
+    because uvicorn waits for them. ``grace_seconds`` bounds that wait; what is left then is cut. A request's
+    head has to be whole within ``head_seconds``, its body within ``body_seconds`` after that.
     """
     log: Logger = structlog.get_logger("serving")
+    times = RequestTimes(Deadlines(head_seconds), Deadlines(body_seconds))
     server = _Server(
         uvicorn.Config(
             app,
-            http=cast("type[asyncio.Protocol]", partial(Connection, turns=Turns(REQUESTS_AT_ONCE))),
+            http=cast("type[asyncio.Protocol]", partial(Connection, turns=Turns(REQUESTS_AT_ONCE), times=times)),
             ws="none",
             lifespan="on",
             log_config=None,

@@ -98,10 +98,6 @@ class Environment:
             self._faults.append(f"{name} cannot be read: {_why(error)}")
             return None
 
-    def fault(self, line: str) -> None:
-        """Remembers what only the reader of several variables can see."""
-        self._faults.append(line)
-
     def finish(self) -> None:
         """Raises ``SettingsError`` naming every fault found so far."""
         if self._faults:

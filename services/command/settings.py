@@ -21,6 +21,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     cors_origins: tuple[str, ...]
     log_level: str
     log_format: str
+    request_head_seconds: float
+    """Seconds a client has for the whole head of a request; beyond it the answer is 408 ``request_timeout``."""
+    request_body_seconds: float
+    """Seconds it has for the body after that, with the same answer."""
     max_body_bytes: int
     """Longest request body, in bytes."""
     batch_commands: int
@@ -54,6 +58,8 @@ def read_settings(variables: Mapping[str, str]) -> Settings:
         cors_origins=read_origins(env),
         log_level=env.choice("LOG_LEVEL", ("debug", "info", "warning", "error"), "info"),
         log_format=env.choice("LOG_FORMAT", ("auto", "json", "console"), "auto"),
+        request_head_seconds=env.number("REQUEST_HEAD_SECONDS", 10.0, 0.1, 3600.0),
+        request_body_seconds=env.number("REQUEST_BODY_SECONDS", 30.0, 0.1, 3600.0),
         max_body_bytes=env.integer("MAX_BODY_BYTES", 1024 * 1024, 1024, 1024 * 1024),
         batch_commands=env.integer("BATCH_COMMANDS", 500, 1, 5000),
         queue_commands=env.integer("QUEUE_COMMANDS", 5000, 1, 1_000_000),

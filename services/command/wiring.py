@@ -7,6 +7,7 @@ from litestar import Litestar
 
 from services.command.expiry import forget_expired_outcomes
 from services.command.group_commit import GroupCommit, GroupCommitSettings
+from services.command.http.describe import openapi
 from services.command.http.routes import command_routes
 from services.command.ids import MintedIds
 from services.command.relay.relay import Relay, RelaySettings
@@ -15,7 +16,6 @@ from services.command.vacuum import vacuum_rooms
 from shared.http.auth.access import Access, open_access
 from shared.http.cors import Cors
 from shared.http.health import health_routes
-from shared.http.openapi import openapi_config
 from shared.http.problems import EXCEPTION_HANDLERS
 from shared.messaging.broker import Broker
 from shared.messaging.stream import StreamSettings
@@ -46,7 +46,14 @@ async def run(settings: Settings) -> None:
             asyncio.create_task(access.run(), name="token keys"),
         ) as tasks:
             app = Cors(settings.cors_origins).wrap(_app(settings, commit, access, pool, broker))
-            await serve(app, listener, grace_seconds=settings.shutdown_grace, tasks=tasks)
+            await serve(
+                app,
+                listener,
+                grace_seconds=settings.shutdown_grace,
+                tasks=tasks,
+                head_seconds=settings.request_head_seconds,
+                body_seconds=settings.request_body_seconds,
+            )
 
 
 def _app(settings: Settings, commit: GroupCommit, access: Access, pool: Pool, broker: Broker) -> Litestar:
@@ -65,7 +72,7 @@ def _app(settings: Settings, commit: GroupCommit, access: Access, pool: Pool, br
             *health_routes({"event_store": event_store_answers, **access.checks}, {"nats": broker_is_connected}),
         ],
         exception_handlers=EXCEPTION_HANDLERS,
-        openapi_config=openapi_config("Runroom commands", "Create runs, move them on, add steps.", access.components),
+        openapi_config=openapi(),
         request_max_body_size=settings.max_body_bytes,
         logging_config=None,
         debug=False,

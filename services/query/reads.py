@@ -9,16 +9,17 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import asyncpg
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from services.query.batched import Batched
 from services.query.joined import Joined
 from services.query.paging import RunPosition
 from services.query.statement import OptionalStatement
+from shared.contracts.forms import TIME_PATTERN, CorrelationId, EventId, RunId, StepId, StreamSeq, Token
 from shared.contracts.times import format_time
 from shared.postgres import STORE_ERRORS, Pool, load_queries
 
@@ -40,48 +41,55 @@ class ReadsOverloadedError(Exception):
     """There are more reads under way than may queue."""
 
 
+RunStatus = Annotated[str, Meta(extra_json_schema={"enum": ["queued", "running", "succeeded", "failed"]})]
+StepStatus = Annotated[str, Meta(extra_json_schema={"enum": ["queued"]})]
+Moment = Annotated[datetime, Meta(description="UTC, microseconds.", extra_json_schema={"pattern": TIME_PATTERN})]
+RawObject = Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
+"""What a column holds: an object, ``{}`` when nothing was given."""
+
+
 class Run(Struct, frozen=True):
     """To be encoded: a time is text where the encoder would not write it as the contract does, see ``_time``."""
 
-    run_id: str
-    workspace_id: str
-    room_id: str
-    thread_id: str | None
-    status: str
+    run_id: RunId
+    workspace_id: Token
+    room_id: Token
+    thread_id: Token | None
+    status: RunStatus
     title: str | None
     goal: str | None
-    input: Raw
-    output: Raw
-    error: Raw
+    input: RawObject
+    output: RawObject
+    error: RawObject
     summary: str | None
     tags: list[str]
-    created_at: datetime
-    started_at: datetime | None
-    ended_at: datetime | None
-    updated_at: datetime
-    correlation_id: str
-    last_event_id: str
-    stream_seq: int
+    created_at: Moment
+    started_at: Moment | None
+    ended_at: Moment | None
+    updated_at: Moment
+    correlation_id: CorrelationId
+    last_event_id: EventId
+    stream_seq: StreamSeq
 
 
 class Step(Struct, frozen=True):
     """To be encoded, as ``Run``."""
 
-    step_id: str
-    run_id: str
-    workspace_id: str
-    room_id: str
-    thread_id: str | None
+    step_id: StepId
+    run_id: RunId
+    workspace_id: Token
+    room_id: Token
+    thread_id: Token | None
     kind: str
-    status: str
+    status: StepStatus
     title: str | None
-    input: Raw
-    output: Raw
-    error: Raw
-    created_at: datetime
-    updated_at: datetime
-    last_event_id: str
-    stream_seq: int
+    input: RawObject
+    output: RawObject
+    error: RawObject
+    created_at: Moment
+    updated_at: Moment
+    last_event_id: EventId
+    stream_seq: StreamSeq
 
 
 class RunFilters(Struct, frozen=True, kw_only=True):

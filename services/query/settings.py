@@ -40,6 +40,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     cors_origins: tuple[str, ...]
     log_level: str
     log_format: str
+    request_head_seconds: float
+    """Seconds a client has for the whole head of a request; beyond it the answer is 408 ``request_timeout``."""
+    request_body_seconds: float
+    """Seconds it has for the body after that, with the same answer."""
     reads_limit: int
     """Requests that may read, or wait for a connection to do so, at one time."""
     waiters_limit: int
@@ -74,6 +78,8 @@ def read_settings(variables: Mapping[str, str]) -> Settings:
         cors_origins=read_origins(env),
         log_level=env.choice("LOG_LEVEL", ("debug", "info", "warning", "error"), "info"),
         log_format=env.choice("LOG_FORMAT", ("auto", "json", "console"), "auto"),
+        request_head_seconds=env.number("REQUEST_HEAD_SECONDS", 10.0, 0.1, 3600.0),
+        request_body_seconds=env.number("REQUEST_BODY_SECONDS", 30.0, 0.1, 3600.0),
         reads_limit=env.integer("READS_LIMIT", 1000, 1, 1_000_000),
         waiters_limit=env.integer("WAITERS_LIMIT", 1000, 0, 1_000_000),
         feed=feed,

@@ -13,6 +13,7 @@ from services.query.feed.projected import ProjectedFeed
 from services.query.feed.replay import Replay
 from services.query.feed.stored import StoredFeed
 from services.query.feed.streams import Streams
+from services.query.http.describe import openapi
 from services.query.http.runs import run_routes
 from services.query.http.streams import stream_route
 from services.query.progress import Progress
@@ -22,7 +23,6 @@ from shared.http.auth.access import Access, TokenAccess, open_access
 from shared.http.auth.session import session_routes
 from shared.http.cors import Cors
 from shared.http.health import health_routes
-from shared.http.openapi import openapi_config
 from shared.http.problems import EXCEPTION_HANDLERS
 from shared.messaging.broker import Broker
 from shared.postgres import running_pool
@@ -70,7 +70,15 @@ async def run(settings: Settings) -> None:
                 asyncio.create_task(streams.run(), name="stream clock"),
                 asyncio.create_task(access.run(), name="token keys"),
             ) as tasks:
-                await serve(app, listener, grace_seconds=_CUT_SECONDS, drain=streams.drain, tasks=tasks)
+                await serve(
+                    app,
+                    listener,
+                    grace_seconds=_CUT_SECONDS,
+                    drain=streams.drain,
+                    tasks=tasks,
+                    head_seconds=settings.request_head_seconds,
+                    body_seconds=settings.request_body_seconds,
+                )
         finally:
             await hub.close()
 
@@ -101,7 +109,7 @@ def _app(
             ),
         ],
         exception_handlers=EXCEPTION_HANDLERS,
-        openapi_config=openapi_config("Runroom queries", "Read runs and steps, follow rooms.", access.components),
+        openapi_config=openapi(),
         logging_config=None,
         debug=False,
     )

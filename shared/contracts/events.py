@@ -1,15 +1,28 @@
 """The events a room is made of, version 1, each with its envelope: one JSON object.
 
 Invariant: the bytes ``encode_event`` gives are the ones in the store, on the stream and in SSE. Nulls of the envelope
-are present; members of ``data`` that were not given are absent.
+are present; members of ``data`` that were not given are absent. What is published about the events is made from these
+types, so the forms of members are said here and checked where commands come in.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-JsonObject = dict[str, Any]
+from shared.contracts.forms import (
+    CorrelationId,
+    EventId,
+    JsonObject,
+    RunId,
+    StepId,
+    StreamSeq,
+    Tags,
+    Text,
+    Time,
+    Token,
+)
+
 ActorType = Literal["service", "user", "agent"]
 EventType = Literal["run.created", "run.started", "run.completed", "run.failed", "step.created"]
 
@@ -17,33 +30,33 @@ ACTOR_TYPES: tuple[ActorType, ...] = ("service", "user", "agent")
 
 
 class RunCreatedData(Struct, frozen=True):
-    run_id: str
-    title: str | UnsetType = UNSET
-    goal: str | UnsetType = UNSET
+    run_id: RunId
+    title: Text | UnsetType = UNSET
+    goal: Text | UnsetType = UNSET
     input: JsonObject | UnsetType = UNSET
-    tags: tuple[str, ...] | UnsetType = UNSET
+    tags: Tags | UnsetType = UNSET
 
 
 class RunStartedData(Struct, frozen=True):
-    run_id: str
+    run_id: RunId
 
 
 class RunCompletedData(Struct, frozen=True):
-    run_id: str
-    summary: str | UnsetType = UNSET
+    run_id: RunId
+    summary: Text | UnsetType = UNSET
     output: JsonObject | UnsetType = UNSET
 
 
 class RunFailedData(Struct, frozen=True):
-    run_id: str
-    message: str | UnsetType = UNSET
+    run_id: RunId
+    message: Text | UnsetType = UNSET
     error: JsonObject | UnsetType = UNSET
 
 
 class StepCreatedData(Struct, frozen=True):
-    step_id: str
-    kind: str
-    title: str | UnsetType = UNSET
+    step_id: StepId
+    kind: Text
+    title: Text | UnsetType = UNSET
     input: JsonObject | UnsetType = UNSET
 
 
@@ -55,22 +68,27 @@ class Envelope(Struct, frozen=True, kw_only=True, tag_field="event_type"):
     the client gave, or null.
     """
 
-    event_id: str
-    event_version: int = 1
-    occurred_at: str
-    recorded_at: str
-    workspace_id: str
-    room_id: str
-    thread_id: str | None
-    run_id: str
-    step_id: str | None = None
+    event_id: EventId
+    event_version: Annotated[int, Meta(description="Version of the type: what `data` means.")] = 1
+    occurred_at: Annotated[Time, Meta(description="When the command arrived.")]
+    recorded_at: Annotated[Time, Meta(description="When the event was recorded.")]
+    workspace_id: Token
+    room_id: Token
+    thread_id: Token | None
+    run_id: RunId
+    step_id: StepId | None = None
     actor_type: ActorType
-    actor_id: str
+    actor_id: Annotated[str, Meta(description="Who did it.")]
     stream_type: Literal["room"] = "room"
-    stream_id: str
-    stream_seq: int
-    correlation_id: str
-    causation_id: str | None
+    stream_id: Annotated[Token, Meta(description="The room id again.")]
+    stream_seq: StreamSeq
+    correlation_id: CorrelationId
+    causation_id: Annotated[
+        EventId | None,
+        Meta(
+            description="The run's event before this one; on `run.created` what the client gave, or null.",
+        ),
+    ]
 
 
 class RunCreated(Envelope, frozen=True, kw_only=True, tag="run.created"):

@@ -4,8 +4,8 @@ Invariant: a stored event is never rewritten. Whoever reads one gets it in the v
 exception that says why not; never a guess.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Union
 
 import msgspec
 
@@ -28,19 +28,28 @@ class _Head(msgspec.Struct):
     event_version: int
 
 
-CURRENT_VERSIONS: Mapping[str, int] = {str(cls.__struct_config__.tag): 1 for cls in EVENT_CLASSES}
-"""The version of each event type that ``shared.contracts.events`` describes."""
+def version_of(cls: type[Event]) -> int:
+    """The version that a class of events describes: what it has for ``event_version`` by default."""
+    defaults = dict(zip(reversed(cls.__struct_fields__), reversed(cls.__struct_defaults__), strict=False))
+    return int(defaults["event_version"])
 
 
 class EventRegistry:
     """Decodes envelopes of any registered (type, version) into current events.
 
+    ``classes`` are the current events, one for each type; its version is the default of its ``event_version``.
     ``upcasters`` maps (type, n) to the function that gives version n + 1; a chain of them reaches the current one.
     """
 
-    def __init__(self, upcasters: Mapping[tuple[str, int], Upcaster] | None = None) -> None:
+    def __init__(
+        self,
+        upcasters: Mapping[tuple[str, int], Upcaster] | None = None,
+        classes: Sequence[type[Event]] = EVENT_CLASSES,
+    ) -> None:
         self._upcasters = dict(upcasters or {})
-        self._decoder = msgspec.json.Decoder(Event)
+        self._versions = {str(cls.__struct_config__.tag): version_of(cls) for cls in classes}
+        self._union: Any = Union[tuple(classes)]  # noqa: UP007  # of as many as there are
+        self._decoder = msgspec.json.Decoder[Event](self._union)
         self._head = msgspec.json.Decoder(_Head)
 
     def decode(self, envelope: bytes) -> Event:
@@ -53,14 +62,14 @@ class EventRegistry:
             event = self._decoder.decode(envelope)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return self._lift(envelope, error)
-        if event.event_version == CURRENT_VERSIONS[event_type_of(event)]:
+        if event.event_version == self._versions[event_type_of(event)]:
             return event
         return self._lift(envelope, None)
 
     def _lift(self, envelope: bytes, cause: Exception | None) -> Event:
         try:
             head = self._head.decode(envelope)
-            current = CURRENT_VERSIONS.get(head.event_type)
+            current = self._versions.get(head.event_type)
             if current is None or head.event_version > current:
                 raise UnknownEventError(f"no event {head.event_type} version {head.event_version} is known here")
             if head.event_version == current:
@@ -73,7 +82,7 @@ class EventRegistry:
                     raise UnknownEventError(f"no upcaster for {head.event_type} version {version}")
                 members = upcaster(members)
                 version += 1
-            return msgspec.convert(members, Event)
+            return msgspec.convert(members, self._union)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise UndecodableEventError(f"not an event envelope: {error}") from error
 

@@ -13,16 +13,17 @@ from typing import Any, Final, cast
 
 from litestar.types import Scope
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from shared.http.intake import Intake
+from shared.http.problems import CONNECTION
 from shared.turns import Turns
 
 REQUESTS_AT_ONCE: Final = 32
 """Begun in one turn of the loop: 3 ms of it when all ask for streams. A herd of them would stop others for 80 ms."""
-_EXTENSION: Final = "runroom.connection"
 
 
-class Connection(HttpToolsProtocol):
+class Connection(Intake):
     """One client's connection. A response finds it by ``connection_of``.
 
     ``on_lost`` is called once when the client is gone; who sets it takes it away again. The requests of all connections
@@ -45,6 +46,7 @@ class Connection(HttpToolsProtocol):
         self.transport = transport
         self.flow = FlowControl(transport)
         self.scheme = "http"
+        self._times.head.watch(self)
 
     @property
     def is_full(self) -> bool:
@@ -94,6 +96,7 @@ class Connection(HttpToolsProtocol):
             self.on_lost()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._current = cycle
         self._turns.enter(lambda: self._start(cycle, app))
 
     def _start(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -102,10 +105,10 @@ class Connection(HttpToolsProtocol):
             cycle.scope["extensions"] = {}
         else:
             self._responding = cycle
-            cycle.scope["extensions"] = {_EXTENSION: cast("dict[object, object]", self)}
+            cycle.scope["extensions"] = {CONNECTION: cast("dict[object, object]", self)}
         super()._start_asgi_task(cycle, app)
 
 
 def connection_of(scope: Scope) -> Connection | None:
     """The connection that the response to this request goes to; None when the client is gone."""
-    return cast("Connection | None", (scope["extensions"] or {}).get(_EXTENSION))
+    return cast("Connection | None", (scope["extensions"] or {}).get(CONNECTION))

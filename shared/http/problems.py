@@ -5,16 +5,18 @@ Invariant: every answer that is not a success has this shape, whoever made it: a
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, InternalServerException
 
 from shared.telemetry import Logger
 
 PROBLEM_JSON = "application/problem+json"
+CONNECTION = "runroom.connection"
+"""The ASGI extension by which a request's scope leads to its connection, for as long as the client is there."""
 
 _log: Logger = structlog.get_logger("http")
 
@@ -29,6 +31,14 @@ _CODES = {
     415: "unsupported_media_type",
     500: "internal_error",
 }
+
+
+_PHRASES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
+
+
+def phrase(status: int) -> str:
+    """The reason phrase of RFC 9110, which Python knows by its older name in some versions."""
+    return _PHRASES.get(status) or HTTPStatus(status).phrase
 
 
 class Problem(Exception):  # noqa: N818  # RFC 9457's own word
@@ -60,7 +70,7 @@ class Problem(Exception):  # noqa: N818  # RFC 9457's own word
         return msgspec.json.encode(
             {
                 "type": f"urn:runroom:problem:{self.error}",
-                "title": HTTPStatus(self.status).phrase,
+                "title": phrase(self.status),
                 "status": self.status,
                 "detail": self.detail,
                 "instance": instance,
@@ -107,6 +117,9 @@ def _on_problem(request: Request[Any, Any, Any], problem: Problem) -> Response[b
 
 def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     if error.status_code >= 500:
+        if isinstance(error, InternalServerException) and CONNECTION not in _extensions(request):
+            # The client left before its request was whole; nobody gets this.
+            return problem_response(request, invalid_request("the request did not come whole"))
         return _on_crash(request, error)
     code = _CODES.get(error.status_code, "invalid_request")
     match error.status_code:
@@ -121,6 +134,10 @@ def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) ->
     # Only what a client needs: the framework also hands over headers of its own making.
     headers = {k: v for k, v in (error.headers or {}).items() if k.lower() == "allow"}
     return problem_response(request, Problem(error.status_code, code, detail), headers)
+
+
+def _extensions(request: Request[Any, Any, Any]) -> dict[str, object]:
+    return cast("dict[str, Any]", request.scope).get("extensions") or {}
 
 
 def _on_crash(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -6,14 +6,16 @@ of its room, every command sees the events of those before it, and one idempoten
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from services.command.domain.commands import Command, CreateRun
 from services.command.domain.decide import Caller, Ids, Position, Refusal, decide, run_not_found
 from services.command.domain.run import RunState, evolve
 from shared.contracts.events import Event, RunCreated, StepCreated, encode_event
+from shared.contracts.forms import CorrelationId, EventId, RunId, StepId, StreamSeq, Token
 from shared.contracts.ids import RoomKey
 from shared.contracts.times import format_time
 
@@ -67,13 +69,13 @@ Outcome = Accepted | Refusal
 class AcceptedBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a client is told about the event its command led to."""
 
-    ok: bool
-    run_id: str
-    step_id: str | None = None
-    event_id: str
-    room_id: str
-    stream_seq: int
-    correlation_id: str
+    ok: Annotated[bool, Meta(extra_json_schema={"const": True})]
+    run_id: RunId
+    step_id: StepId | None = None
+    event_id: EventId
+    room_id: Token
+    stream_seq: StreamSeq
+    correlation_id: CorrelationId
 
 
 class Loaded:

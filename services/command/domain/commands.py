@@ -5,7 +5,7 @@ Two commands with equal members are the same request: their canonical encoding i
 
 from msgspec import Struct
 
-from shared.contracts.events import JsonObject
+from shared.contracts.forms import JsonObject
 
 
 class CreateRun(Struct, frozen=True, kw_only=True, tag="create_run"):

@@ -7,34 +7,30 @@ Invariant: what leaves here can be committed, published and projected. Whatever 
 import json
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from services.command.domain.commands import CompleteRun, CreateRun, CreateStep, FailRun, StartRun
-from shared.contracts.events import JsonObject
+from shared.contracts.forms import MAX_DEPTH, MAX_TAG, MAX_TAGS, CorrelationId, EventId, JsonObject, Tags, Text, Token
 from shared.contracts.ids import is_correlation_id, is_event_id, is_token
 from shared.http.problems import Problem, invalid_request
 
-MAX_DEPTH = 200
-"""Deepest nesting of arrays and objects in a body."""
-MAX_TAGS = 100
-MAX_TAG = 256
-"""Characters. PostgreSQL indexes tags, and its index entries are bounded."""
+Kind = Annotated[Text, Meta(description="What sort of step this is.", extra_json_schema={"minLength": 1})]
 
 
 class CreateRunBody(Struct, frozen=True, forbid_unknown_fields=True):
     """``room_id`` is required; that it is there is checked after decoding, because it has an error code of its own."""
 
-    room_id: str | None = None
-    thread_id: str | None = None
-    title: str | None = None
-    goal: str | None = None
+    room_id: Token | None = None
+    thread_id: Token | None = None
+    title: Text | None = None
+    goal: Text | None = None
     input: JsonObject | None = None
-    tags: tuple[str, ...] | None = None
-    correlation_id: str | None = None
-    causation_id: str | None = None
+    tags: Tags | None = None
+    correlation_id: CorrelationId | None = None
+    causation_id: EventId | None = None
 
 
 class StartRunBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,18 +38,18 @@ class StartRunBody(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CompleteRunBody(Struct, frozen=True, forbid_unknown_fields=True):
-    summary: str | None = None
+    summary: Text | None = None
     output: JsonObject | None = None
 
 
 class FailRunBody(Struct, frozen=True, forbid_unknown_fields=True):
-    message: str | None = None
+    message: Text | None = None
     error: JsonObject | None = None
 
 
 class CreateStepBody(Struct, frozen=True, forbid_unknown_fields=True):
-    kind: str | None = None
-    title: str | None = None
+    kind: Kind | None = None
+    title: Text | None = None
     input: JsonObject | None = None
 
 

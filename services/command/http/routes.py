@@ -6,18 +6,16 @@ Invariant: a success is sent only for an outcome that group commit gave, that is
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from litestar import Request as HttpRequest
 from litestar import post
 from litestar.handlers import HTTPRouteHandler
-from litestar.openapi import ResponseSpec
-from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.params import FromPath
 
-from services.command.domain.batch import AcceptedBody, IdempotencyKey, Request
+from services.command.domain.batch import IdempotencyKey, Request
 from services.command.domain.commands import Command
 from services.command.domain.decide import Caller
 from services.command.group_commit import GroupCommit, NotStorableError, OverloadedError, StoreUnavailableError
@@ -37,6 +35,7 @@ from services.command.http.bodies import (
     to_fail_run,
     to_start_run,
 )
+from services.command.http.describe import command
 from shared.contracts.ids import is_printable_ascii, is_token
 from shared.contracts.times import format_time
 from shared.http.encoded import EncodedJson
@@ -53,30 +52,47 @@ _fingerprint_encoder = msgspec.json.Encoder(order="sorted")
 def command_routes(commit: GroupCommit, identify: Identify) -> list[HTTPRouteHandler]:
     """The handlers, bound to the group commit that serves them and to how callers are known."""
 
-    @_post("/v1/runs", "CreateRun", 201, "Create a run", CreateRunBody)
+    @_post("/v1/runs", "CreateRun", 201, "Create a run", CreateRunBody, "missing_room_id")
     async def create_run(request: AnyRequest) -> EncodedJson:
         command = to_create_run(await _read(request, _decode_create_run))
         identity = identify(request)
         identity.require_room(command.room_id)
         return await _submit(commit, request, identity, command)
 
-    @_post("/v1/runs/{run_id:str}/start", "StartRun", 200, "Start a queued run", StartRunBody)
-    async def start_run(request: AnyRequest, run_id: str) -> EncodedJson:
+    @_post("/v1/runs/{run_id:str}/start", "StartRun", 200, "Start a queued run", StartRunBody, "run_not_queued")
+    async def start_run(request: AnyRequest, run_id: FromPath[str]) -> EncodedJson:
         body = await _read(request, _decode_start_run)
         return await _submit(commit, request, identify(request), to_start_run(_existing(run_id), body))
 
-    @_post("/v1/runs/{run_id:str}/complete", "CompleteRun", 200, "Complete a queued or running run", CompleteRunBody)
-    async def complete_run(request: AnyRequest, run_id: str) -> EncodedJson:
+    @_post(
+        "/v1/runs/{run_id:str}/complete",
+        "CompleteRun",
+        200,
+        "Complete a queued or running run",
+        CompleteRunBody,
+        "run_already_ended",
+    )
+    async def complete_run(request: AnyRequest, run_id: FromPath[str]) -> EncodedJson:
         body = await _read(request, _decode_complete_run)
         return await _submit(commit, request, identify(request), to_complete_run(_existing(run_id), body))
 
-    @_post("/v1/runs/{run_id:str}/fail", "FailRun", 200, "Fail a queued or running run", FailRunBody)
-    async def fail_run(request: AnyRequest, run_id: str) -> EncodedJson:
+    @_post(
+        "/v1/runs/{run_id:str}/fail", "FailRun", 200, "Fail a queued or running run", FailRunBody, "run_already_ended"
+    )
+    async def fail_run(request: AnyRequest, run_id: FromPath[str]) -> EncodedJson:
         body = await _read(request, _decode_fail_run)
         return await _submit(commit, request, identify(request), to_fail_run(_existing(run_id), body))
 
-    @_post("/v1/runs/{run_id:str}/steps", "CreateStep", 201, "Add a step to a running run", CreateStepBody)
-    async def create_step(request: AnyRequest, run_id: str) -> EncodedJson:
+    @_post(
+        "/v1/runs/{run_id:str}/steps",
+        "CreateStep",
+        201,
+        "Add a step to a running run",
+        CreateStepBody,
+        "missing_kind",
+        "run_not_running",
+    )
+    async def create_step(request: AnyRequest, run_id: FromPath[str]) -> EncodedJson:
         body = await _read(request, _decode_create_step)
         return await _submit(commit, request, identify(request), to_create_step(_existing(run_id), body))
 
@@ -137,31 +153,14 @@ def _idempotency_key(request: AnyRequest, command: Command) -> IdempotencyKey | 
 
 
 def _post(
-    path: str, operation_id: str, status: int, summary: str, body: type[Body]
+    path: str, operation_id: str, status: int, summary: str, body: type[Body], *errors: str
 ) -> Callable[[Callable[..., Any]], HTTPRouteHandler]:
-    """A POST route, described. The body is decoded by hand, so its description is handed over here."""
-
-    @dataclass
-    class Described(Operation):
-        def __post_init__(self) -> None:
-            self.request_body = RequestBody({"application/json": OpenAPIMediaType(_schema(body))})
-
+    """A POST route, described."""
     return post(
         path,
         operation_id=operation_id,
         status_code=status,
         summary=summary,
         tags=["commands"],
-        operation_class=Described,
-        responses={status: ResponseSpec(AcceptedBody, description="The event is committed", generate_examples=False)},
+        operation_class=command(body, status, *errors),
     )
-
-
-_REQUIRED: dict[type[Body], list[str]] = {CreateRunBody: ["room_id"], CreateStepBody: ["kind"]}
-
-
-def _schema(body: type[Body]) -> Schema:
-    schema: dict[str, Any] = msgspec.json.schema_components([body])[1][body.__name__]
-    schema["required"] = _REQUIRED.get(body, [])
-    # The document is rendered from plain values as well as from the framework's own schema objects.
-    return cast("Schema", schema)

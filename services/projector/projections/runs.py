@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 from services.projector.projections.base import Recorded, RoomEvents, Write
 from shared.contracts.events import Event, RunCompleted, RunCreated, RunFailed, RunStarted, StepCreated
 from shared.contracts.ids import RoomKey
-from shared.contracts.upcasting import registry
+from shared.contracts.upcasting import EventRegistry, registry
 
 EMPTY_OBJECT = "{}"
 
@@ -128,15 +128,17 @@ def step_row(event: StepCreated) -> StepRow:
 
 
 class Changes:
-    """What events do to runs and steps, gathered one by one."""
+    """What events do to runs and steps, gathered one by one. ``events`` reads their envelopes."""
 
-    def __init__(self) -> None:
+    def __init__(self, events: EventRegistry = registry) -> None:
+        self._decode = events.decode
         self._runs: dict[str, RunChange] = {}
         self._steps: list[StepRow] = []
 
     def add(self, key: RoomKey, recorded: Recorded) -> None:
         """Raises any exception for an event that cannot be read or that makes no sense where it stands."""
-        event = _decode(key, recorded)
+        event = self._decode(recorded.envelope)
+        _check_place(event, key, recorded)
         self._runs[event.run_id] = evolve(self._runs.get(event.run_id), event)
         if isinstance(event, StepCreated):
             self._steps.append(step_row(event))
@@ -149,23 +151,24 @@ class Runs:
     name = "runs"
     schema = 1
 
+    def __init__(self, events: EventRegistry = registry) -> None:
+        self._events = events
+
     def fold(self, rooms: Sequence[RoomEvents]) -> list[Write]:
-        changes = Changes()
+        changes = Changes(self._events)
         for key, events in rooms:
             for recorded in events:
                 changes.add(key, recorded)
         return changes.writes()
 
 
-def _decode(key: RoomKey, recorded: Recorded) -> Event:
-    event = registry.decode(recorded.envelope)
+def _check_place(event: Event, key: RoomKey, recorded: Recorded) -> None:
     if (
         event.stream_seq != recorded.stream_seq
         or event.room_id != key.room_id
         or event.workspace_id != key.workspace_id
     ):
         raise ImpossibleEventError("the envelope is of another room or another stream_seq than the place it was in")
-    return event
 
 
 def _origin(event: RunCreated) -> RunOrigin:

@@ -4,14 +4,37 @@ Invariant: an event's frame is ``id`` and ``data`` and nothing else, the envelop
 once and shared by every viewer. Control frames are named and carry no id, so a browser never resumes from one.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta, Struct
 
 ResetReason = Literal["cursor_ahead", "history_trimmed"]
 StreamLimit = Literal["process", "room", "principal", "shutdown"]
 
 BUSY_RETRY_MS = 5000
+
+Position = Annotated[int, Meta(extra_json_schema={"minimum": 0})]
+
+
+class CaughtUp(Struct, frozen=True):
+    """History is sent, up to and including ``stream_seq``; what follows is live."""
+
+    stream_seq: Position
+
+
+class Reset(Struct, frozen=True):
+    """The cursor cannot be honoured; ``first_seq`` to ``head_seq`` are the events there are, and the stream goes on."""
+
+    reason: ResetReason
+    first_seq: Position
+    head_seq: Position
+
+
+class Busy(Struct, frozen=True):
+    """There is no room for one more stream; ``limit`` says where. The stream ends; the client comes back later."""
+
+    limit: StreamLimit
 
 
 def chunk(*frames: bytes) -> bytes:
@@ -38,18 +61,18 @@ def retry_frame(milliseconds: int) -> bytes:
 
 def caught_up_frame(stream_seq: int) -> bytes:
     """History is sent, up to and including ``stream_seq``."""
-    return _control("caught-up", {"stream_seq": stream_seq})
+    return _control("caught-up", CaughtUp(stream_seq))
 
 
 def reset_frame(reason: ResetReason, first_seq: int, head_seq: int) -> bytes:
     """The cursor cannot be honoured; ``first_seq`` to ``head_seq`` are the events there are."""
-    return _control("reset", {"reason": reason, "first_seq": first_seq, "head_seq": head_seq})
+    return _control("reset", Reset(reason, first_seq, head_seq))
 
 
 def busy_frame(limit: StreamLimit) -> bytes:
     """There is no room for one more stream; ``limit`` says where."""
-    return _control("busy", {"limit": limit})
+    return _control("busy", Busy(limit))
 
 
-def _control(name: str, data: dict[str, str | int]) -> bytes:
+def _control(name: str, data: CaughtUp | Reset | Busy) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (name.encode(), msgspec.json.encode(data))

@@ -12,9 +12,9 @@ import msgspec
 import structlog
 from litestar import Request, get
 from litestar.handlers import HTTPRouteHandler
-from litestar.openapi import ResponseSpec
+from litestar.params import FromPath
 
-from services.query.http.describe import LIST_PARAMETERS, RUN_PARAMETERS, STEP_PARAMETERS, described
+from services.query.http.describe import GET_RUN, LIST_RUNS, LIST_STEPS
 from services.query.http.parameters import MOST_SEQ, Parameters
 from services.query.paging import (
     PageCursorError,
@@ -33,7 +33,6 @@ from services.query.reads import (
     Run,
     RunFilters,
     RunRead,
-    Step,
     StepsRead,
     StoreUnavailableError,
     encode_page,
@@ -55,16 +54,6 @@ _encode = msgspec.json.Encoder().encode
 
 class RunBody(msgspec.Struct, frozen=True):
     run: Run
-
-
-class RunsBody(msgspec.Struct, frozen=True):
-    runs: list[Run]
-    next_cursor: str | None
-
-
-class StepsBody(msgspec.Struct, frozen=True):
-    steps: list[Step]
-    next_cursor: str | None
 
 
 class _Applied(NamedTuple):
@@ -95,8 +84,7 @@ def run_routes(reads: Reads, progress: Progress, identify: Identify) -> list[HTT
         operation_id="ListRuns",
         summary="List runs, newest first",
         tags=["reads"],
-        operation_class=described(LIST_PARAMETERS),
-        responses={200: ResponseSpec(RunsBody, description="A page of runs", generate_examples=False)},
+        operation_class=LIST_RUNS,
     )
     async def list_runs(request: AnyRequest) -> EncodedJson:
         require_acceptable(request, "application/json")
@@ -144,10 +132,9 @@ def run_routes(reads: Reads, progress: Progress, identify: Identify) -> list[HTT
         operation_id="GetRun",
         summary="Read one run",
         tags=["reads"],
-        operation_class=described(RUN_PARAMETERS),
-        responses={200: ResponseSpec(RunBody, description="The run", generate_examples=False)},
+        operation_class=GET_RUN,
     )
-    async def get_run(request: AnyRequest, run_id: str) -> EncodedJson:
+    async def get_run(request: AnyRequest, run_id: FromPath[str]) -> EncodedJson:
         require_acceptable(request, "application/json")
         identity = identify(request)
         freshness = _freshness(Parameters(request))
@@ -167,10 +154,9 @@ def run_routes(reads: Reads, progress: Progress, identify: Identify) -> list[HTT
         operation_id="ListSteps",
         summary="List a run's steps, oldest first",
         tags=["reads"],
-        operation_class=described(STEP_PARAMETERS),
-        responses={200: ResponseSpec(StepsBody, description="A page of steps", generate_examples=False)},
+        operation_class=LIST_STEPS,
     )
-    async def list_steps(request: AnyRequest, run_id: str) -> EncodedJson:
+    async def list_steps(request: AnyRequest, run_id: FromPath[str]) -> EncodedJson:
         require_acceptable(request, "application/json")
         identity = identify(request)
         workspace_id = identity.workspace_id

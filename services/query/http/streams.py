@@ -4,13 +4,14 @@ from typing import Any
 
 from litestar import Request, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 from litestar.types import ASGIApp
 
 from services.query.feed.cursor import CursorError, parse_start
 from services.query.feed.hub import Hub
 from services.query.feed.response import RoomStream
 from services.query.feed.streams import Streams
-from services.query.http.describe import STREAM_PARAMETERS, described, event_stream
+from services.query.http.describe import STREAM_ROOM
 from services.query.http.parameters import Parameters
 from shared.contracts.ids import is_token
 from shared.http.cors import Cors
@@ -27,9 +28,9 @@ def stream_route(hub: Hub, streams: Streams, identify: Identify, cors: Cors) -> 
         operation_id="StreamRoom",
         summary="Follow a room: its history, then what happens",
         tags=["streams"],
-        operation_class=described(STREAM_PARAMETERS, event_stream),
+        operation_class=STREAM_ROOM,
     )
-    async def stream_room(request: Request[Any, Any, Any], room_id: str) -> ASGIApp:
+    async def stream_room(request: Request[Any, Any, Any], room_id: FromPath[str]) -> ASGIApp:
         require_acceptable(request, "text/event-stream")
         identity = identify(request)
         if not is_token(room_id):

@@ -14,7 +14,6 @@ from litestar import Router
 from litestar.connection import ASGIConnection
 from litestar.handlers import HTTPRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult, DefineMiddleware
-from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ASGIApp, ControllerRouterHandler, Scope
 
 from shared.http.auth.claims import Grant
@@ -34,8 +33,6 @@ class Access(Protocol):
     """How a service lets requests in. ``identify`` is for its handlers."""
 
     identify: Identify
-    components: Components | None
-    """What there is to say about it in OpenAPI."""
     checks: Mapping[str, Check]
     """What it depends on, for readiness."""
 
@@ -55,8 +52,6 @@ class Access(Protocol):
 
 class OpenAccess:
     """Authentication is off: the caller is whoever the headers say, and pays nothing for it."""
-
-    components: Components | None = None
 
     def __init__(self) -> None:
         self.identify: Identify = identify_by_headers
@@ -78,15 +73,6 @@ class OpenAccess:
 class TokenAccess:
     """Authentication is on."""
 
-    components: Components | None = Components(
-        security_schemes={
-            "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
-            "cookie": SecurityScheme(
-                type="apiKey", name=COOKIE, security_scheme_in="cookie", description="Set by POST /v1/session"
-            ),
-        }
-    )
-
     def __init__(self, keys: Keys, policy: Policy) -> None:
         self.identify: Identify = identify_by_token
         self.checks: Mapping[str, Check] = {"token_keys": self._are_keys_known}
@@ -101,7 +87,6 @@ class TokenAccess:
                 "/",
                 route_handlers=handlers,
                 middleware=[DefineMiddleware(_LetIn, access=self, required=scope, takes_cookie=takes_cookie)],
-                security=[{"bearer": []}, *([{"cookie": list[str]()}] if takes_cookie else [])],
             )
         ]
 

@@ -14,6 +14,7 @@ from litestar.types import ControllerRouterHandler
 from shared.http.auth.access import TokenAccess, seconds_left
 from shared.http.auth.credentials import COOKIE, bearer_token
 from shared.http.identity import Identity
+from shared.http.openapi import BEARER, Json, described
 from shared.http.problems import invalid_request
 
 _LONGEST: int = 4096 - len(COOKIE)
@@ -21,11 +22,28 @@ _LONGEST: int = 4096 - len(COOKIE)
 _MOST_SECONDS: int = 400 * 24 * 3600
 """Browsers keep no cookie longer."""
 
+_SET: Json = {
+    "Set-Cookie": {"description": f"{COOKIE}: HttpOnly, Secure, SameSite=Strict.", "schema": {"type": "string"}}
+}
+_OPEN = described(
+    answers={204: {"description": "The cookie is set, for as long as the token is valid", "headers": _SET}},
+    errors=("invalid_request",),
+    security=(BEARER,),
+)
+_CLOSE = described(answers={204: {"description": "The cookie is cleared", "headers": _SET}}, identified=False)
+
 
 def session_routes(access: TokenAccess) -> list[ControllerRouterHandler]:
     """``POST`` and ``DELETE /v1/session``. With authentication off there is no such path."""
 
-    @post("/v1/session", operation_id="OpenSession", status_code=204, tags=["session"], summary="Set the cookie")
+    @post(
+        "/v1/session",
+        operation_id="OpenSession",
+        status_code=204,
+        tags=["session"],
+        summary="Set the cookie",
+        operation_class=_OPEN,
+    )
     async def open_session(request: Request[Any, Any, Any]) -> Response[None]:
         token = bearer_token(request.scope) or b""
         if len(token) > _LONGEST:
@@ -34,7 +52,14 @@ def session_routes(access: TokenAccess) -> list[ControllerRouterHandler]:
         expires_at = cast("Identity", request.scope["user"]).expires_at or 0.0
         return _answer(token.decode("ascii"), min(_MOST_SECONDS, seconds_left(expires_at, time.time())))
 
-    @delete("/v1/session", operation_id="CloseSession", status_code=204, tags=["session"], summary="Clear the cookie")
+    @delete(
+        "/v1/session",
+        operation_id="CloseSession",
+        status_code=204,
+        tags=["session"],
+        summary="Clear the cookie",
+        operation_class=_CLOSE,
+    )
     async def close_session() -> Response[None]:
         return _answer("", 0)
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 import nats
+from msgspec import UNSET
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -83,9 +84,10 @@ class RoomHistory:
     def started(self, run_id: str) -> Stored:
         return self._add(RunStarted(**self._head(run_id), data=RunStartedData(run_id=run_id)))
 
-    def step(self, run_id: str) -> Stored:
+    def step(self, run_id: str, title: str | None = "look") -> Stored:
         step_id = f"step_{next(_numbers):026d}"
-        data = StepCreatedData(step_id=step_id, kind="tool", title="look", input={"q": [1, 2, None]})
+        given = UNSET if title is None else title
+        data = StepCreatedData(step_id=step_id, kind="tool", title=given, input={"q": [1, 2, None]})
         return self._add(StepCreated(**self._head(run_id), step_id=step_id, data=data))
 
     def completed(self, run_id: str) -> Stored:

@@ -6,13 +6,13 @@ import pytest
 
 from services.command.domain.commands import CreateRun
 from services.command.http.bodies import (
-    MAX_DEPTH,
     CreateRunBody,
     CreateStepBody,
     body_decoder,
     to_create_run,
     to_create_step,
 )
+from shared.contracts.forms import MAX_DEPTH
 from shared.http.problems import Problem
 
 decode = body_decoder(CreateRunBody)

@@ -1,0 +1,486 @@
+"""Whatever comes over a socket: an answer in the contract's form or a clean close, and the service goes on.
+
+Both services, as processes of their own. A client here writes bytes and reads what comes until the connection ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pytest
+
+from deploy.local import EmbeddedNats
+from tests.integration.command.deployment import command_service
+from tests.integration.command.deployment import running as running_commands
+from tests.integration.query.service import running as running_query
+
+TIMES = {"REQUEST_HEAD_SECONDS": "2", "REQUEST_BODY_SECONDS": "2"}
+PATIENCE = 15.0
+"""Seconds until a test gives up; nothing here takes so long."""
+HEAD = b"GET /healthz HTTP/1.1\r\nHost: h\r\n"
+HEALTHY = HEAD + b"\r\n"
+
+
+class Target(NamedTuple):
+    name: str
+    port: int
+    pid: int
+    log: Path | None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@pytest.fixture(scope="module")
+async def command(event_store_dsn: str, fresh_nats: EmbeddedNats, tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("logs")
+    service = command_service(folder, event_store_dsn, fresh_nats.url, **TIMES)
+    async with running_commands(service):
+        (log,) = folder.glob("*.log")
+        assert service.pid is not None
+        yield Target("command", service.port, service.pid, log)
+
+
+@pytest.fixture(scope="module")
+async def query(projection_dsn: str, fresh_nats: EmbeddedNats) -> AsyncIterator[Target]:
+    variables = {"PROJECTION_DSN": projection_dsn, "NATS_URL": fresh_nats.url, **TIMES}
+    async with running_query(variables) as service:
+        yield Target("query", service.port, service.pid, None)
+
+
+@pytest.fixture(params=["command", "query"])
+async def target(request: pytest.FixtureRequest, command: Target, query: Target) -> AsyncIterator[Target]:
+    """Each of the services; whatever a test did to it, it answers others and has logged no crash."""
+    target = command if request.param == "command" else query
+    yield target
+    await is_well(target)
+
+
+async def is_well(target: Target) -> None:
+    os.kill(target.pid, 0)
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
+        assert (await http.get(f"{target.url}/healthz")).status_code == 200
+    if target.log is not None:
+        text = target.log.read_text()
+        assert "request_crashed" not in text
+        assert "Traceback" not in text
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def problem(self, status: int, error: str) -> None:
+        assert (self.status, self.headers["content-type"]) == (status, "application/problem+json"), self
+        said = json.loads(self.body)
+        assert (said["status"], said["error"]) == (status, error)
+
+
+@contextlib.asynccontextmanager
+async def connected(target: Target) -> AsyncGenerator[tuple[asyncio.StreamReader, asyncio.StreamWriter], None]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def one(reader: asyncio.StreamReader) -> Answer:
+    """The next answer."""
+    async with asyncio.timeout(PATIENCE):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
+        status = int(head[0].split(" ")[1])
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in head[1:])}
+        if status == 100:
+            return Answer(status, headers, b"")
+        if headers.get("transfer-encoding") == "chunked":
+            return Answer(status, headers, b"")
+        return Answer(status, headers, await reader.readexactly(int(headers["content-length"])))
+
+
+async def ended(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the service ends the connection, which it has to."""
+    async with asyncio.timeout(PATIENCE):
+        try:
+            return await reader.read()
+        except ConnectionResetError:
+            return b""
+
+
+async def answers(target: Target, *pieces: bytes) -> list[Answer]:
+    """Everything that is answered to these pieces before the service ends the connection."""
+    async with connected(target) as (reader, writer):
+        with contextlib.suppress(ConnectionError):
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+        came: list[Answer] = []
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                came.append(await one(reader))
+        return came
+
+
+def post(body: bytes, *headers: bytes, path: bytes = b"/v1/runs") -> bytes:
+    lines = [b"POST " + path + b" HTTP/1.1", b"Host: h", b"Content-Type: application/json", *headers, b"", b""]
+    return b"\r\n".join(lines) + body
+
+
+NO_REQUESTS = {
+    "garbage": b"\x00\xff\x16\x03\x01\x02garbage\r\n\r\n",
+    "TLS hello": bytes.fromhex("16030100c8010000c40303") + bytes(200),
+    "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "SMTP": b"EHLO mail\r\n",
+    "HTTP/3.0": b"GET /healthz HTTP/3.0\r\nHost: h\r\n\r\n",
+    "no version": b"GET /healthz HTTP/\r\n\r\n",
+    "no such method": b"BREW /healthz HTTP/1.1\r\nHost: h\r\n\r\n",
+    "NUL in a value": HEAD + b"X-A: a\0b\r\n\r\n",
+    "CR in a value": HEAD + b"X-A: a\rb\r\n\r\n",
+    "NUL in a name": HEAD + b"X\0A: b\r\n\r\n",
+    "space in a name": HEAD + b"X A: b\r\n\r\n",
+    "no colon": HEAD + b"nonsense\r\n\r\n",
+    "line folding": HEAD + b"X-A: a\r\n b\r\n\r\n",
+    "bare LF lines with a CR": HEAD + b"X-A: \x01\r\n\r\n",
+    "length and chunks": post(b"0\r\n\r\n", b"Content-Length: 5", b"Transfer-Encoding: chunked"),
+    "chunks and length": post(b"0\r\n\r\n", b"Transfer-Encoding: chunked", b"Content-Length: 5"),
+    "two lengths": post(b"{}{}", b"Content-Length: 2", b"Content-Length: 4"),
+    "negative length": post(b"{}", b"Content-Length: -2"),
+    "length with a sign": post(b"{}", b"Content-Length: +2"),
+    "endless length": post(b"{}", b"Content-Length: 99999999999999999999999"),
+    "no number": post(b"{}", b"Content-Length: two"),
+    "an unknown coding": post(b"{}", b"Transfer-Encoding: chunked, gzip"),
+    "authority form": b"CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n",
+    "a URI that is none": b"GET http://[::1 HTTP/1.1\r\nHost: h\r\n\r\n",
+    "bytes in the path": b"GET /\xff\xfe HTTP/1.1\r\nHost: h\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("sent", NO_REQUESTS.values(), ids=NO_REQUESTS)
+async def test_what_is_no_request_is_a_problem_and_the_end(target: Target, sent: bytes) -> None:
+    (answer,) = await answers(target, sent)
+    answer.problem(400, "invalid_request")
+    assert answer.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("sent", NO_REQUESTS.values(), ids=NO_REQUESTS)
+async def test_it_is_the_same_byte_by_byte(target: Target, sent: bytes) -> None:
+    (answer,) = await answers(target, *(sent[at : at + 1] for at in range(len(sent))))
+    answer.problem(400, "invalid_request")
+
+
+# Heads: size and time
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "error"),
+    [
+        (HEAD + b"X-A: " + b"a" * 70_000 + b"\r\n\r\n", 431, "headers_too_large"),
+        (HEAD + b"X-A: " + b"a" * 5_000_000, 431, "headers_too_large"),
+        (HEAD + b"".join(b"X-%d: a\r\n" % n for n in range(101)) + b"\r\n", 431, "headers_too_large"),
+        (HEAD + b"X-A: a\r\n" * 100_000 + b"\r\n", 431, "headers_too_large"),
+        (HEAD + b"X" * 1_000_000, 431, "headers_too_large"),
+        (b"GET /healthz?" + b"q" * 40_000 + b" HTTP/1.1\r\nHost: h\r\n\r\n", 414, "uri_too_long"),
+        (b"GET /" + b"q" * 2_000_000, 431, "headers_too_large"),
+    ],
+    ids=["a value", "an endless value", "101 fields", "100,000 fields", "an endless name", "a URI", "an endless URI"],
+)
+@pytest.mark.parametrize("piece", [10_000_000, 4096])
+async def test_a_head_beyond_the_limits(target: Target, sent: bytes, status: int, error: str, piece: int) -> None:
+    came = await answers(target, *(sent[at : at + piece] for at in range(0, len(sent), piece)))
+    assert len(came) <= 1
+    for answer in came:  # who goes on sending may find the connection closed before it has read
+        answer.problem(status, error)
+
+
+async def test_heads_within_the_limits(target: Target) -> None:
+    fields = b"".join(b"X-%d: %b\r\n" % (n, b"a" * 600) for n in range(90))
+    (answer,) = await answers(target, HEAD + fields + b"Connection: close\r\n\r\n")
+    assert answer.status == 200
+
+
+async def test_many_requests_in_one_piece_are_no_large_head(target: Target) -> None:
+    filler = b"X-A: " + b"a" * 1000 + b"\r\n"
+    whole = (HEAD + filler + b"\r\n") * 120
+    async with connected(target) as (reader, writer):
+        writer.write(whole + HEAD)
+        for _ in range(120):
+            assert (await one(reader)).status == 200
+        writer.write(b"\r\n")
+        assert (await one(reader)).status == 200
+
+
+async def test_who_dribbles_a_head_is_not_waited_for(target: Target) -> None:
+    async with connected(target) as (reader, writer):
+
+        async def dribble() -> None:
+            with contextlib.suppress(ConnectionError):
+                for byte in HEAD + b"X-Slow: " + b"a" * 1000:
+                    writer.write(bytes([byte]))
+                    await writer.drain()
+                    await asyncio.sleep(0.1)
+
+        dribbling = asyncio.create_task(dribble())
+        (await one(reader)).problem(408, "request_timeout")
+        assert await ended(reader) == b""
+        dribbling.cancel()
+
+
+async def test_who_says_nothing_is_not_waited_for(target: Target) -> None:
+    async with connected(target) as (reader, _):
+        assert await ended(reader) == b""
+
+
+async def test_a_used_connection_may_rest_longer_than_a_head_may_take(target: Target) -> None:
+    async with connected(target) as (reader, writer):
+        writer.write(HEALTHY)
+        await one(reader)
+        await asyncio.sleep(3)
+        writer.write(HEALTHY)
+        assert (await one(reader)).status == 200
+        writer.write(HEAD)
+        (await one(reader)).problem(408, "request_timeout")
+
+
+async def test_a_thousand_slow_clients_keep_nobody_out(target: Target) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096) if hard > 0 else 4096, hard))
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(connected(target)) for _ in range(1000)]
+            for _, writer in clients:
+                writer.write(HEAD)
+            await is_well(target)
+            for reader, _ in clients:
+                assert b" 408 " in await ended(reader)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# Forms of requests that are fine
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /healthz\r\n\r\n",
+        b"GET /healthz HTTP/1.0\r\n\r\n",
+        b"GET http://elsewhere/healthz HTTP/1.1\r\nHost: elsewhere\r\nConnection: close\r\n\r\n",
+        b"\r\n\r\nGET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\nX-Obs: caf\xe9\r\n\r\n",
+    ],
+    ids=["HTTP/0.9", "HTTP/1.0", "absolute form", "empty lines before", "bytes in a value"],
+)
+async def test_unusual_requests(target: Target, sent: bytes) -> None:
+    (answer,) = await answers(target, sent)
+    assert (answer.status, answer.body) == (200, b'{"status":"ok"}')
+
+
+@pytest.mark.parametrize("method", [b"OPTIONS *", b"TRACE /healthz", b"OPTIONS /healthz", b"HEAD /nothing"])
+async def test_methods_that_are_not_here(target: Target, method: bytes) -> None:
+    async with connected(target) as (reader, writer):
+        writer.write(method + b" HTTP/1.1\r\nHost: h\r\n\r\n")
+        async with asyncio.timeout(PATIENCE):
+            status = int((await reader.readuntil(b"\r\n")).split()[1])
+        assert status in {204, 404, 405}
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"TLS/1.2"])
+async def test_an_upgrade_nobody_grants(target: Target, protocol: bytes) -> None:
+    upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: " + protocol + b"\r\nHTTP2-Settings: AAMAAABk\r\n"
+    async with connected(target) as (reader, writer):
+        writer.write((HEAD + upgrade + b"\r\n") * 2)
+        assert [(await one(reader)).status, (await one(reader)).status] == [200, 200]
+
+
+async def test_a_body_with_an_upgrade_is_that_of_its_request(command: Target) -> None:
+    """As Java's client and ``curl --http2`` send each POST."""
+    body = b'{"room_id":"upgraded"}'
+    fields = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"Content-Length: %d" % len(body))
+    async with connected(command) as (reader, writer):
+        sent = post(body, *fields)
+        for piece in (sent, sent[:-30], sent[-30:]):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.05)
+        for stream_seq in (1, 2):
+            answer = await one(reader)
+            assert (answer.status, json.loads(answer.body)["stream_seq"]) == (201, stream_seq)
+
+
+# Bodies of commands
+
+
+async def seq_of(target: Target, room: str) -> int:
+    """The next position of the room: how many commands it has taken, and one."""
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
+        return (await http.post(f"{target.url}/v1/runs", json={"room_id": room})).json()["stream_seq"]
+
+
+def chunked(*chunks: bytes) -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+
+
+async def test_a_chunked_body(command: Target) -> None:
+    body = chunked(b'{"room_id":', b'"chunked"}') + b"0\r\n\r\n"
+    (answer,) = await answers(command, post(body, b"Transfer-Encoding: chunked", b"Connection: close"))
+    assert answer.status == 201
+
+
+BAD = b"bad-chunks"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"zz\r\n{}\r\n0\r\n\r\n",
+        b"-2\r\n{}\r\n0\r\n\r\n",
+        b"2\r\n{}xx0\r\n\r\n",
+        b"ffffffffffffffffff\r\n{}",
+        b"1\r\n{}\r\n0\r\n\r\n",
+        chunked(b'{"room_id":"%s"}' % BAD) + b"x\r\n\r\n",
+    ],
+    ids=["no size", "negative", "no end", "beyond 64 bits", "too short", "after a whole body"],
+)
+async def test_bad_chunks(command: Target, body: bytes) -> None:
+    before = await seq_of(command, BAD.decode())
+    (answer,) = await answers(command, post(body, b"Transfer-Encoding: chunked"))
+    answer.problem(400, "invalid_request")
+    await is_well(command)
+    assert await seq_of(command, BAD.decode()) == before + 1
+
+
+async def test_a_chunked_body_beyond_the_limit(command: Target) -> None:
+    pieces = [chunked(b" " * 65_536)] * 40
+    came = await answers(command, post(b"", b"Transfer-Encoding: chunked"), *pieces)
+    assert len(came) <= 1
+    for answer in came:
+        answer.problem(413, "body_too_large")
+    await is_well(command)
+
+
+async def test_a_body_that_is_too_large_is_not_asked_for(command: Target) -> None:
+    async with connected(command) as (reader, writer):
+        writer.write(post(b"", b"Content-Length: 2000000", b"Expect: 100-continue"))
+        (await one(reader)).problem(413, "body_too_large")
+
+
+async def test_a_body_that_is_waited_for_is_asked_for(command: Target) -> None:
+    body = b'{"room_id":"expected"}'
+    async with connected(command) as (reader, writer):
+        writer.write(post(b"", b"Content-Length: %d" % len(body), b"Expect: 100-continue"))
+        assert (await one(reader)).status == 100
+        writer.write(body)
+        assert (await one(reader)).status == 201
+
+
+async def test_a_body_that_does_not_come(command: Target) -> None:
+    async with connected(command) as (reader, writer):
+        writer.write(post(b'{"room_id":', b"Content-Length: 100"))
+        (await one(reader)).problem(408, "request_timeout")
+        assert await ended(reader) == b""
+    await is_well(command)
+
+
+@pytest.mark.parametrize("leave", [socket.SHUT_WR, socket.SHUT_RDWR], ids=["half closed", "closed"])
+async def test_who_leaves_in_the_midst_of_a_body(command: Target, leave: int) -> None:
+    async with connected(command) as (reader, writer):
+        writer.write(post(b'{"room_id":"left-%d"' % leave, b"Content-Length: 100"))
+        await writer.drain()
+        writer.get_extra_info("socket").shutdown(leave)
+        assert await ended(reader) == b""
+    await is_well(command)
+    assert await seq_of(command, f"left-{leave}") == 1
+
+
+# One after the other
+
+
+async def test_answers_come_in_the_order_of_requests(command: Target) -> None:
+    bodies = [b'{"room_id":"pipelined","title":"%d"}' % number for number in range(20)]
+    async with connected(command) as (reader, writer):
+        writer.write(b"".join(post(body, b"Content-Length: %d" % len(body)) for body in bodies))
+        assert [json.loads((await one(reader)).body)["stream_seq"] for _ in bodies] == list(range(1, 21))
+
+
+@pytest.mark.parametrize(
+    "after",
+    [b"garbage\r\n\r\n", post(b"zz\r\n", b"Transfer-Encoding: chunked"), HEAD + b"X-A: " + b"a" * 70_000 + b"\r\n\r\n"],
+    ids=["garbage", "a bad body", "a large head"],
+)
+async def test_what_is_wrong_never_answers_for_what_came_before(command: Target, after: bytes) -> None:
+    body = b'{"room_id":"before-%d"}' % len(after)
+    whole = post(body, b"Content-Length: %d" % len(body))
+    came = await answers(command, whole + whole + after)
+    assert [answer.status for answer in came[:2]] == [201, 201]
+    assert len(came) <= 3
+    for answer in came[2:]:
+        assert answer.headers["content-type"] == "application/problem+json"
+    await is_well(command)
+
+
+async def test_what_is_wrong_does_not_end_a_stream_in_its_midst(query: Target) -> None:
+    async with connected(query) as (reader, writer):
+        writer.write(b"GET /v1/streams/rooms/r HTTP/1.1\r\nHost: h\r\n\r\ngarbage\r\n\r\n" + HEALTHY)
+        assert (await one(reader)).headers["content-type"].startswith("text/event-stream")
+        async with asyncio.timeout(PATIENCE):
+            came = await reader.readuntil(b"event: caught-up")
+        assert b"HTTP/1.1" not in came
+        writer.write(b"more garbage\r\n\r\n")
+        await asyncio.sleep(0.3)
+        writer.write_eof()
+        assert b"HTTP/1.1" not in await ended(reader)
+    await is_well(query)
+
+
+async def open_streams(query: Target) -> str:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        (line,) = [
+            line for line in (await http.get(f"{query.url}/metrics")).text.splitlines()
+            if line.startswith("runroom_query_streams_open ")
+        ]  # fmt: skip
+    return line
+
+
+@pytest.mark.parametrize("leave", [socket.SHUT_WR, socket.SHUT_RDWR], ids=["half closed", "closed"])
+async def test_who_leaves_a_stream_is_forgotten(query: Target, leave: int) -> None:
+    async with connected(query) as (reader, writer):
+        writer.write(b"GET /v1/streams/rooms/r HTTP/1.1\r\nHost: h\r\n\r\n")
+        await one(reader)
+        writer.get_extra_info("socket").shutdown(leave)
+        await ended(reader)
+    async with asyncio.timeout(PATIENCE):
+        while await open_streams(query) != "runroom_query_streams_open 0.0":
+            await asyncio.sleep(0.05)
+
+
+async def test_a_stream_outlives_the_times_of_requests(query: Target) -> None:
+    async with connected(query) as (reader, writer):
+        writer.write(b"GET /v1/streams/rooms/r HTTP/1.1\r\nHost: h\r\n\r\n")
+        await one(reader)
+        await asyncio.sleep(4)
+        assert await open_streams(query) == "runroom_query_streams_open 1.0"
+
+
+async def test_a_body_nobody_asked_for_is_not_waited_for(query: Target) -> None:
+    async with connected(query) as (reader, writer):
+        writer.write(b"GET /v1/runs HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n")
+        assert (await one(reader)).status == 200
+        assert await ended(reader) == b""
+
+
+def test_the_table_of_limits_has_these() -> None:
+    """So that who changes one finds where it is said."""
+    text = (Path(__file__).parents[2] / "docs" / "limits.md").read_text()
+    for name in ("REQUEST_HEAD_SECONDS", "REQUEST_BODY_SECONDS", "headers_too_large", "uri_too_long"):
+        assert name in text
