@@ -21,9 +21,11 @@ import uvloop
 from litestar import Litestar
 
 from shared.http.connection import REQUESTS_AT_ONCE, Connection
+from shared.http.exchange import ObservedApp
 from shared.settings import SettingsError
 from shared.telemetry import Logger
 from shared.turns import Turns
+from shared.vitals import watched_process
 
 _M_MMAP_THRESHOLD = -3
 """As in glibc's ``malloc.h``."""
@@ -95,7 +97,8 @@ async def serve(
     log: Logger = structlog.get_logger("serving")
     server = _Server(
         uvicorn.Config(
-            app,
+            cast("Any", ObservedApp(app)),
+            interface="asgi3",
             http=cast("type[asyncio.Protocol]", partial(Connection, turns=Turns(REQUESTS_AT_ONCE))),
             ws="none",
             lifespan="on",
@@ -116,13 +119,14 @@ async def serve(
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
-        done, _ = await asyncio.wait({serving, stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-        crashed = [task for task in tasks if task in done]
-        log.info("stopping", reason="signal" if stop.is_set() else "task ended")
-        if drain is not None and (pending := drain()) is not None:
-            await pending
-        server.should_exit = True
-        await serving
+        with watched_process():
+            done, _ = await asyncio.wait({serving, stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            crashed = [task for task in tasks if task in done]
+            log.info("stopping", reason="signal" if stop.is_set() else "task ended")
+            if drain is not None and (pending := drain()) is not None:
+                await pending
+            server.should_exit = True
+            await serving
     finally:
         stopping.cancel()
     for task in crashed:

@@ -30,7 +30,7 @@ async def run(settings: Settings) -> None:
     listener = bind(settings.host, settings.port)
     async with (
         Broker(settings.nats_url, name=_NAME) as broker,
-        running_pool(settings.event_store_dsn, _NAME, most=2) as pool,
+        running_pool(settings.event_store_dsn, _NAME, most=3, name="event_store") as pool,
     ):
         relay = Relay(_relay_settings(settings), broker)
         commit = GroupCommit(_commit_settings(settings), MintedIds(), relay.offer)

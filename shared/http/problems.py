@@ -12,6 +12,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
+from shared.http.exchange import current_exchange
 from shared.telemetry import Logger
 
 PROBLEM_JSON = "application/problem+json"
@@ -111,6 +112,8 @@ def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) ->
 
 def _on_crash(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     _log.error("request_crashed", method=request.method, path=request.url.path, exc_info=error)
+    if (exchange := current_exchange()) is not None:
+        exchange.is_reported = True
     return problem_response(request, Problem(500, "internal_error", "the request could not be handled"))
 
 

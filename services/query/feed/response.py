@@ -37,6 +37,7 @@ from services.query.feed.streams import Streams
 from services.query.metrics import CATCH_UPS, RESETS, STALLED
 from shared.contracts.ids import RoomKey
 from shared.http.connection import Connection, connection_of
+from shared.http.exchange import current_exchange
 from shared.telemetry import Logger
 
 _RETRIES: Final = tuple(chunk(retry_frame(milliseconds)) for milliseconds in range(1000, 3000, 20))
@@ -98,7 +99,7 @@ class RoomStream:
         self._connection = connection
         connection.on_lost = self.end
         try:
-            connection.begin(HEAD)
+            connection.begin(_head())
             connection.hold(random.choice(_RETRIES))  # noqa: S311
             with suppress(_StreamOver):
                 await self._feed(room)
@@ -281,6 +282,14 @@ class RoomStream:
             await self._connection.drain()
             self._sending_since = None
         self._stop_if_over()
+
+
+def _head() -> bytes:
+    exchange = current_exchange()
+    if exchange is None:
+        return HEAD
+    exchange.began(200)
+    return b"%bx-request-id: %b\r\n" % (HEAD, exchange.raw_request_id)
 
 
 def _wake(nap: asyncio.Future[None]) -> None:

@@ -24,6 +24,7 @@ from services.query.settings import FeedSettings
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import room_subject, stream_seq_in
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
+from shared.tasks import begin_shared
 from shared.telemetry import Logger
 
 _LEAST_PAUSE: Final = 0.05
@@ -79,7 +80,7 @@ class Room:
         self._notice: asyncio.Handle | None = None
         self._rested_at = 0.0
         self._subscription: Subscription | None = None
-        self._task = asyncio.create_task(self._keep(), name="room")
+        self._task = begin_shared(self._keep(), "room")
 
     @property
     def is_certain(self) -> bool:
