@@ -110,7 +110,6 @@ async def serve(
             timeout_graceful_shutdown=int(grace_seconds),
         )
     )
-    _collect_seldom()
     give_large_blocks_back()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -120,6 +119,7 @@ async def serve(
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
         with watched_process():
+            _collect_seldom()
             done, _ = await asyncio.wait({serving, stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
             crashed = [task for task in tasks if task in done]
             log.info("stopping", reason="signal" if stop.is_set() else "task ended")

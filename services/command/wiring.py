@@ -9,6 +9,7 @@ from services.command.expiry import forget_expired_outcomes
 from services.command.group_commit import GroupCommit, GroupCommitSettings
 from services.command.http.routes import command_routes
 from services.command.ids import MintedIds
+from services.command.relay.lag import measure_lag
 from services.command.relay.relay import Relay, RelaySettings
 from services.command.settings import Settings
 from services.command.vacuum import vacuum_rooms
@@ -40,6 +41,7 @@ async def run(settings: Settings) -> None:
             asyncio.create_task(relay.run(), name="relay"),
             asyncio.create_task(forget_expired_outcomes(pool), name="expiry"),
             asyncio.create_task(vacuum_rooms(pool), name="vacuum"),
+            asyncio.create_task(measure_lag(pool), name="relay lag"),
         ) as tasks:
             app = _app(settings, commit, pool, broker)
             await serve(app, listener, grace_seconds=settings.shutdown_grace, tasks=tasks)
