@@ -6,6 +6,7 @@ collector that is away costs spans, never a request.
 
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import islice
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -69,11 +70,14 @@ class OtlpTracer:
     def record(
         self, name: str, kind: Kind, traceparents: Iterable[str | None], started_ns: int, attributes: Attributes
     ) -> None:
-        sampled = [_context_of(traceparent) for traceparent in traceparents if traceparent and is_sampled(traceparent)]
-        if not sampled:
+        sampled = (
+            _context_of(traceparent) for traceparent in traceparents if traceparent and _is_recorded(traceparent)
+        )
+        first = next(sampled, None)
+        if first is None:
             return
-        links = [Link(context) for context in sampled[1 : _MOST_LINKS + 1]]
-        self._tracer.start_span(name, _below(sampled[0]), _KINDS[kind], attributes, links, started_ns).end()
+        links = [Link(context) for context in islice(sampled, _MOST_LINKS)]
+        self._tracer.start_span(name, _below(first), _KINDS[kind], attributes, links, started_ns).end()
 
     def stop(self) -> None:
         with suppress(Exception):  # nothing that went on depends on it
@@ -84,9 +88,12 @@ def _is_unknown(key: str, value: object) -> bool:
     return key == SERVICE_NAME and str(value).startswith("unknown_service")
 
 
+def _is_recorded(traceparent: str) -> bool:
+    # Of stored events: an earlier release did not look at them as closely.
+    return is_sampled(traceparent) and is_traceparent(traceparent)
+
+
 def _context_of(traceparent: str) -> SpanContext:
-    if not is_traceparent(traceparent):
-        raise ValueError("no traceparent")
     trace_id, span_id = trace_and_span(traceparent)
     flags = TraceFlags.SAMPLED if is_sampled(traceparent) else TraceFlags.DEFAULT
     return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(flags))

@@ -71,6 +71,7 @@ class Watched:
         with self.query.stream("GET", f"/v1/streams/rooms/{room}?from_seq=latest", headers=headers) as response:
             follower = Follower(response)
             follower.until("event: caught-up")
+            follower.until("data: ")
             yield follower
 
 
