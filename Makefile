@@ -120,8 +120,8 @@ COMPILE := $(BIN)/uv pip compile --no-config --quiet --upgrade --universal --pyt
 
 .PHONY: lock
 lock: venv ## Lock the newest versions that pyproject.toml allows
-	@$(COMPILE) --output-file requirements.lock
-	@$(COMPILE) --constraint requirements.lock --extra local --extra demo --extra dev \
+	@$(COMPILE) --extra tracing --output-file requirements.lock
+	@$(COMPILE) --constraint requirements.lock --extra tracing --extra local --extra demo --extra dev \
 	  --output-file requirements-dev.lock
 
 .PHONY: clean

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import asyncpg
 from pogo_core.util import migrate as pogo
 
+from shared.pool import MeasuredPool
+
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -64,25 +66,28 @@ async def running_pool(
     application_name: str,
     *,
     most: int,
+    name: str = "main",
     command_timeout: float = 30.0,
     parameters: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[Pool, None]:
     """A pool that connects on first use, so that a service starts while its database is still away.
 
-    ``most`` connections at the most; ``command_timeout`` in seconds bounds every statement; ``parameters`` are set in
-    each session. Whoever uses a connection leaves the session as it was: it is not reset in between, which would take
-    longer than most statements do. The connections end with the block, whatever they are doing.
+    ``most`` connections at the most; ``name`` is that of the pool's metrics; ``command_timeout`` in seconds bounds
+    every statement; ``parameters`` are set in each session. Whoever uses a connection leaves the session as it was: it
+    is not reset in between, which would take longer than most statements do. The connections end with the block,
+    whatever they are doing.
     """
-    pool = await asyncpg.create_pool(
+    pool = MeasuredPool(
         dsn,
-        min_size=0,
-        max_size=most,
+        name,
+        most=most,
         timeout=5.0,
         command_timeout=command_timeout,
         max_inactive_connection_lifetime=300.0,
         server_settings={**_server_settings(application_name), **(parameters or {})},
         reset=_leave_session_as_it_is,
     )
+    await pool
     try:
         yield pool
     finally:

@@ -10,10 +10,12 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from shared.metrics import set_build_info
 from shared.postgres import migrate
 from shared.serving import run
 from shared.settings import Environment, SettingsError
 from shared.telemetry import configure_logging
+from shared.tracing import start_tracing
 
 
 class LogSettings(Protocol):
@@ -36,10 +38,16 @@ def serve_process(
     """Serves until told to stop; the exit status."""
     try:
         settings = read_settings(os.environ)
+        tracer = start_tracing(service, os.environ)
     except SettingsError as error:
         return _refuse(error)
     configure_logging(service, settings.log_level, settings.log_format)
-    return run(lambda: serve(settings))
+    set_build_info(service)
+    try:
+        return run(lambda: serve(settings))
+    finally:
+        if tracer is not None:
+            tracer.stop()
 
 
 def migrate_process(service: str, dsn_variable: str, migrations: Path) -> int:

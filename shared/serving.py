@@ -22,10 +22,12 @@ from litestar.types import ASGIApp
 
 from shared.http.connection import REQUESTS_AT_ONCE, Connection
 from shared.http.deadlines import Deadlines
+from shared.http.exchange import ObservedApp
 from shared.http.intake import RequestTimes
 from shared.settings import SettingsError
 from shared.telemetry import Logger
 from shared.turns import Turns
+from shared.vitals import watched_process
 
 _M_MMAP_THRESHOLD = -3
 """As in glibc's ``malloc.h``."""
@@ -101,7 +103,8 @@ async def serve(
     times = RequestTimes(Deadlines(head_seconds), Deadlines(body_seconds))
     server = _Server(
         uvicorn.Config(
-            app,
+            cast("Any", ObservedApp(app)),
+            interface="asgi3",
             http=cast("type[asyncio.Protocol]", partial(Connection, turns=Turns(REQUESTS_AT_ONCE), times=times)),
             ws="none",
             lifespan="on",
@@ -113,7 +116,6 @@ async def serve(
             timeout_graceful_shutdown=int(grace_seconds),
         )
     )
-    _collect_seldom()
     give_large_blocks_back()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -122,13 +124,15 @@ async def serve(
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
-        done, _ = await asyncio.wait({serving, stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-        crashed = [task for task in tasks if task in done]
-        log.info("stopping", reason="signal" if stop.is_set() else "task ended")
-        if drain is not None and (pending := drain()) is not None:
-            await pending
-        server.should_exit = True
-        await serving
+        with watched_process():
+            _collect_seldom()
+            done, _ = await asyncio.wait({serving, stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            crashed = [task for task in tasks if task in done]
+            log.info("stopping", reason="signal" if stop.is_set() else "task ended")
+            if drain is not None and (pending := drain()) is not None:
+                await pending
+            server.should_exit = True
+            await serving
     finally:
         stopping.cancel()
     for task in crashed:

@@ -1,14 +1,23 @@
-"""Ending background tasks.
+"""Beginning and ending background tasks.
 
-Invariant: a task that was told to end is waited for until it has.
+Invariant: a task that was told to end is waited for until it has. One that works for several requests belongs to none.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
+from contextvars import Context
+from typing import Any, TypeVar
 
 _AGAIN_SECONDS = 5.0
 """Longer than what any of our tasks does at its end."""
+
+T = TypeVar("T")
+
+
+def begin_shared(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    """A task whose log lines are not those of the request that it is begun by."""
+    return asyncio.create_task(work, name=name, context=Context())
 
 
 async def end_tasks(*tasks: asyncio.Task[None], again_seconds: float = _AGAIN_SECONDS) -> None:

@@ -1,6 +1,8 @@
 """Structured logs and metrics, the same in every service.
 
-Invariant: a log line is one event with named values. Payloads, tokens and DSNs are never among them.
+Invariant: a log line is one event with named values. Payloads, tokens and DSNs are never among them. A line that is
+written while a request is handled has its ``request_id``, and ``correlation_id``, ``trace_id`` and ``span_id`` where
+there are such.
 """
 
 import logging
@@ -9,6 +11,10 @@ from typing import Literal
 
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from structlog.typing import EventDict, Processor
+
+from shared.context import current_request
+from shared.contracts.tracecontext import trace_and_span
 
 Logger = structlog.stdlib.BoundLogger
 LogFormat = Literal["auto", "json", "console"]
@@ -21,7 +27,8 @@ def configure_logging(service: str, level: str, log_format: str) -> None:
     """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared = [
-        structlog.contextvars.merge_contextvars,
+        _add_service(service),
+        _add_request,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -62,7 +69,25 @@ def configure_logging(service: str, level: str, log_format: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(service=service)
+
+
+def _add_service(service: str) -> Processor:
+    def add(_: object, __: str, event: EventDict) -> EventDict:
+        event["service"] = service
+        return event
+
+    return add
+
+
+def _add_request(_: object, __: str, event: EventDict) -> EventDict:
+    request = current_request()
+    if request is not None:
+        event["request_id"] = request.request_id
+        if request.correlation_id is not None:
+            event["correlation_id"] = request.correlation_id
+        if request.traceparent is not None:
+            event["trace_id"], event["span_id"] = trace_and_span(request.traceparent)
+    return event
 
 
 def render_metrics() -> tuple[bytes, str]:

@@ -22,6 +22,7 @@ from services.command.domain.decide import Ids
 from services.command.known_rooms import KnownRooms
 from services.command.loader import Loader
 from services.command.run_rooms import RunRooms
+from shared import tracing
 from shared.contracts.ids import RoomKey
 from shared.postgres import STORE_ERRORS, Connection, connect
 from shared.telemetry import Logger
@@ -203,11 +204,14 @@ class GroupCommit:
 
     async def _attempt(self, batch: list[_Submission]) -> None:
         """One transaction. When it raises nothing is resolved, and what may have been committed is in ``attempts``."""
-        started = time.perf_counter()
+        started, began_ns = time.perf_counter(), time.time_ns()
         connection = self._connection or await self._connect()
         if not await self._attempt_known(connection, batch):
             await self._attempt_loaded(connection, batch)
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
+        if (tracer := tracing.active()) is not None:
+            traces = [submission.request.traceparent for submission in batch]
+            tracer.record("commit", "internal", traces, began_ns, {"runroom.batch.commands": len(batch)})
 
     async def _attempt_known(self, connection: Connection, batch: Sequence[_Submission]) -> bool:
         """Decides on what is known of the rooms, and commits in one statement. Not if it is not enough, or not so."""

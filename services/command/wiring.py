@@ -10,6 +10,7 @@ from services.command.group_commit import GroupCommit, GroupCommitSettings
 from services.command.http.describe import openapi
 from services.command.http.routes import command_routes
 from services.command.ids import MintedIds
+from services.command.relay.lag import measure_lag
 from services.command.relay.relay import Relay, RelaySettings
 from services.command.settings import Settings
 from services.command.vacuum import vacuum_rooms
@@ -32,7 +33,7 @@ async def run(settings: Settings) -> None:
     listener = bind(settings.host, settings.port)
     async with (
         Broker(settings.nats_url, name=_NAME, access=settings.nats_access) as broker,
-        running_pool(settings.event_store_dsn, _NAME, most=2) as pool,
+        running_pool(settings.event_store_dsn, _NAME, most=3, name="event_store") as pool,
     ):
         relay = Relay(_relay_settings(settings), broker)
         commit = GroupCommit(_commit_settings(settings), MintedIds(), relay.offer)
@@ -44,6 +45,7 @@ async def run(settings: Settings) -> None:
             asyncio.create_task(forget_expired_outcomes(pool), name="expiry"),
             asyncio.create_task(vacuum_rooms(pool), name="vacuum"),
             asyncio.create_task(access.run(), name="token keys"),
+            asyncio.create_task(measure_lag(pool), name="relay lag"),
         ) as tasks:
             app = Cors(settings.cors_origins).wrap(_app(settings, commit, access, pool, broker))
             await serve(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
+import msgspec
 import structlog
 
 from services.projector import metrics
@@ -15,11 +16,17 @@ from services.projector.batch import Batch, Group, Sorting
 from services.projector.event_source import EventSource, Hole
 from services.projector.partition import UNKNOWN, Room
 from services.projector.projection_store import Advance, Mark, Park, PoisonError, ProjectionStore
-from services.projector.projections.base import Projection, Write
+from services.projector.projections.base import Projection, Recorded, Write
+from shared import tracing
 from shared.contracts.subjects import progress_subject
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
 from shared.postgres import STORE_ERRORS
 from shared.telemetry import Logger
+
+
+class _Identifiers(msgspec.Struct):
+    event_id: str
+    correlation_id: str
 
 
 class Applier:
@@ -103,6 +110,7 @@ class Applier:
             Advance(group.room.key, group.room.partition.number, group.events[-1].stream_seq) for group in groups
         ]
         skips = [(group.room.key, group.room.skip_at) for group in groups if group.skips]
+        began_ns = time.time_ns()
         parks = list(self._unsaved.values()) if park else []
         await self._store.apply(self._fold(groups), advances, marks, parks, skips)
         if park:
@@ -116,6 +124,10 @@ class Applier:
         events = sum(len(group.events) for group in groups)
         metrics.EVENTS.labels(self._name).inc(events)
         metrics.BATCH_SIZE.labels(self._name).observe(events)
+        if (tracer := tracing.active()) is not None:
+            traces = [event.traceparent for group in groups for event in group.events]
+            attributes = {"runroom.projection": self._name, "runroom.batch.events": events}
+            tracer.record("apply", "consumer", traces, began_ns, attributes)
         await self._announce(advances)
 
     def _fold(self, groups: Sequence[Group]) -> list[Write]:
@@ -135,7 +147,7 @@ class Applier:
         else:
             room, events = groups[0]
             if len(events) == 1:
-                self._hold(room, events[0].stream_seq, error)
+                self._hold(room, events[0], error)
                 return
             middle = len(events) // 2
             parts = [[Group(room, events[:middle])], [Group(room, events[middle:])]]
@@ -149,7 +161,8 @@ class Applier:
             except PoisonError as again:
                 await self._isolate(part, marks, again)
 
-    def _hold(self, room: Room, seq: int, error: PoisonError) -> None:
+    def _hold(self, room: Room, event: Recorded, error: PoisonError) -> None:
+        seq = event.stream_seq
         self._unsaved[room] = Park(room.key, room.partition.number, seq, error.text)
         if room.hold(seq, error.kind):
             self._log.error(
@@ -158,6 +171,7 @@ class Applier:
                 room_id=room.key.room_id,
                 stream_seq=seq,
                 error=room.reason,
+                **_identifiers(event.envelope),
             )
 
     async def _announce(self, advances: Sequence[Advance]) -> None:
@@ -167,3 +181,12 @@ class Applier:
             for key, _, applied_seq in advances:
                 progress = f'{{"projection":"{self._projection.name}","stream_seq":{applied_seq}}}'
                 await client.publish(progress_subject(*key), progress.encode())
+
+
+def _identifiers(envelope: bytes) -> dict[str, str]:
+    """By which to find the event elsewhere; nothing of one that cannot be read."""
+    try:
+        found = msgspec.json.decode(envelope, type=_Identifiers)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+    return {"event_id": found.event_id, "correlation_id": found.correlation_id}

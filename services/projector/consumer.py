@@ -17,7 +17,8 @@ import structlog
 from nats.aio.subscription import Subscription
 
 from services.projector.projections.base import Recorded
-from shared.contracts.subjects import STREAM, partition_filter, stream_seq_in
+from shared import tracing
+from shared.contracts.subjects import STREAM, partition_filter, sampled_trace_in, stream_seq_in
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
 from shared.messaging.client import parse_status
 from shared.telemetry import Logger
@@ -112,7 +113,8 @@ class Consumer:
         self.pending = int(tokens[8 + shift])
         self._asked -= 1
         self._heard = time.monotonic()
-        self.buffer.append((subject, Recorded(stream_seq_in(headers), int(tokens[5 + shift]), payload)))
+        trace = None if tracing.active() is None else sampled_trace_in(headers)
+        self.buffer.append((subject, Recorded(stream_seq_in(headers), int(tokens[5 + shift]), payload, trace)))
 
     def receive_status(self, request: str, status: str, description: str) -> None:
         """Takes in what the broker says instead of a message, about the pull with this number."""

@@ -74,8 +74,8 @@ async def run(settings: Settings) -> None:
         )
         # For questions about health, which may come several at a time.
         projections, event_store = [
-            await stack.enter_async_context(running_pool(dsn, _NAME, most=2, command_timeout=2.0))
-            for dsn in (settings.projection_dsn, settings.event_store_dsn)
+            await stack.enter_async_context(running_pool(dsn, _NAME, most=2, name=name, command_timeout=2.0))
+            for name, dsn in (("projections", settings.projection_dsn), ("event_store", settings.event_store_dsn))
         ]
         app = _app(projections, event_store, broker, runners, meter)
         await serve(app, listener, drain=keeper.stop, tasks=tasks)

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from itertools import islice
 from typing import Generic, TypeVar
 
+from shared.tasks import begin_shared
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -33,7 +35,7 @@ class Batched(Generic[K, V]):
         if future is None:
             future = self._wanted[key] = asyncio.get_running_loop().create_future()
         if len(self._workers) < self._at_once:
-            self._workers.add(asyncio.create_task(self._work(), name="look-ups"))
+            self._workers.add(begin_shared(self._work(), "look-ups"))
         # Others may wait for the same.
         return await asyncio.shield(future)
 

@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from shared.tasks import begin_shared
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -32,7 +34,7 @@ class Joined(Generic[K, V]):
         if future is None:
             future = self._wanted[key] = asyncio.get_running_loop().create_future()
             if key not in self._workers:
-                self._workers[key] = asyncio.create_task(self._work(key), name="joined reads")
+                self._workers[key] = begin_shared(self._work(key), "joined reads")
         # Others may wait for the same.
         return await asyncio.shield(future)
 

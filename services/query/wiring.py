@@ -53,8 +53,10 @@ async def run(settings: Settings) -> None:
     dsn = settings.projection_dsn
     async with (
         Broker(settings.nats_url, name=_NAME, access=settings.nats_access) as broker,
-        running_pool(dsn, _NAME, most=10, command_timeout=_COMMAND_SECONDS, parameters=_ONE_PLAN) as pool,
-        running_pool(dsn, _NAME, most=6, command_timeout=_COMMAND_SECONDS, parameters=_PLANNED) as planned,
+        running_pool(dsn, _NAME, most=10, name="reads", command_timeout=_COMMAND_SECONDS, parameters=_ONE_PLAN) as pool,
+        running_pool(
+            dsn, _NAME, most=6, name="lists", command_timeout=_COMMAND_SECONDS, parameters=_PLANNED
+        ) as planned,
     ):
         reads = Reads(pool, planned, limit=settings.reads_limit)
         progress = Progress(broker, limit=settings.waiters_limit)

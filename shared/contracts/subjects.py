@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from shared.contracts.ids import RoomKey, is_token
+from shared.contracts.tracecontext import is_sampled, is_traceparent
 
 STREAM = "ROOMS"
 STREAM_SUBJECTS = "rooms.>"
@@ -23,6 +24,7 @@ RELAY_WAKE_SUBJECT = "relay.wake"
 
 _SEQ_DIGITS = 18
 _SEQ_LINE = f"\r\n{HEADER_STREAM_SEQ}:".encode()
+_TRACE_LINE = f"\r\n{HEADER_TRACEPARENT}:".encode()
 _FNV_OFFSET = 0x811C9DC5
 _FNV_PRIME = 0x01000193
 
@@ -67,6 +69,15 @@ def stream_seq_in(raw: bytes) -> int:
         return 0
     seq = raw[start : raw.find(b"\r\n", start)].strip()
     return int(seq) if seq.isdigit() and len(seq) <= _SEQ_DIGITS else 0
+
+
+def sampled_trace_in(raw: bytes) -> str | None:
+    """The ``traceparent`` in headers as they came, if the trace is recorded."""
+    start = raw.find(_TRACE_LINE) + len(_TRACE_LINE)
+    if start < len(_TRACE_LINE):
+        return None
+    value = raw[start : raw.find(b"\r\n", start)].strip().decode("latin-1")
+    return value if is_traceparent(value) and is_sampled(value) else None
 
 
 def partition_filter(partition: int) -> str:

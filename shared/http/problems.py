@@ -12,6 +12,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, InternalServerException
 
+from shared.http.exchange import current_exchange
 from shared.telemetry import Logger
 
 PROBLEM_JSON = "application/problem+json"
@@ -142,6 +143,8 @@ def _extensions(request: Request[Any, Any, Any]) -> dict[str, object]:
 
 def _on_crash(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     _log.error("request_crashed", method=request.method, path=request.url.path, exc_info=error)
+    if (exchange := current_exchange()) is not None:
+        exchange.is_reported = True
     return problem_response(request, Problem(500, "internal_error", "the request could not be handled"))
 
 

@@ -18,6 +18,7 @@ from nats.errors import Error as NatsError
 
 from shared.messaging.access import NatsAccess, asks_for_tls
 from shared.messaging.client import MessagingClient, RawHandler
+from shared.metrics import BROKER_CONNECTED, BROKER_DISCONNECTS, BROKER_RECONNECTS
 from shared.tasks import end_tasks
 from shared.telemetry import Logger
 
@@ -178,16 +179,20 @@ class Broker:
     async def _on_disconnected(self) -> None:
         self._up.clear()
         self._client.fail_answers()
+        BROKER_CONNECTED.set(0)
         if not self._client.is_closed:
+            BROKER_DISCONNECTS.inc()
             self._log.warning("broker_disconnected")
 
     async def _on_reconnected(self) -> None:
+        BROKER_RECONNECTS.inc()
         self._log.info("broker_reconnected")
         await self._run_hooks()
 
     async def _run_hooks(self) -> None:
         self._refusal = ""
         self._up.set()
+        BROKER_CONNECTED.set(1)
         for hook in self._hooks:
             await hook()
 

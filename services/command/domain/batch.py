@@ -61,6 +61,8 @@ class Accepted(NamedTuple):
     location: str | None = None
     """Path of what was created, for a run."""
     replayed: bool = False
+    correlation_id: str | None = None
+    """The run's, for logs."""
 
 
 Outcome = Accepted | Refusal
@@ -142,10 +144,9 @@ def _remembered(request: Request, loaded: Loaded, now: datetime) -> Outcome | No
         return None
     if stored.fingerprint != request.idempotency.fingerprint:
         return Refusal("idempotency_key_reused", "Idempotency-Key: it was used before with another request")
-    location = None
-    if isinstance(request.command, CreateRun):
-        location = _location(msgspec.json.decode(stored.response, type=AcceptedBody).run_id)
-    return Accepted(stored.status, stored.response, location, replayed=True)
+    body = msgspec.json.decode(stored.response, type=AcceptedBody)
+    location = _location(body.run_id) if isinstance(request.command, CreateRun) else None
+    return Accepted(stored.status, stored.response, location, replayed=True, correlation_id=body.correlation_id)
 
 
 def _location(run_id: str) -> str:
@@ -183,10 +184,11 @@ def _decide_one(request: Request, loaded: Loaded, drafted: Plan, recorded_at: st
         stream_seq=stream_seq,
         correlation_id=decision.correlation_id,
     )
+    encoded, correlation_id = msgspec.json.encode(body), decision.correlation_id
     match decision:
         case RunCreated():
-            return Accepted(201, msgspec.json.encode(body), _location(decision.run_id))
+            return Accepted(201, encoded, _location(decision.run_id), correlation_id=correlation_id)
         case StepCreated():
-            return Accepted(201, msgspec.json.encode(body))
+            return Accepted(201, encoded, correlation_id=correlation_id)
         case _:
-            return Accepted(200, msgspec.json.encode(body))
+            return Accepted(200, encoded, correlation_id=correlation_id)

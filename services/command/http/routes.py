@@ -4,7 +4,6 @@ Invariant: a success is sent only for an outcome that group commit gave, that is
 """
 
 import hashlib
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -15,8 +14,8 @@ from litestar import post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from services.command.domain.batch import IdempotencyKey, Request
-from services.command.domain.commands import Command
+from services.command.domain.batch import Accepted, IdempotencyKey, Request
+from services.command.domain.commands import Command, CreateRun
 from services.command.domain.decide import Caller
 from services.command.group_commit import GroupCommit, NotStorableError, OverloadedError, StoreUnavailableError
 from services.command.http.answers import answer, overloaded, store_unavailable
@@ -36,6 +35,7 @@ from services.command.http.bodies import (
     to_start_run,
 )
 from services.command.http.describe import command
+from shared.context import current_request
 from shared.contracts.ids import is_printable_ascii, is_token
 from shared.contracts.times import format_time
 from shared.http.encoded import EncodedJson
@@ -45,7 +45,6 @@ from shared.http.problems import Problem, invalid_request
 
 AnyRequest = HttpRequest[Any, Any, Any]
 
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _fingerprint_encoder = msgspec.json.Encoder(order="sorted")
 
 
@@ -122,22 +121,27 @@ async def _read(request: AnyRequest, decode: Callable[[bytes], B]) -> B:
 
 
 async def _submit(commit: GroupCommit, request: AnyRequest, identity: Identity, command: Command) -> EncodedJson:
-    traceparent = request.headers.get("traceparent")
+    context = current_request()
+    if context is not None and isinstance(command, CreateRun):
+        context.correlation_id = command.correlation_id
     submitted = Request(
         caller=Caller(identity.workspace_id, identity.actor_type, identity.actor_id, identity.rooms),
         command=command,
         occurred_at=format_time(datetime.now(UTC)),
         idempotency=_idempotency_key(request, command),
-        traceparent=traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None,
+        traceparent=context.traceparent if context is not None else None,
     )
     try:
-        return answer(await commit.submit(submitted, len(await request.body())))
+        outcome = await commit.submit(submitted, len(await request.body()))
     except OverloadedError:
         raise overloaded() from None
     except StoreUnavailableError:
         raise store_unavailable() from None
     except NotStorableError as error:
         raise invalid_request(f"body: the event store cannot hold it ({error})") from error
+    if context is not None and isinstance(outcome, Accepted):
+        context.correlation_id = outcome.correlation_id
+    return answer(outcome)
 
 
 def _idempotency_key(request: AnyRequest, command: Command) -> IdempotencyKey | None:

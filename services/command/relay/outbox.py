@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from shared.contracts.ids import RoomKey
 from shared.messaging.stream import StreamIdentity
-from shared.postgres import Connection, load_queries
+from shared.postgres import Connection, Pool, load_queries
 
 _SQL = load_queries(Path(__file__).parent.parent / "sql")
 
@@ -35,6 +35,14 @@ class RelayPosition(NamedTuple):
 
     def is_of(self, identity: StreamIdentity) -> bool:
         return (self.created, self.epoch) == (identity.created, identity.epoch)
+
+
+class Waiting(NamedTuple):
+    """``seconds`` is the age of the oldest of the events."""
+
+    rooms: int
+    events: int
+    seconds: float
 
 
 async def read_unpublished(
@@ -116,7 +124,7 @@ async def reset_published(connection: Connection, found: dict[RoomKey, int], old
     )
 
 
-async def count_unpublished(connection: Connection) -> tuple[int, int]:
-    """Rooms and events waiting to be published."""
-    row = await connection.fetchrow(_SQL["relay_count_unpublished"])
-    return (row["rooms"], row["events"]) if row else (0, 0)
+async def count_unpublished(pool: Pool) -> Waiting:
+    """What is waiting to be published. Raises one of ``STORE_ERRORS``."""
+    row = await pool.fetchrow(_SQL["relay_count_unpublished"])
+    return Waiting(row["rooms"], row["events"], row["seconds"]) if row else Waiting(0, 0, 0.0)

@@ -22,6 +22,7 @@ from services.command.relay.handover import Handover
 from services.command.relay.leader import try_to_lead
 from services.command.relay.publisher import MOST_EVENTS, FencedOffError, publish
 from services.command.relay.reconcile import reconcile
+from shared import tracing
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import RELAY_WAKE_SUBJECT
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, JetStreamError
@@ -171,10 +172,11 @@ class Relay:
             more = await self._publish_next(connection, standing)
             if time.monotonic() >= self._check_at:
                 await self._record(connection)
-                await self._check(connection)
+                await self._check()
                 self._check_at = time.monotonic() + _CHECK_SECONDS
             return more
         except FencedOffError as error:
+            metrics.RELAY_FENCED.inc()
             self._log.warning("relay_fenced_off", error=str(error))
             self._doubt("fenced")
         except (BrokerUnavailableError, JetStreamError) as error:
@@ -212,9 +214,16 @@ class Relay:
         events = self._publishable(events)
         if not events:
             return self._handover.missed and not (self._oversize or self._strangers or self._are_locked)
+        began_ns = time.time_ns()
+        started = time.perf_counter()
         position = await publish(self._broker, events, standing.position)
         self._reached = _Standing(standing.identity, position)
+        metrics.RELAY_PUBLISH_SECONDS.observe(time.perf_counter() - started)
         metrics.RELAY_PUBLISHED.inc(len(events))
+        metrics.RELAY_BATCH_SIZE.observe(len(events))
+        if (tracer := tracing.active()) is not None:
+            traces = [event.traceparent for event in events]
+            tracer.record("publish", "producer", traces, began_ns, {"runroom.batch.events": len(events)})
         if self._standing is standing:
             # Otherwise what is published is read from the stream's tail, before anything else is.
             self._standing = _Standing(standing.identity, position)
@@ -281,14 +290,11 @@ class Relay:
         self._strangers = strangers
         metrics.RELAY_STRANGERS.set(len(strangers))
 
-    async def _check(self, connection: Connection) -> None:
-        """Whether the stream is still where it was left, and how much waits."""
+    async def _check(self) -> None:
+        """Whether the stream is still where it was left."""
         if self._oversize:
             # What the broker takes may be more by now, and is told at the beginning of a connection alone.
             await self._broker.reconnect()
-        rooms, events = await outbox.count_unpublished(connection)
-        metrics.RELAY_UNPUBLISHED_ROOMS.set(rooms)
-        metrics.RELAY_UNPUBLISHED_EVENTS.set(events)
         standing = self._standing
         if standing is None:
             return

@@ -1,3 +1,15 @@
--- How many rooms have something to publish, and how many events.
-select count(*) as rooms, coalesce(sum(last_seq - published_seq), 0)::bigint as events
-from rooms where published_seq < last_seq
+-- How many rooms have something to publish, how many events, and the age of the oldest of them in seconds, among those of
+-- the first 1000 rooms.
+select
+    (select count(*) from rooms where published_seq < last_seq) as rooms,
+    (select coalesce(sum(last_seq - published_seq), 0)::bigint from rooms where published_seq < last_seq) as events,
+    (
+        select coalesce(greatest(extract(epoch from clock_timestamp() - min(event.recorded_at)), 0), 0)::float8
+        from (
+            select workspace_id, room_id, published_seq from rooms where published_seq < last_seq limit 1000
+        ) as room
+        join events as event
+            on event.workspace_id = room.workspace_id
+            and event.room_id = room.room_id
+            and event.stream_seq = room.published_seq + 1
+    ) as seconds

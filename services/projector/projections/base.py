@@ -14,11 +14,15 @@ from shared.contracts.ids import RoomKey
 
 
 class Recorded(NamedTuple):
-    """One event of a room. ``position`` is where the stream held it; 0 when it was read from the event store."""
+    """One event of a room. ``position`` is where the stream held it; 0 when it was read from the event store.
+
+    ``traceparent`` is there when the trace that it belongs to is recorded.
+    """
 
     stream_seq: int
     position: int
     envelope: bytes
+    traceparent: str | None = None
 
 
 class RoomEvents(NamedTuple):

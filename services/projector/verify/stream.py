@@ -90,7 +90,7 @@ class StreamCheck:
     ) -> None:
         self._report.messages += len(chunk)
         stored = await self._stored((m.key, m.recorded.stream_seq) for m in chunk if m.key is not None)
-        for key, (seq, position, envelope) in chunk:
+        for key, (seq, position, envelope, _) in chunk:
             if key is None or seq == 0:
                 self._report.differs(key or RoomKey("?", "?"), _WHERE, f"the message at {position} is no event")
                 continue

@@ -9,6 +9,7 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
+from services.query.feed.delivery import Deliveries
 from services.query.feed.frame import StreamLimit
 from services.query.feed.looker import Looker
 from services.query.feed.replay import Replay
@@ -26,6 +27,7 @@ Principal = tuple[str, str]
 class Hub:
     def __init__(self, broker: Broker, looker: Looker, replay: Replay, settings: FeedSettings) -> None:
         self.replay = replay
+        self._deliveries = Deliveries()
         self._broker = broker
         self._looker = looker
         self._settings = settings
@@ -97,6 +99,7 @@ class Hub:
             broker=self._broker,
             looker=self._looker,
             replay=self.replay,
+            deliveries=self._deliveries,
             settings=self._settings,
         )
 

@@ -14,6 +14,7 @@ from services.query.feed.projected import ProjectedFeed, ProjectionAwayError
 from services.query.feed.stored import MOST_TAILS, StoredFeed
 from shared.contracts.ids import RoomKey
 from shared.messaging.broker import BrokerUnavailableError
+from shared.tasks import begin_shared
 from shared.telemetry import Logger
 
 _ROOMS_AT_ONCE: Final = min(500, MOST_TAILS)
@@ -46,7 +47,7 @@ class Looker:
         if future is None:
             future = self._asked[room] = asyncio.get_running_loop().create_future()
         if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask(), name="look")
+            self._asking = begin_shared(self._ask(), "look")
         await asyncio.shield(future)
 
     async def check(self, rooms: Sequence[Watched]) -> None:

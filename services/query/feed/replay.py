@@ -18,6 +18,7 @@ from services.query.feed.stored import Absent, StoredFeed
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import room_subject
 from shared.messaging.broker import BrokerUnavailableError
+from shared.tasks import begin_shared
 from shared.turns import Turns
 
 PAGE_EVENTS: Final = 128
@@ -68,7 +69,7 @@ class Replay:
         at = (key, after)
         flight = self._flights.get(at)
         if flight is None:
-            flight = asyncio.create_task(self._read_page(key, after, hint), name="history")
+            flight = begin_shared(self._read_page(key, after, hint), "history")
             self._flights[at] = flight
             flight.add_done_callback(lambda _: self._flights.pop(at, None))
         # Shared: one asker that goes away must not take the page from the others.

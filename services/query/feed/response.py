@@ -38,6 +38,7 @@ from services.query.feed.streams import Streams
 from services.query.metrics import CATCH_UPS, EXPIRED, RESETS, STALLED
 from shared.contracts.ids import RoomKey
 from shared.http.connection import Connection, connection_of
+from shared.http.exchange import current_exchange
 from shared.http.identity import Identity
 from shared.telemetry import Logger
 
@@ -117,7 +118,7 @@ class RoomStream:
         self._connection = connection
         connection.on_lost = self.end
         try:
-            connection.begin(HEAD + self._head_lines)
+            connection.begin(_head() + self._head_lines)
             connection.hold(random.choice(_RETRIES))  # noqa: S311
             with suppress(_StreamOver):
                 await self._feed(room)
@@ -311,6 +312,14 @@ class RoomStream:
             await self._connection.drain()
             self._sending_since = None
         self._stop_if_over()
+
+
+def _head() -> bytes:
+    exchange = current_exchange()
+    if exchange is None:
+        return HEAD
+    exchange.began(200)
+    return b"%bx-request-id: %b\r\n" % (HEAD, exchange.raw_request_id)
 
 
 def _wake(nap: asyncio.Future[None]) -> None:

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 import structlog
 from nats.aio.subscription import Subscription
 
+from services.query.feed.delivery import Deliveries, Delivery
 from services.query.feed.frame import event_frame
 from services.query.feed.looker import Looker
 from services.query.feed.replay import PAGE_EVENTS, Replay, Trimmed
@@ -24,6 +25,7 @@ from services.query.settings import FeedSettings
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import room_subject, stream_seq_in
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
+from shared.tasks import begin_shared
 from shared.telemetry import Logger
 
 _LEAST_PAUSE: Final = 0.05
@@ -58,6 +60,7 @@ class Room:
         broker: Broker,
         looker: Looker,
         replay: Replay,
+        deliveries: Deliveries,
         settings: FeedSettings,
     ) -> None:
         self.key = key
@@ -72,6 +75,8 @@ class Room:
         self._broker = broker
         self._looker = looker
         self._replay = replay
+        self._deliveries = deliveries
+        self._delivery: Delivery | None = None
         self._settings = settings
         self._early: dict[int, bytes] = {}
         self._attention = asyncio.Event()
@@ -79,7 +84,7 @@ class Room:
         self._notice: asyncio.Handle | None = None
         self._rested_at = 0.0
         self._subscription: Subscription | None = None
-        self._task = asyncio.create_task(self._keep(), name="room")
+        self._task = begin_shared(self._keep(), "room")
 
     @property
     def is_certain(self) -> bool:
@@ -114,6 +119,8 @@ class Room:
         if not seq:
             _log.warning("live_message_without_position", room_id=self.key.room_id)
             return
+        if self.waiters:
+            self._delivery = self._deliveries.take(self._delivery, seq, headers, envelope)
         self._offer(seq, envelope)
 
     def _offer(self, stream_seq: int, envelope: bytes) -> None:
@@ -166,6 +173,10 @@ class Room:
                 _log.exception("viewer_failed", room_id=self.key.room_id)
         if length_hint(waiters):
             loop.call_soon(self._tell_some, waiters, loop)
+        elif (delivery := self._delivery) is not None and ring is not None and ring.last >= delivery.last_seq:
+            self._delivery = None
+            if self.waiters:
+                self._deliveries.finish(delivery, len(self.waiters))
 
     async def _keep(self) -> None:
         pause = _LEAST_PAUSE

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from services.query.metrics import FRAMES_SENT, STREAMS_OPEN
+from services.query.metrics import FRAMES_SENT, STREAMS_LIMIT, STREAMS_OPEN
 from services.query.settings import FeedSettings
 from shared.telemetry import Logger
 
@@ -37,6 +37,7 @@ class Streams:
         self.frames_sent = 0
         self._open: set[OpenStream] = set()
         STREAMS_OPEN.set_function(lambda: len(self._open))
+        STREAMS_LIMIT.set(settings.stream_limit_process)
 
     def add(self, stream: OpenStream) -> None:
         self._open.add(stream)

@@ -53,6 +53,7 @@ async def test_the_answer_of_a_stream(query: QueryService, stream: Stream, room:
         assert status == "HTTP/1.1 200 OK"
         named = dict(header.split(": ", 1) for header in headers)
         assert re.fullmatch(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", named.pop("date"))
+        assert named.pop("x-request-id")
         assert named == {
             "content-type": "text/event-stream; charset=utf-8",
             "cache-control": "no-cache, no-transform",

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from deploy.local.ports import free_port
+from shared.context import RequestContext, current_request, enter_request
 from shared.messaging.broker import Broker
-from shared.tasks import end_tasks, running_tasks
+from shared.tasks import begin_shared, end_tasks, running_tasks
 
 
 async def test_a_broker_is_closed_at_the_very_moment_at_which_a_connection_is_refused(
@@ -69,3 +70,16 @@ async def test_what_takes_its_time_at_its_end_is_waited_for() -> None:
     async with running_tasks(asyncio.create_task(careful()), asyncio.create_task(broken())):
         await asyncio.sleep(0)
     assert ended == ["well"]
+
+
+async def test_what_is_shared_belongs_to_no_request() -> None:
+    async def whose() -> RequestContext | None:
+        return current_request()
+
+    async def handle() -> tuple[RequestContext | None, RequestContext | None]:
+        enter_request(RequestContext(b"first"))
+        return await whose(), await begin_shared(whose(), "shared")
+
+    own, shared = await asyncio.create_task(handle())
+    assert own is not None
+    assert (own.request_id, shared) == ("first", None)
