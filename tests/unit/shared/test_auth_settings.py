@@ -26,7 +26,7 @@ def read(host: str = "127.0.0.1", **variables: str) -> AuthSettings | None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1", "localhost"])
 def test_on_loopback_it_may_be_off(host: str) -> None:
     assert read(host) is None
-    assert read("0.0.0.0", PUBLISHED_ON=host if host != "localhost" else "127.0.0.1") is None
+    assert read("0.0.0.0", PUBLISHED_ON=host if host != "localhost" else "[::1]") is None
 
 
 @pytest.mark.parametrize(
