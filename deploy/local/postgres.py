@@ -49,18 +49,14 @@ _LEAST_BUFFERS_MIB, _MOST_BUFFERS_MIB = 64, 1024
 
 
 class EmbeddedPostgres(EmbeddedServer):
-    """One PostgreSQL server with Runroom's roles and its databases `event_store` and `projections`, empty at first.
-
-    `settings` are parameters of the server beside ours.
-    """
+    """One PostgreSQL server with Runroom's roles and its databases `event_store` and `projections`, empty at first."""
 
     name = "PostgreSQL"
     port_taken = "could not bind"
     telling = ("FATAL:", "could not bind")
 
-    def __init__(self, data_dir: Path, port: int = 0, *, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, data_dir: Path, port: int = 0) -> None:
         super().__init__(data_dir, port)
-        self._settings = dict(settings or {})
         self._cluster = self.data_dir / "cluster"
         self._password_file = self.data_dir / "password"
 
@@ -153,7 +149,7 @@ class EmbeddedPostgres(EmbeddedServer):
         deadline = time.monotonic() + _TAKEOVER_S
         while True:
             self.log_file.unlink(missing_ok=True)
-            settings = _SETTINGS | {"port": str(port), "shared_buffers": f"{_buffers_mib()}MB", **self._settings}
+            settings = _SETTINGS | {"port": str(port), "shared_buffers": f"{_buffers_mib()}MB"}
             arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
             with self.log_file.open("wb") as log:
                 self._child = spawn(
