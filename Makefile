@@ -115,6 +115,10 @@ format: venv ## Format the code and fix what the linter can fix
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+.PHONY: audit
+audit: venv ## Look at the locked dependencies: hashes, and known faults where advisories can be reached
+	@exec $(PYTHON) -m deploy.audit
+
 .PHONY: docs
 docs: venv ## Write the published contract into docs/: OpenAPI, JSON Schema, AsyncAPI
 	@exec $(PYTHON) -m deploy.published

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from services.command.domain.commands import CompleteRun, CreateRun, CreateStep, FailRun, StartRun
+from services.command.http.numbers import check_numbers
 from shared.contracts.forms import MAX_DEPTH, MAX_TAG, MAX_TAGS, CorrelationId, EventId, JsonObject, Tags, Text, Token
 from shared.contracts.ids import is_correlation_id, is_event_id, is_token
 from shared.http.problems import Problem, invalid_request
@@ -65,6 +66,7 @@ def body_decoder(cls: type[B]) -> Callable[[bytes], B]:
     def decode(raw: bytes) -> B:
         if not raw:
             raw = b"{}"
+        check_numbers(raw)
         try:
             body = decoder.decode(raw)
         except msgspec.ValidationError as error:

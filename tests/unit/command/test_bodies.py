@@ -12,6 +12,7 @@ from services.command.http.bodies import (
     to_create_run,
     to_create_step,
 )
+from services.command.http.numbers import MAX_LONG_EXPONENTS
 from shared.contracts.forms import MAX_DEPTH
 from shared.http.problems import Problem
 
@@ -115,3 +116,23 @@ def test_a_step_needs_a_kind(kind: str | None) -> None:
     with pytest.raises(Problem) as raised:
         to_create_step("run_1", CreateStepBody(kind=kind))
     assert raised.value.error == "missing_kind"
+
+
+def numbers(token: str, count: int) -> bytes:
+    return b'{"room_id":"r","input":{"a":[' + b",".join([token.encode()] * count) + b"]}}"
+
+
+@pytest.mark.parametrize("token", ["1e300", "1E+100", "-1.5e-320", "1e0000000300", "5e100"])
+def test_numbers_that_take_long_to_read_are_few(token: str) -> None:
+    assert decode(numbers(token, MAX_LONG_EXPONENTS)).input is not None
+    with pytest.raises(Problem) as raised:
+        decode(numbers(token, MAX_LONG_EXPONENTS + 1))
+    assert (raised.value.error, raised.value.detail.startswith("body: more than 5000 numbers")) == (
+        "invalid_request",
+        True,
+    )
+
+
+@pytest.mark.parametrize("token", ["1e99", "12345678901", "0.123", '"1e300"', '"a\\"1e300"', '"7e1001e2001e300"'])
+def test_what_is_quick_to_read_may_be_many(token: str) -> None:
+    assert decode(numbers(token, 50_000)).input is not None
