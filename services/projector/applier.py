@@ -44,6 +44,7 @@ class Applier:
         self._unsaved: dict[Room, Park] = {}
         """Events found to be unfit whose parking is not committed yet."""
         self._log: Logger = structlog.get_logger("applier").bind(projection=name)
+        metrics.begin(name)
 
     async def apply(self, batch: Batch) -> None:
         """Applies the batch, or what can be applied of it; events that cannot be are parked.

@@ -1,4 +1,4 @@
-"""The projector's metrics."""
+"""The projector's metrics: every name is here, and nowhere else."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -50,3 +50,9 @@ STORE_RETRIES = Counter(
 HEALED = Counter(
     "runroom_projector_healed_rooms_total", "Rooms the reconciler found to lag behind the event store.", ["projection"]
 )
+
+
+def begin(projection: str) -> None:
+    """Has the projection's counters begin at 0: what an alert waits for may be the first."""
+    for counter in (EVENTS, REPEATED, STRAYS, FILLED, PARKED, LEASES_LOST, STORE_RETRIES, HEALED):
+        counter.labels(projection)

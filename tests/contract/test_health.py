@@ -48,6 +48,17 @@ async def described(workspace: Workspace, base_url: str) -> dict[str, Any]:
     return response.json()
 
 
+async def test_every_answer_names_its_request(workspace: Workspace, base_url: str) -> None:
+    given = {"x-request-id": "mine-1"}
+    for path in ("/healthz", "/v1/runs/run_none", "/nowhere"):
+        answer = await workspace.http.get(f"{base_url}{path}", headers=given)
+        assert answer.headers.get_list("x-request-id") == ["mine-1"]
+    made = {(await workspace.http.get(f"{base_url}/healthz")).headers["x-request-id"] for _ in range(3)}
+    assert len(made) == 3
+    malformed = await workspace.http.get(f"{base_url}/healthz", headers={"x-request-id": "two words"})
+    assert malformed.headers["x-request-id"] not in ("two words", "")
+
+
 def operations(document: dict[str, Any]) -> set[tuple[str, str]]:
     return {
         (re.sub(r"\{[^}]*\}", "{}", path), method) for path, item in document["paths"].items() for method in item

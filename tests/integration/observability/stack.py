@@ -65,6 +65,16 @@ class Watched:
         logged = (self.stack.data_dir / "logs" / f"{service}.log").read_text().splitlines()
         return [line for line in map(json.loads, logged) if line["event"] == event]
 
+    def line(self, service: str, event: str, **named: str) -> dict[str, Any]:
+        """The one line about this event with these values, once it is in the log."""
+
+        def found() -> list[dict[str, Any]]:
+            return [line for line in self.lines(service, event) if named.items() <= line.items()]
+
+        eventually(lambda: bool(found()))
+        (line,) = found()
+        return line
+
     @contextmanager
     def following(self, room: str, **headers: str) -> Iterator[Follower]:
         """A stream of the room from its end on, once it is caught up."""

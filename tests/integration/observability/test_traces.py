@@ -78,7 +78,7 @@ def test_a_trace_goes_from_the_command_to_the_stream(traced: Watched, collector:
     assert request.parent_id == PARENT
     assert {span.parent_id for span in spans if span is not request} == {request.span_id}
     assert (request.attributes["http.response.status_code"], request.attributes["http.route"]) == (201, "/v1/runs")
-    (line,) = [line for line in traced.lines("command", "request") if line.get("trace_id") == trace_id]
+    line = traced.line("command", "request", trace_id=trace_id)
     assert line["span_id"] == request.span_id
     assert line["correlation_id"] == answer.json()["correlation_id"]
     assert line["request_id"] == answer.headers["x-request-id"]
