@@ -1,0 +1,81 @@
+"""The operations manual knows every setting, and its default."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from shared.settings import Environment, SettingsError
+from tests.support.servers import REPOSITORY
+
+SERVICES = {"command": "C", "projector": "P", "query": "Q"}
+GETTERS = ("text", "optional", "choice", "integer", "number", "port", "url", "secret", "file")
+NOT_READ_BY_SERVICES = {"PROJECTION_OWNER_DSN", "OTEL_EXPORTER_OTLP_ENDPOINT"}
+NONE = "\N{EN DASH}"
+DEFAULT_OF_GETTER = {"text": 0, "choice": 1, "integer": 0, "number": 0, "port": 0}
+
+
+def documented() -> dict[str, tuple[str, str]]:
+    """Variable → the services it is of, and its default as it is written."""
+    section = (REPOSITORY / "docs" / "operations.md").read_text().split("## Settings")[1].split("\n## ")[0]
+    found: dict[str, tuple[str, str]] = {}
+    for line in section.splitlines():
+        if not line.startswith("| `"):
+            continue
+        names, of, default, _ = [cell.strip() for cell in line.strip("|").split("|")]
+        defaults = default.split(", ")
+        listed = re.findall(r"`([A-Z_]+)`", names)
+        for number, name in enumerate(listed):
+            found[name] = of, (defaults[number] if len(defaults) == len(listed) else default).strip("`")
+        for name in re.findall(r"`([A-Z_]+_FILE)` names a file", line):
+            found[name] = of, NONE
+    return found
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, str]]:
+    """Variable → the services that read it, and its default, as the code has them."""
+    letters: dict[str, set[str]] = {}
+    defaults: dict[str, str] = {}
+    service = ""
+
+    def watch(getter: str) -> None:
+        original = getattr(Environment, getter)
+
+        def watched(self: Environment, name: str, *arguments: Any) -> Any:
+            letters.setdefault(name, set()).add(SERVICES[service])
+            at = DEFAULT_OF_GETTER.get(getter)
+            if at is not None and len(arguments) > at and arguments[at] not in (None, ""):
+                value = arguments[at]
+                defaults[name] = f"{value:g}" if isinstance(value, float) else str(value)
+            return original(self, name, *arguments)
+
+        monkeypatch.setattr(Environment, getter, watched)
+
+    for getter in GETTERS:
+        watch(getter)
+    for service in SERVICES:
+        with pytest.raises(SettingsError):
+            import_module(f"services.{service}.settings").read_settings({})
+    return {name: (" ".join(sorted(letters[name])), defaults.get(name, NONE)) for name in letters}
+
+
+def test_every_setting_is_documented_with_its_default(read: dict[str, tuple[str, str]]) -> None:
+    said = documented()
+    assert len(read) > 40
+    assert {name: said.get(name, ("nothing",))[0] for name in read} == {name: of for name, (of, _) in read.items()}
+    numbers = {name: default for name, (_, default) in read.items() if default != NONE}
+    assert {name: plain(said[name][1]) for name in numbers} == {name: plain(value) for name, value in numbers.items()}
+
+
+def test_nothing_is_documented_that_is_none(read: dict[str, tuple[str, str]]) -> None:
+    files = {name for name in documented() if name.endswith("_PASSWORD_FILE")}
+    assert documented().keys() - read.keys() - files == NOT_READ_BY_SERVICES
+
+
+def plain(default: str) -> str:
+    """10.0 and 10 are the same."""
+    return default.removesuffix(".0")
