@@ -2,8 +2,7 @@
 
 Uses the public HTTP API alone, so it is also an example of both sides: `Agent` posts commands, `Watcher` follows the
 room's stream. Everything printed about the run comes from the stream, not from what the agent knows.
-COMMAND_URL and QUERY_URL (or COMMAND_PORT and QUERY_PORT) say where the services are; TOKEN says who is asking, where
-they want to know.
+COMMAND_URL and QUERY_URL (or COMMAND_PORT and QUERY_PORT) say where the services are, TOKEN who asks, where they ask.
 """
 
 from __future__ import annotations

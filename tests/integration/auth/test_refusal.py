@@ -11,11 +11,8 @@ import pytest
 from deploy.local.ports import free_port
 from tests.support.servers import REPOSITORY
 
-NOWHERE = {
-    "EVENT_STORE_DSN": "postgresql://127.0.0.1:1/x",
-    "PROJECTION_DSN": "postgresql://127.0.0.1:1/x",
-    "NATS_URL": "nats://127.0.0.1:1",
-}
+DSN = "postgresql://127.0.0.1:1/x"
+NOWHERE = {"EVENT_STORE_DSN": DSN, "PROJECTION_DSN": DSN, "NATS_URL": "nats://127.0.0.1:1"}
 
 
 async def started(service: str, **variables: str) -> asyncio.subprocess.Process:
