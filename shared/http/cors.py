@@ -15,7 +15,7 @@ from shared.settings import Environment
 _VARY: Final = (b"vary", b"Origin")
 _SHARED: Final = [
     (b"access-control-allow-credentials", b"true"),
-    (b"access-control-expose-headers", b"Location, Retry-After, Idempotency-Replayed, WWW-Authenticate"),
+    (b"access-control-expose-headers", b"Location, Retry-After, Idempotency-Replayed, WWW-Authenticate, X-Request-Id"),
     _VARY,
 ]
 _PREFLIGHT: Final = [
@@ -24,7 +24,7 @@ _PREFLIGHT: Final = [
     (
         b"access-control-allow-headers",
         b"authorization, content-type, idempotency-key, last-event-id, traceparent, tracestate, x-actor-id,"
-        b" x-actor-type, x-workspace-id",
+        b" x-actor-type, x-request-id, x-workspace-id",
     ),
     (b"access-control-max-age", b"600"),
     _VARY,
