@@ -18,7 +18,7 @@ from typing import Any, cast
 import structlog
 import uvicorn
 import uvloop
-from litestar import Litestar
+from litestar.types import ASGIApp
 
 from shared.http.connection import REQUESTS_AT_ONCE, Connection
 from shared.settings import SettingsError
@@ -80,7 +80,7 @@ class _Server(uvicorn.Server):
 
 
 async def serve(
-    app: Litestar,
+    app: ASGIApp,
     listener: socket.socket,
     *,
     grace_seconds: float = 10.0,

@@ -31,6 +31,14 @@ class Environment:
             return ""
         return default
 
+    def optional(self, name: str) -> str | None:
+        """The variable; None when it is not set, or empty."""
+        return self._variables.get(name, "").strip() or None
+
+    def fault(self, sentence: str) -> None:
+        """Remembers what is wrong with more than one variable, or with what one names. Never quote a secret."""
+        self._faults.append(sentence)
+
     def choice(self, name: str, options: tuple[str, ...], default: str) -> str:
         value = self.text(name, default).lower()
         if value not in options:

@@ -30,8 +30,10 @@ _Part = TypeVar("_Part")
 class LocalStack:
     """Everything of one deployment. `start` it from a thread that outlives it. All methods block."""
 
-    def __init__(self, settings: LocalSettings, echo: Echo | None = None) -> None:
-        """`echo` gets every line that a service prints, from a thread."""
+    def __init__(
+        self, settings: LocalSettings, echo: Echo | None = None, variables: Mapping[str, str] | None = None
+    ) -> None:
+        """`echo` gets every line that a service prints, from a thread; `variables` are more settings of services."""
         self.settings = settings
         self.data_dir = settings.data_dir.absolute()
         self.postgres: EmbeddedPostgres | None = None
@@ -40,6 +42,7 @@ class LocalStack:
         self.query: Service | None = None
         self.projectors: list[Service] = []
         self._echo = echo
+        self._variables = dict(variables or {})
         self._lock: IO[str] | None = None
         self._ports: tuple[int, int, list[int]] | None = None
 
@@ -191,7 +194,8 @@ class LocalStack:
 
     def _environment(self) -> dict[str, str]:
         """What the services and migrations run with: the caller's own environment, and where everything is."""
-        return {"LOG_FORMAT": "console", **os.environ, **self._addresses(), "HOST": LOOPBACK, "PYTHONUNBUFFERED": "1"}
+        own = {**self._addresses(), "HOST": LOOPBACK, "PYTHONUNBUFFERED": "1"}
+        return {"LOG_FORMAT": "console", **os.environ, **self._variables, **own}
 
     def _addresses(self) -> dict[str, str]:
         return {

@@ -218,7 +218,7 @@ class GroupCommit:
                 places.append((RoomKey(caller.workspace_id, command.room_id), None))
                 continue
             room = self._run_rooms.get(command.run_id)
-            if room is None or room.workspace_id != caller.workspace_id:
+            if room is None or not caller.may_see(room):
                 return False
             places.append((room, command.run_id))
         known = self._known.look_up(places)
@@ -268,7 +268,7 @@ class GroupCommit:
                 await self._loader.find_busy(connection, rooms)
             raise
         self._known.compare(locked)
-        # A run of a room that is not locked, asked for from another workspace, may have moved since it was loaded.
+        # A run of a room that is not locked, as the caller may not see it, may have moved since it was loaded.
         runs = [run for run in loaded.runs.values() if RoomKey(run.workspace_id, run.room_id) in locked]
         self._known.learn(loaded.rooms, runs, time.monotonic())
         if waiting:

@@ -30,7 +30,7 @@ class Loader:
         self._log: Logger = structlog.get_logger("loader")
 
     async def rooms_of(self, connection: Connection, requests: Sequence[Request]) -> list[RoomKey | None]:
-        """The room each command is about; None for a run that the caller's workspace does not have."""
+        """The room each command is about; None for a run that the caller may not see."""
         located = await self._locate(connection, _run_ids(requests))
         rooms: list[RoomKey | None] = []
         for caller, command, *_ in requests:
@@ -38,7 +38,7 @@ class Loader:
                 rooms.append(RoomKey(caller.workspace_id, command.room_id))
             else:
                 room = located.get(command.run_id)
-                rooms.append(room if room and room.workspace_id == caller.workspace_id else None)
+                rooms.append(room if room and caller.may_see(room) else None)
         return rooms
 
     async def lock(self, connection: Connection, rooms: set[RoomKey]) -> dict[RoomKey, int]:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from shared.http.auth.settings import AuthSettings, read_auth_settings
+from shared.http.cors import read_origins
 from shared.settings import Environment
 
 
@@ -12,6 +14,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     nats_url: str
     host: str
     port: int
+    auth: AuthSettings | None
+    """None: callers show no token, and nobody but this machine reaches the service."""
+    cors_origins: tuple[str, ...]
     log_level: str
     log_format: str
     max_body_bytes: int
@@ -36,11 +41,14 @@ class Settings(Struct, frozen=True, kw_only=True):
 def read_settings(variables: Mapping[str, str]) -> Settings:
     """Raises ``SettingsError`` with a line per fault."""
     env = Environment(variables)
+    host = env.text("HOST", "127.0.0.1")
     settings = Settings(
         event_store_dsn=env.url("EVENT_STORE_DSN", ("postgresql", "postgres")),
         nats_url=env.url("NATS_URL", ("nats", "tls")),
-        host=env.text("HOST", "127.0.0.1"),
+        host=host,
         port=env.port("COMMAND_PORT", 8001),
+        auth=read_auth_settings(env, host),
+        cors_origins=read_origins(env),
         log_level=env.choice("LOG_LEVEL", ("debug", "info", "warning", "error"), "info"),
         log_format=env.choice("LOG_FORMAT", ("auto", "json", "console"), "auto"),
         max_body_bytes=env.integer("MAX_BODY_BYTES", 1024 * 1024, 1024, 1024 * 1024),

@@ -12,6 +12,8 @@ from services.command.ids import MintedIds
 from services.command.relay.relay import Relay, RelaySettings
 from services.command.settings import Settings
 from services.command.vacuum import vacuum_rooms
+from shared.http.auth.access import Access, open_access
+from shared.http.cors import Cors
 from shared.http.health import health_routes
 from shared.http.openapi import openapi_config
 from shared.http.problems import EXCEPTION_HANDLERS
@@ -34,18 +36,20 @@ async def run(settings: Settings) -> None:
     ):
         relay = Relay(_relay_settings(settings), broker)
         commit = GroupCommit(_commit_settings(settings), MintedIds(), relay.offer)
+        access = open_access(settings.auth)
         broker.start()
         async with running_tasks(
             asyncio.create_task(commit.run(), name="group commit"),
             asyncio.create_task(relay.run(), name="relay"),
             asyncio.create_task(forget_expired_outcomes(pool), name="expiry"),
             asyncio.create_task(vacuum_rooms(pool), name="vacuum"),
+            asyncio.create_task(access.run(), name="token keys"),
         ) as tasks:
-            app = _app(settings, commit, pool, broker)
+            app = Cors(settings.cors_origins).wrap(_app(settings, commit, access, pool, broker))
             await serve(app, listener, grace_seconds=settings.shutdown_grace, tasks=tasks)
 
 
-def _app(settings: Settings, commit: GroupCommit, pool: Pool, broker: Broker) -> Litestar:
+def _app(settings: Settings, commit: GroupCommit, access: Access, pool: Pool, broker: Broker) -> Litestar:
     async def event_store_answers() -> str:
         await pool.fetchval("select 1 from rooms limit 1")
         return "answers"
@@ -57,11 +61,11 @@ def _app(settings: Settings, commit: GroupCommit, pool: Pool, broker: Broker) ->
 
     return Litestar(
         route_handlers=[
-            *command_routes(commit),
-            *health_routes({"event_store": event_store_answers}, {"nats": broker_is_connected}),
+            *access.protect(command_routes(commit, access.identify), "runs:write"),
+            *health_routes({"event_store": event_store_answers, **access.checks}, {"nats": broker_is_connected}),
         ],
         exception_handlers=EXCEPTION_HANDLERS,
-        openapi_config=openapi_config("Runroom commands", "Create runs, move them on, add steps."),
+        openapi_config=openapi_config("Runroom commands", "Create runs, move them on, add steps.", access.components),
         request_max_body_size=settings.max_body_bytes,
         logging_config=None,
         debug=False,

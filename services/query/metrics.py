@@ -8,6 +8,7 @@ FRAMES_SENT = Counter("runroom_query_frames_sent", "Event frames sent to clients
 CATCH_UPS = Counter("runroom_query_catch_ups", "Times a live client fell behind its room's ring and went to history")
 RESETS = Counter("runroom_query_resets", "Reset frames sent", ["reason"])
 STREAMS_BUSY = Counter("runroom_query_streams_busy", "Streams refused with a busy frame", ["limit"])
+EXPIRED = Counter("runroom_query_streams_expired", "Streams ended because their token expired")
 STALLED = Counter("runroom_query_streams_stalled", "Streams dropped because their client read nothing")
 HISTORY_READS = Counter("runroom_query_history_reads", "Reads of a room's history", ["source"])
 HOLES_FILLED = Counter("runroom_query_holes_filled", "Events that came to the live tail from history, not live")

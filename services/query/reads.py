@@ -112,6 +112,10 @@ class StepsRead(NamedTuple):
     steps: list[Step] | None
 
 
+NO_RUN: Final = RunRead(None, 0, None)
+NO_STEPS: Final = StepsRead(None, 0, None)
+
+
 class RunsPage(NamedTuple):
     """``runs`` is a JSON array; ``last`` is where the next page goes on, None when there is none."""
 
@@ -126,6 +130,7 @@ class _RunList(NamedTuple):
     filters: RunFilters
     after: RunPosition | None
     limit: int
+    rooms: tuple[str, ...] | None
 
 
 class _StepList(NamedTuple):
@@ -159,21 +164,28 @@ class Reads:
 
     async def run(self, workspace_id: str, run_id: str) -> RunRead:
         with self._admitted():
-            return await self._runs.get((workspace_id, run_id)) or RunRead(None, 0, None)
+            return await self._runs.get((workspace_id, run_id)) or NO_RUN
 
     async def steps(self, workspace_id: str, run_id: str, after: int, limit: int) -> StepsRead:
         """Up to ``limit`` steps whose ``stream_seq`` is greater than ``after``, oldest first."""
         with self._admitted():
             return await self._steps.get(_StepList(workspace_id, run_id, after, limit))
 
-    async def runs(self, workspace_id: str, filters: RunFilters, after: RunPosition | None, limit: int) -> RunsPage:
-        """Up to ``limit`` runs, newest first, that come after the position."""
+    async def runs(
+        self,
+        workspace_id: str,
+        filters: RunFilters,
+        after: RunPosition | None,
+        limit: int,
+        rooms: tuple[str, ...] | None = None,
+    ) -> RunsPage:
+        """Up to ``limit`` runs, newest first, that come after the position; of these ``rooms`` only, if given."""
         # With one filter there is one index for it, in order; planning again and again would only take time. Lists
         # with tags find their way by themselves.
-        chosen = sum(map(bool, (filters.room_id, filters.thread_id, filters.correlation_id, filters.statuses)))
+        chosen = sum(map(bool, (filters.room_id or rooms, filters.thread_id, filters.correlation_id, filters.statuses)))
         lists = self._planned_lists if chosen > 1 else self._lists
         with self._admitted():
-            return await lists.get(_RunList(workspace_id, filters, after, limit))
+            return await lists.get(_RunList(workspace_id, filters, after, limit, rooms))
 
     async def applied_seq(self, workspace_id: str, room_id: str) -> int:
         """How far the room's runs are applied; 0 for a room that is not known."""
@@ -203,7 +215,7 @@ class Reads:
     async def _list_steps(self, wanted: _StepList) -> StepsRead:
         rows = await _fetch(self._pool, _SQL["get_steps"], *wanted)
         if not rows:
-            return StepsRead(None, 0, None)
+            return NO_STEPS
         steps = [_step(row) for row in rows if row[0] is not None]
         return StepsRead(rows[0]["room_id"], rows[0]["applied_seq"], steps)
 
@@ -220,6 +232,8 @@ class Reads:
                 given[name] = value
         if filters.tags:
             given["tags"] = list(filters.tags)
+        if wanted.rooms is not None:
+            given["rooms"] = list(wanted.rooms)
         if wanted.after is not None:
             given["last_created_at"], given["last_run_id"] = wanted.after
         text, values = (_LIST_TAGGED_RUNS if filters.tags else _LIST_RUNS).bind(given)

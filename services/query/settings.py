@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from shared.http.auth.settings import AuthSettings, read_auth_settings
+from shared.http.cors import read_origins
 from shared.settings import Environment
 
 
@@ -19,6 +21,8 @@ class FeedSettings(Struct, frozen=True, kw_only=True):
     ring_bytes: int = 256 * 1024
     stream_limit_process: int = 20_000
     stream_limit_room: int = 10_000
+    stream_limit_principal: int = 100
+    """Of one subject in one workspace, with authentication on."""
     shutdown_grace_seconds: float = 10.0
     cursor_ahead_grace_seconds: float = 2.0
     tail_check_seconds: float = 2.0
@@ -29,6 +33,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     nats_url: str
     host: str
     port: int
+    auth: AuthSettings | None
+    """None: callers show no token, and nobody but this machine reaches the service."""
+    cors_origins: tuple[str, ...]
     log_level: str
     log_format: str
     reads_limit: int
@@ -49,15 +56,19 @@ def read_settings(variables: Mapping[str, str]) -> Settings:
         ring_bytes=env.integer("RING_BYTES", 256 * 1024, 1024, 1 << 30),
         stream_limit_process=env.integer("STREAM_LIMIT_PROCESS", 20_000, 0, 1_000_000),
         stream_limit_room=env.integer("STREAM_LIMIT_ROOM", 10_000, 0, 1_000_000),
+        stream_limit_principal=env.integer("STREAM_LIMIT_PRINCIPAL", 100, 0, 1_000_000),
         shutdown_grace_seconds=env.number("SHUTDOWN_GRACE_SECONDS", 10.0, 0.0, 300.0),
         cursor_ahead_grace_seconds=env.number("CURSOR_AHEAD_GRACE_SECONDS", 2.0, 0.0, 60.0),
         tail_check_seconds=env.number("TAIL_CHECK_SECONDS", 2.0, 0.1, 60.0),
     )
+    host = env.text("HOST", "127.0.0.1")
     settings = Settings(
         projection_dsn=env.url("PROJECTION_DSN", ("postgresql", "postgres")),
         nats_url=env.url("NATS_URL", ("nats", "tls")),
-        host=env.text("HOST", "127.0.0.1"),
+        host=host,
         port=env.port("QUERY_PORT", 8002),
+        auth=read_auth_settings(env, host),
+        cors_origins=read_origins(env),
         log_level=env.choice("LOG_LEVEL", ("debug", "info", "warning", "error"), "info"),
         log_format=env.choice("LOG_FORMAT", ("auto", "json", "console"), "auto"),
         reads_limit=env.integer("READS_LIMIT", 1000, 1, 1_000_000),

@@ -18,6 +18,9 @@ from services.query.http.streams import stream_route
 from services.query.progress import Progress
 from services.query.reads import Reads
 from services.query.settings import Settings
+from shared.http.auth.access import Access, TokenAccess, open_access
+from shared.http.auth.session import session_routes
+from shared.http.cors import Cors
 from shared.http.health import health_routes
 from shared.http.openapi import openapi_config
 from shared.http.problems import EXCEPTION_HANDLERS
@@ -58,19 +61,23 @@ async def run(settings: Settings) -> None:
         projected, stored = ProjectedFeed(pool), StoredFeed(broker)
         hub = Hub(broker, Looker(projected, stored), Replay(projected, stored), feed)
         streams = Streams(feed)
-        app = _app(reads, progress, hub, streams, broker)
+        access, cors = open_access(settings.auth), Cors(settings.cors_origins)
+        app = cors.wrap(_app(reads, progress, hub, streams, broker, access, cors))
         broker.start()
         try:
             async with running_tasks(
                 asyncio.create_task(hub.run(), name="tail check"),
                 asyncio.create_task(streams.run(), name="stream clock"),
+                asyncio.create_task(access.run(), name="token keys"),
             ) as tasks:
                 await serve(app, listener, grace_seconds=_CUT_SECONDS, drain=streams.drain, tasks=tasks)
         finally:
             await hub.close()
 
 
-def _app(reads: Reads, progress: Progress, hub: Hub, streams: Streams, broker: Broker) -> Litestar:
+def _app(
+    reads: Reads, progress: Progress, hub: Hub, streams: Streams, broker: Broker, access: Access, cors: Cors
+) -> Litestar:
     async def broker_is_connected() -> str:
         # Reads and history go on without it.
         _ = broker.client
@@ -83,12 +90,18 @@ def _app(reads: Reads, progress: Progress, hub: Hub, streams: Streams, broker: B
 
     return Litestar(
         route_handlers=[
-            *run_routes(reads, progress),
-            stream_route(hub, streams),
-            *health_routes({"projections": reads.check, "service": is_staying}, {"nats": broker_is_connected}),
+            *access.protect(
+                [*run_routes(reads, progress, access.identify), stream_route(hub, streams, access.identify, cors)],
+                "runs:read",
+                takes_cookie=True,
+            ),
+            *(session_routes(access) if isinstance(access, TokenAccess) else []),
+            *health_routes(
+                {"projections": reads.check, "service": is_staying, **access.checks}, {"nats": broker_is_connected}
+            ),
         ],
         exception_handlers=EXCEPTION_HANDLERS,
-        openapi_config=openapi_config("Runroom queries", "Read runs and steps, follow rooms."),
+        openapi_config=openapi_config("Runroom queries", "Read runs and steps, follow rooms.", access.components),
         logging_config=None,
         debug=False,
     )

@@ -1,27 +1,46 @@
 """Who is calling, and in which workspace.
 
-Invariant: every handler works for exactly one ``Identity``, taken here and nowhere else.
+Invariant: every handler works for exactly one ``Identity``, taken here and nowhere else. With authentication on it is
+the token's, and no header can make it another.
 """
 
-from typing import Any, NamedTuple, get_args
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast, get_args
 
 from litestar import Request
 
 from shared.contracts.events import ActorType
 from shared.contracts.ids import is_printable_ascii, is_token
-from shared.http.problems import invalid_request
+from shared.http.problems import insufficient_scope, invalid_request
 
 DEFAULT_WORKSPACE = "ws_dev"
-_ACTOR_TYPES: tuple[str, ...] = get_args(ActorType)
+ACTOR_TYPES: tuple[str, ...] = get_args(ActorType)
 
 
 class Identity(NamedTuple):
+    """``rooms`` are the only ones it may see, None for all of its workspace; ``expires_at`` is in seconds of the epoch,
+    None when there is no token that could expire."""
+
     workspace_id: str
     actor_type: ActorType
     actor_id: str
+    rooms: frozenset[str] | None = None
+    expires_at: float | None = None
+
+    def may_see(self, room_id: str) -> bool:
+        """Whether the room is one that it may read and write."""
+        return self.rooms is None or room_id in self.rooms
+
+    def require_room(self, room_id: str) -> None:
+        """Raises a 403 ``Problem`` for a room that it may not see, which the client has named itself."""
+        if self.rooms is not None and room_id not in self.rooms:
+            raise insufficient_scope("room_id: the token is limited to other rooms")
 
 
-def identify(request: Request[Any, Any, Any]) -> Identity:
+Identify = Callable[[Request[Any, Any, Any]], Identity]
+
+
+def identify_by_headers(request: Request[Any, Any, Any]) -> Identity:
     """The caller by the headers ``x-workspace-id``, ``x-actor-type`` and ``x-actor-id`` (authentication off).
 
     Raises a 400 ``Problem`` that names the header when one is malformed.
@@ -31,9 +50,23 @@ def identify(request: Request[Any, Any, Any]) -> Identity:
     if not is_token(workspace_id):
         raise invalid_request("x-workspace-id: expected 1-128 of A-Z a-z 0-9 _ -")
     actor_type = headers.get("x-actor-type") or "service"
-    if actor_type not in _ACTOR_TYPES:
-        raise invalid_request(f"x-actor-type: expected one of {', '.join(_ACTOR_TYPES)}")
+    if actor_type not in ACTOR_TYPES:
+        raise invalid_request(f"x-actor-type: expected one of {', '.join(ACTOR_TYPES)}")
     actor_id = headers.get("x-actor-id") or "api"
     if not is_printable_ascii(actor_id, 128):
         raise invalid_request("x-actor-id: expected 1-128 printable ASCII characters")
     return Identity(workspace_id, actor_type, actor_id)  # pyright: ignore[reportArgumentType]  # checked above
+
+
+def identify_by_token(request: Request[Any, Any, Any]) -> Identity:
+    """The caller by the token that let the request in (authentication on).
+
+    ``x-workspace-id`` may be sent along, for clients that always do. Raises a 403 ``Problem`` when it is another than
+    the token's.
+    """
+    # Not there for a route that nothing protects: a KeyError, and never a stranger let in.
+    identity = cast("Identity", request.scope["user"])
+    named = request.headers.get("x-workspace-id")
+    if named and named != identity.workspace_id:
+        raise insufficient_scope("x-workspace-id: the token is for another workspace")
+    return identity

@@ -6,15 +6,17 @@ from litestar import Response, Router
 from litestar.exceptions import NotFoundException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components
 
 VERSION = "1.0.0"
 
 
-def openapi_config(title: str, description: str) -> OpenAPIConfig:
+def openapi_config(title: str, description: str, components: Components | None = None) -> OpenAPIConfig:
     return OpenAPIConfig(
         title=title,
         version=VERSION,
         description=description,
+        components=components or Components(),
         openapi_router=Router(
             "/schema", route_handlers=[], include_in_schema=False, after_request=_no_page_for_what_is_not_there
         ),

@@ -32,7 +32,10 @@ _CODES = {
 
 
 class Problem(Exception):  # noqa: N818  # RFC 9457's own word
-    """An answer that is not a success. ``extra`` are extension members; ``retry_after`` is in seconds."""
+    """An answer that is not a success. ``extra`` are extension members; ``retry_after`` is in seconds.
+
+    ``challenge`` is the value of ``WWW-Authenticate``.
+    """
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class Problem(Exception):  # noqa: N818  # RFC 9457's own word
         detail: str,
         *,
         retry_after: int | None = None,
+        challenge: str | None = None,
         extra: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(detail)
@@ -48,6 +52,7 @@ class Problem(Exception):  # noqa: N818  # RFC 9457's own word
         self.error = error
         self.detail = detail
         self.retry_after = retry_after
+        self.challenge = challenge
         self.extra = extra or {}
 
     def body(self, instance: str) -> bytes:
@@ -70,12 +75,21 @@ def invalid_request(detail: str) -> Problem:
     return Problem(400, "invalid_request", detail)
 
 
+def insufficient_scope(detail: str, scope: str | None = None) -> Problem:
+    """403 ``insufficient_scope`` (RFC 6750, section 3.1); ``scope`` is what the token lacks, if it is one."""
+    lacking = f', scope="{scope}"' if scope else ""
+    challenge = f'Bearer realm="runroom", error="insufficient_scope", error_description="{detail}"{lacking}'
+    return Problem(403, "insufficient_scope", detail, challenge=challenge)
+
+
 def problem_response(
     request: Request[Any, Any, Any], problem: Problem, headers: dict[str, str] | None = None
 ) -> Response[bytes]:
     headers = dict(headers or {})
     if problem.retry_after is not None:
         headers["Retry-After"] = str(problem.retry_after)
+    if problem.challenge is not None:
+        headers["WWW-Authenticate"] = problem.challenge
     return Response(
         problem.body(_instance(request)), status_code=problem.status, media_type=PROBLEM_JSON, headers=headers
     )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from services.command.domain.commands import Command, CreateRun
-from services.command.domain.decide import Caller, Ids, Position, Refusal, decide
+from services.command.domain.decide import Caller, Ids, Position, Refusal, decide, run_not_found
 from services.command.domain.run import RunState, evolve
 from shared.contracts.events import Event, RunCreated, StepCreated, encode_event
 from shared.contracts.ids import RoomKey
@@ -111,7 +111,7 @@ def plan(requests: Iterable[Request], loaded: Loaded, now: datetime, ids: Ids, k
     drafted = Plan([], [], [], {}, {}, {})
     recorded_at = format_time(now)
     for request in requests:
-        outcome = _remembered(request, loaded, now)
+        outcome = _hidden(request, loaded) or _remembered(request, loaded, now)
         event_id = None
         if outcome is None:
             outcome = _decide_one(request, loaded, drafted, recorded_at, ids)
@@ -121,6 +121,15 @@ def plan(requests: Iterable[Request], loaded: Loaded, now: datetime, ids: Ids, k
         drafted.outcomes.append(outcome)
         drafted.accepted_event_ids.append(event_id)
     return drafted
+
+
+def _hidden(request: Request, loaded: Loaded) -> Refusal | None:
+    """The refusal of a command on a run in a room that is closed to the caller; its stored outcomes are, too."""
+    caller, command = request.caller, request.command
+    if caller.rooms is None or isinstance(command, CreateRun):
+        return None
+    state = loaded.runs.get(command.run_id)
+    return None if state is not None and caller.may_see(state.room) else run_not_found()
 
 
 def _remembered(request: Request, loaded: Loaded, now: datetime) -> Outcome | None:
@@ -151,7 +160,7 @@ def _remember(request: Request, outcome: Accepted, loaded: Loaded, drafted: Plan
 def _decide_one(request: Request, loaded: Loaded, drafted: Plan, recorded_at: str, ids: Ids) -> Outcome:
     caller, command = request.caller, request.command
     state = None if isinstance(command, CreateRun) else loaded.runs.get(command.run_id)
-    if state is not None and state.workspace_id != caller.workspace_id:
+    if state is not None and not caller.may_see(state.room):
         state = None
     room_id = command.room_id if isinstance(command, CreateRun) else state.room_id if state else ""
     room = RoomKey(caller.workspace_id, room_id)

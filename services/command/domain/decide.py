@@ -24,6 +24,7 @@ from shared.contracts.events import (
     StepCreated,
     StepCreatedData,
 )
+from shared.contracts.ids import RoomKey
 
 RefusalCode = Literal[
     "run_not_found", "run_not_queued", "run_already_ended", "run_not_running", "idempotency_key_reused"
@@ -37,6 +38,11 @@ class Refusal(NamedTuple):
     detail: str
 
 
+def run_not_found() -> Refusal:
+    """The same for a run of another workspace or room as for none at all."""
+    return Refusal("run_not_found", "there is no such run in this workspace")
+
+
 class Ids(Protocol):
     """Mints identifiers. Every call gives a new one that sorts after the one before."""
 
@@ -47,9 +53,16 @@ class Ids(Protocol):
 
 
 class Caller(NamedTuple):
+    """``rooms`` are the only ones it may touch runs in, None for all of its workspace."""
+
     workspace_id: str
     actor_type: ActorType
     actor_id: str
+    rooms: frozenset[str] | None = None
+
+    def may_see(self, room: RoomKey) -> bool:
+        """Whether the room's runs exist as far as the caller is concerned."""
+        return room.workspace_id == self.workspace_id and (self.rooms is None or room.room_id in self.rooms)
 
 
 class Position(NamedTuple):
@@ -63,12 +76,12 @@ class Position(NamedTuple):
 def decide(state: RunState | None, command: Command, caller: Caller, position: Position, ids: Ids) -> Event | Refusal:
     """The event the command leads to in ``state``, or the refusal.
 
-    ``state`` is None for a run that does not exist in the caller's workspace, and for ``CreateRun``.
+    ``state`` is None for a run that the caller may not see or that does not exist, and for ``CreateRun``.
     """
     if isinstance(command, CreateRun):
         return _create(command, caller, position, ids)
     if state is None:
-        return Refusal("run_not_found", "there is no such run in this workspace")
+        return run_not_found()
     match command:
         case StartRun():
             if state.status != "queued":

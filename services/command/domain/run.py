@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from shared.contracts.events import Event, RunCompleted, RunCreated, RunFailed, RunStarted, StepCreated
+from shared.contracts.ids import RoomKey
 
 RunStatus = Literal["queued", "running", "succeeded", "failed"]
 
@@ -27,6 +28,10 @@ class RunState(Struct, frozen=True, kw_only=True, gc=False):
     version: int
     last_event_id: str
     correlation_id: str
+
+    @property
+    def room(self) -> RoomKey:
+        return RoomKey(self.workspace_id, self.room_id)
 
 
 def evolve(state: RunState | None, event: Event) -> RunState:

@@ -40,7 +40,7 @@ from services.command.http.bodies import (
 from shared.contracts.ids import is_printable_ascii, is_token
 from shared.contracts.times import format_time
 from shared.http.encoded import EncodedJson
-from shared.http.identity import identify
+from shared.http.identity import Identify, Identity
 from shared.http.negotiation import require_acceptable, require_json_body
 from shared.http.problems import Problem, invalid_request
 
@@ -50,33 +50,35 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", 
 _fingerprint_encoder = msgspec.json.Encoder(order="sorted")
 
 
-def command_routes(commit: GroupCommit) -> list[HTTPRouteHandler]:
-    """The handlers, bound to the group commit that serves them."""
+def command_routes(commit: GroupCommit, identify: Identify) -> list[HTTPRouteHandler]:
+    """The handlers, bound to the group commit that serves them and to how callers are known."""
 
     @_post("/v1/runs", "CreateRun", 201, "Create a run", CreateRunBody)
     async def create_run(request: AnyRequest) -> EncodedJson:
-        body = await _read(request, _decode_create_run)
-        return await _submit(commit, request, to_create_run(body))
+        command = to_create_run(await _read(request, _decode_create_run))
+        identity = identify(request)
+        identity.require_room(command.room_id)
+        return await _submit(commit, request, identity, command)
 
     @_post("/v1/runs/{run_id:str}/start", "StartRun", 200, "Start a queued run", StartRunBody)
     async def start_run(request: AnyRequest, run_id: str) -> EncodedJson:
         body = await _read(request, _decode_start_run)
-        return await _submit(commit, request, to_start_run(_existing(run_id), body))
+        return await _submit(commit, request, identify(request), to_start_run(_existing(run_id), body))
 
     @_post("/v1/runs/{run_id:str}/complete", "CompleteRun", 200, "Complete a queued or running run", CompleteRunBody)
     async def complete_run(request: AnyRequest, run_id: str) -> EncodedJson:
         body = await _read(request, _decode_complete_run)
-        return await _submit(commit, request, to_complete_run(_existing(run_id), body))
+        return await _submit(commit, request, identify(request), to_complete_run(_existing(run_id), body))
 
     @_post("/v1/runs/{run_id:str}/fail", "FailRun", 200, "Fail a queued or running run", FailRunBody)
     async def fail_run(request: AnyRequest, run_id: str) -> EncodedJson:
         body = await _read(request, _decode_fail_run)
-        return await _submit(commit, request, to_fail_run(_existing(run_id), body))
+        return await _submit(commit, request, identify(request), to_fail_run(_existing(run_id), body))
 
     @_post("/v1/runs/{run_id:str}/steps", "CreateStep", 201, "Add a step to a running run", CreateStepBody)
     async def create_step(request: AnyRequest, run_id: str) -> EncodedJson:
         body = await _read(request, _decode_create_step)
-        return await _submit(commit, request, to_create_step(_existing(run_id), body))
+        return await _submit(commit, request, identify(request), to_create_step(_existing(run_id), body))
 
     return [create_run, start_run, complete_run, fail_run, create_step]
 
@@ -103,11 +105,10 @@ async def _read(request: AnyRequest, decode: Callable[[bytes], B]) -> B:
     return decode(raw)
 
 
-async def _submit(commit: GroupCommit, request: AnyRequest, command: Command) -> EncodedJson:
-    identity = identify(request)
+async def _submit(commit: GroupCommit, request: AnyRequest, identity: Identity, command: Command) -> EncodedJson:
     traceparent = request.headers.get("traceparent")
     submitted = Request(
-        caller=Caller(identity.workspace_id, identity.actor_type, identity.actor_id),
+        caller=Caller(identity.workspace_id, identity.actor_type, identity.actor_id, identity.rooms),
         command=command,
         occurred_at=format_time(datetime.now(UTC)),
         idempotency=_idempotency_key(request, command),

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 ResetReason = Literal["cursor_ahead", "history_trimmed"]
-StreamLimit = Literal["process", "room", "shutdown"]
+StreamLimit = Literal["process", "room", "principal", "shutdown"]
 
 BUSY_RETRY_MS = 5000
 

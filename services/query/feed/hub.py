@@ -19,6 +19,8 @@ from shared.contracts.ids import RoomKey
 from shared.messaging.broker import Broker
 
 _CLOSE_SECONDS: Final = 2.0
+Principal = tuple[str, str]
+"""A workspace, and the subject of a token in it."""
 
 
 class Hub:
@@ -29,32 +31,42 @@ class Hub:
         self._settings = settings
         self._rooms: dict[RoomKey, Room] = {}
         self._viewers = 0
+        self._by_principal: dict[Principal, int] = {}
+        """Streams of each that has any."""
         self._check_now = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
         broker.on_connected(self._on_connected)
 
-    def full(self, key: RoomKey) -> StreamLimit | None:
-        """The limit that one more viewer of the room would exceed, if any."""
+    def full(self, key: RoomKey, principal: Principal | None = None) -> StreamLimit | None:
+        """The limit that one more viewer of the room would exceed, if any; without a principal there is none for it."""
         if self._viewers >= self._settings.stream_limit_process:
             return "process"
         room = self._rooms.get(key)
         if (room.viewers if room is not None else 0) >= self._settings.stream_limit_room:
             return "room"
+        if principal is not None and self._by_principal.get(principal, 0) >= self._settings.stream_limit_principal:
+            return "principal"
         return None
 
-    def enter(self, key: RoomKey) -> Room:
+    def enter(self, key: RoomKey, principal: Principal | None = None) -> Room:
         """The room, watched until ``leave`` is called."""
         room = self._rooms.get(key)
         if room is None:
             room = self._rooms[key] = self._open(key)
         room.viewers += 1
         self._viewers += 1
+        if principal is not None:
+            self._by_principal[principal] = self._by_principal.get(principal, 0) + 1
         return room
 
-    def leave(self, room: Room) -> None:
+    def leave(self, room: Room, principal: Principal | None = None) -> None:
         """One viewer less."""
         room.viewers -= 1
         self._viewers -= 1
+        if principal is not None:
+            self._by_principal[principal] -= 1
+            if not self._by_principal[principal]:
+                del self._by_principal[principal]
         if room.viewers == 0:
             del self._rooms[room.key]
             ROOMS_WATCHED.dec()

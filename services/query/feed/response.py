@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -34,9 +35,10 @@ from services.query.feed.replay import PAGE_BYTES, Page, Trimmed
 from services.query.feed.ring import Ring
 from services.query.feed.room import Room
 from services.query.feed.streams import Streams
-from services.query.metrics import CATCH_UPS, RESETS, STALLED
+from services.query.metrics import CATCH_UPS, EXPIRED, RESETS, STALLED
 from shared.contracts.ids import RoomKey
 from shared.http.connection import Connection, connection_of
+from shared.http.identity import Identity
 from shared.telemetry import Logger
 
 _RETRIES: Final = tuple(chunk(retry_frame(milliseconds)) for milliseconds in range(1000, 3000, 20))
@@ -46,6 +48,8 @@ _AGAIN_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 0.2
 _STALL_MARGIN_SECONDS: Final = 2.0
 """The kernel ends a stalled connection (``TCP_USER_TIMEOUT``) and so frees everything; where it cannot, we do."""
+
+_NEVER: Final = float("inf")
 
 T = TypeVar("T")
 _log: Logger = structlog.get_logger("feed")
@@ -58,19 +62,31 @@ class _StreamOver(Exception):  # noqa: N818  # not an error: how the feed is lef
 class RoomStream:
     """The ASGI response of one client of a room.
 
-    ``start`` is the cursor the client gave, exclusive.
+    ``start`` is the cursor the client gave, exclusive; ``head_lines`` go into the head beside its own. The stream is
+    the ``identity``'s for as long as its token lasts: the shared clock ends it then, and history is not even begun.
     """
 
     __slots__ = (
-        "_connection", "_cursor", "_hint", "_hub", "_is_live", "_is_over", "_is_stalled", "_key",
-        "_last_heartbeat", "_loop", "_nap", "_sending_since", "_settings", "_start", "_streams", "_task",
+        "_connection", "_cursor", "_ends_at", "_head_lines", "_hint", "_hub", "_identity", "_is_live", "_is_over",
+        "_is_stalled", "_key", "_last_heartbeat", "_loop", "_nap", "_sending_since", "_settings", "_start", "_streams",
+        "_task",
     )  # fmt: skip
 
-    def __init__(self, hub: Hub, streams: Streams, key: RoomKey, start: int | Latest) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        streams: Streams,
+        identity: Identity,
+        room_id: str,
+        start: int | Latest,
+        head_lines: bytes = b"",
+    ) -> None:
         self._hub = hub
         self._streams = streams
         self._settings = streams.settings
-        self._key = key
+        self._identity = identity
+        self._key = RoomKey(identity.workspace_id, room_id)
+        self._head_lines = head_lines
         self._start: int | Latest = start
         self._cursor = 0
         self._is_over = False
@@ -81,6 +97,8 @@ class RoomStream:
         self._sending_since: float | None = None
         self._loop = asyncio.get_running_loop()
         self._last_heartbeat = self._loop.time()
+        expires_at = identity.expires_at
+        self._ends_at = _NEVER if expires_at is None else self._loop.time() + expires_at - time.time()
         self._task: asyncio.Task[None] | None = None
         self._connection: Connection
 
@@ -88,17 +106,18 @@ class RoomStream:
         connection = connection_of(scope)
         if connection is None:
             return
-        limit = "shutdown" if self._streams.is_draining else self._hub.full(self._key)
+        principal = None if self._identity.expires_at is None else (self._key.workspace_id, self._identity.actor_id)
+        limit = "shutdown" if self._streams.is_draining else self._hub.full(self._key, principal)
         if limit is not None:
             await turn_away(send, limit)
             return
-        room = self._hub.enter(self._key)
+        room = self._hub.enter(self._key, principal)
         self._task = asyncio.current_task()
         self._streams.add(self)
         self._connection = connection
         connection.on_lost = self.end
         try:
-            connection.begin(HEAD)
+            connection.begin(HEAD + self._head_lines)
             connection.hold(random.choice(_RETRIES))  # noqa: S311
             with suppress(_StreamOver):
                 await self._feed(room)
@@ -115,7 +134,7 @@ class RoomStream:
         finally:
             connection.on_lost = None
             self._streams.remove(self)
-            self._hub.leave(room)
+            self._hub.leave(room, principal)
 
     def news(self, ring: Ring | None) -> None:
         """The room may have changed: writes what follows, or wakes the stream's own task where there is more to it."""
@@ -135,7 +154,11 @@ class RoomStream:
             _wake(self._nap)
 
     def tick(self, now: float) -> bool:
-        """Sees to the heartbeat, and to a client that takes nothing; whether there was anything to do."""
+        """Sees to the heartbeat, the token's end, and a client that takes nothing; whether there was anything to do."""
+        if now >= self._ends_at and not self._is_over:
+            EXPIRED.inc()
+            self.end()
+            return True
         if self._sending_since is not None:
             if now - self._sending_since < self._settings.stall_seconds + _STALL_MARGIN_SECONDS or self._is_stalled:
                 return False
@@ -190,12 +213,14 @@ class RoomStream:
 
     async def _replay(self, room: Room) -> None:
         """Sends a page of history, or waits for it."""
+        self._stop_unless_allowed()
         replay = self._hub.replay
         await replay.turns.take()
         page = replay.kept(self._key, self._cursor)
         if page is None:
             page = await self._meanwhile(replay.page(self._key, self._cursor, self._hint))
             await replay.turns.take()  # others have waited for the same page
+            self._stop_unless_allowed()
         if isinstance(page, Page):
             self._hint = page.hint
             await self._until_free()
@@ -272,6 +297,11 @@ class RoomStream:
 
     def _stop_if_over(self) -> None:
         if self._is_over:
+            raise _StreamOver
+
+    def _stop_unless_allowed(self) -> None:
+        """Nobody is shown history that was allowed to see it only when the stream began. Raises ``_StreamOver``."""
+        if self._loop.time() >= self._ends_at or not self._identity.may_see(self._key.room_id):
             raise _StreamOver
 
     async def _until_free(self) -> None:

@@ -26,17 +26,21 @@ from services.query.paging import (
 )
 from services.query.progress import Judged, Progress, ProjectionBehindError, WaitersOverloadedError
 from services.query.reads import (
+    NO_RUN,
+    NO_STEPS,
     Reads,
     ReadsOverloadedError,
     Run,
     RunFilters,
+    RunRead,
     Step,
+    StepsRead,
     StoreUnavailableError,
     encode_page,
 )
 from shared.contracts.ids import is_token
 from shared.http.encoded import EncodedJson
-from shared.http.identity import identify
+from shared.http.identity import Identify, Identity
 from shared.http.negotiation import require_acceptable
 from shared.http.problems import Problem
 from shared.telemetry import Logger
@@ -77,8 +81,8 @@ class _Freshness(NamedTuple):
     wait_seconds: float
 
 
-def run_routes(reads: Reads, progress: Progress) -> list[HTTPRouteHandler]:
-    """The handlers, bound to what they read from."""
+def run_routes(reads: Reads, progress: Progress, identify: Identify) -> list[HTTPRouteHandler]:
+    """The handlers, bound to what they read from and to how callers are known."""
 
     async def fresh(workspace_id: str, freshness: _Freshness, read: Callable[[], Awaitable[JudgedT]]) -> JudgedT:
         with _problems():
@@ -96,10 +100,14 @@ def run_routes(reads: Reads, progress: Progress) -> list[HTTPRouteHandler]:
     )
     async def list_runs(request: AnyRequest) -> EncodedJson:
         require_acceptable(request, "application/json")
-        workspace_id = identify(request).workspace_id
+        identity = identify(request)
+        workspace_id = identity.workspace_id
         parameters = Parameters(request)
+        room_id = parameters.token("room_id")
+        if room_id is not None:
+            identity.require_room(room_id)
         filters = RunFilters(
-            room_id=parameters.token("room_id"),
+            room_id=room_id,
             thread_id=parameters.token("thread_id"),
             statuses=parameters.statuses("status"),
             tags=parameters.tags("tag"),
@@ -109,14 +117,14 @@ def run_routes(reads: Reads, progress: Progress) -> list[HTTPRouteHandler]:
         )
         limit = parameters.integer("limit", 50, 1, _MOST_ROWS)
         freshness = _freshness(parameters)
-        mark = fingerprint("runs", workspace_id, filters)
+        rooms = _only_rooms(identity, room_id)
+        mark = fingerprint("runs", workspace_id, filters, *([rooms] if rooms is not None else []))
         cursor = parameters.text("cursor")
         try:
             position = None if cursor is None else read_run_cursor(mark, cursor)
         except PageCursorError as error:
             raise _invalid_cursor(error) from None
         if freshness.min_seq:
-            room_id = filters.room_id
             if room_id is None:
                 raise Problem(400, "missing_room_id", "room_id: min_seq is a position in a room, so the room is needed")
 
@@ -127,7 +135,7 @@ def run_routes(reads: Reads, progress: Progress) -> list[HTTPRouteHandler]:
             await fresh(workspace_id, freshness, applied)
 
         with _problems():
-            page = await reads.runs(workspace_id, filters, position, limit)
+            page = await reads.runs(workspace_id, filters, position, limit, rooms)
         following = None if page.last is None else write_run_cursor(mark, page.last)
         return EncodedJson(encode_page("runs", page.runs, following))
 
@@ -141,10 +149,15 @@ def run_routes(reads: Reads, progress: Progress) -> list[HTTPRouteHandler]:
     )
     async def get_run(request: AnyRequest, run_id: str) -> EncodedJson:
         require_acceptable(request, "application/json")
-        workspace_id = identify(request).workspace_id
+        identity = identify(request)
         freshness = _freshness(Parameters(request))
         _require_form(run_id)
-        answer = await fresh(workspace_id, freshness, lambda: reads.run(workspace_id, run_id))
+
+        async def read() -> RunRead:
+            answer = await reads.run(identity.workspace_id, run_id)
+            return answer if _is_seen(answer, identity) else NO_RUN
+
+        answer = await fresh(identity.workspace_id, freshness, read)
         if answer.run is None:
             raise _run_not_found()
         return EncodedJson(_encode(RunBody(answer.run)))
@@ -159,7 +172,8 @@ def run_routes(reads: Reads, progress: Progress) -> list[HTTPRouteHandler]:
     )
     async def list_steps(request: AnyRequest, run_id: str) -> EncodedJson:
         require_acceptable(request, "application/json")
-        workspace_id = identify(request).workspace_id
+        identity = identify(request)
+        workspace_id = identity.workspace_id
         parameters = Parameters(request)
         limit = parameters.integer("limit", _MOST_ROWS, 1, _MOST_ROWS)
         freshness = _freshness(parameters)
@@ -170,7 +184,12 @@ def run_routes(reads: Reads, progress: Progress) -> list[HTTPRouteHandler]:
         except PageCursorError as error:
             raise _invalid_cursor(error) from None
         _require_form(run_id)
-        answer = await fresh(workspace_id, freshness, lambda: reads.steps(workspace_id, run_id, after, limit + 1))
+
+        async def read() -> StepsRead:
+            answer = await reads.steps(workspace_id, run_id, after, limit + 1)
+            return answer if _is_seen(answer, identity) else NO_STEPS
+
+        answer = await fresh(workspace_id, freshness, read)
         if answer.steps is None:
             raise _run_not_found()
         steps = answer.steps[:limit]
@@ -178,6 +197,16 @@ def run_routes(reads: Reads, progress: Progress) -> list[HTTPRouteHandler]:
         return EncodedJson(encode_page("steps", steps, following))
 
     return [list_runs, get_run, list_steps]
+
+
+def _is_seen(answer: Judged, identity: Identity) -> bool:
+    """Whether what was read is there as far as the caller is concerned: if not, it is waited for and missed alike."""
+    return answer.room_id is None or identity.may_see(answer.room_id)
+
+
+def _only_rooms(identity: Identity, room_id: str | None) -> tuple[str, ...] | None:
+    """The rooms a list is limited to beyond its filters."""
+    return None if identity.rooms is None or room_id is not None else tuple(sorted(identity.rooms))
 
 
 @contextmanager

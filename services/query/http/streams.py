@@ -12,14 +12,15 @@ from services.query.feed.response import RoomStream
 from services.query.feed.streams import Streams
 from services.query.http.describe import STREAM_PARAMETERS, described, event_stream
 from services.query.http.parameters import Parameters
-from shared.contracts.ids import RoomKey, is_token
-from shared.http.identity import identify
+from shared.contracts.ids import is_token
+from shared.http.cors import Cors
+from shared.http.identity import Identify
 from shared.http.negotiation import require_acceptable
 from shared.http.problems import Problem, invalid_request
 
 
-def stream_route(hub: Hub, streams: Streams) -> HTTPRouteHandler:
-    """The handler, bound to the rooms."""
+def stream_route(hub: Hub, streams: Streams, identify: Identify, cors: Cors) -> HTTPRouteHandler:
+    """The handler, bound to the rooms and to how callers are known; ``cors`` is for the head that it writes itself."""
 
     @get(
         "/v1/streams/rooms/{room_id:str}",
@@ -30,14 +31,15 @@ def stream_route(hub: Hub, streams: Streams) -> HTTPRouteHandler:
     )
     async def stream_room(request: Request[Any, Any, Any], room_id: str) -> ASGIApp:
         require_acceptable(request, "text/event-stream")
-        workspace_id = identify(request).workspace_id
+        identity = identify(request)
         if not is_token(room_id):
             raise invalid_request("room_id: expected 1-128 of A-Z a-z 0-9 _ -")
+        identity.require_room(room_id)
         from_seq = Parameters(request).text("from_seq")
         try:
             start = parse_start(request.headers.get("last-event-id"), from_seq)
         except CursorError as error:
             raise Problem(400, "invalid_cursor", str(error)) from None
-        return RoomStream(hub, streams, RoomKey(workspace_id, room_id), start)
+        return RoomStream(hub, streams, identity, room_id, start, cors.head_lines(request.scope))
 
     return stream_room

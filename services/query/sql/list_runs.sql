@@ -1,17 +1,20 @@
 -- A page of runs, newest first. A line that ends in "-- if name" is part of the statement only when that filter is
 -- given, and one that ends in "-- if not name" only when it is not, so that each combination is its own statement and
--- finds its own index. Of several statuses each is a scan of its own, in order, so at most (statuses x limit) rows are
--- sorted.
+-- finds its own index. Of several statuses or rooms each is a scan of its own, in order, so at most
+-- (rooms x statuses x limit) rows are sorted.
 select
     r.run_id, r.workspace_id, r.room_id, r.thread_id, r.status, r.title, r.goal, r.input, r.output, r.error, r.summary,
     r.tags, r.created_at, r.started_at, r.ended_at, r.updated_at, r.correlation_id, r.last_event_id::text, r.stream_seq
-from unnest(:statuses::text[]) as wanted (status) cross join lateral ( -- if statuses
-from ( -- if not statuses
+from
+unnest(:rooms::text[]) as allowed (room_id) cross join -- if rooms
+unnest(:statuses::text[]) as wanted (status) cross join -- if statuses
+lateral (
     select *
     from proj_runs
     where workspace_id = :workspace_id
     and status = wanted.status -- if statuses
     and status = :status -- if status
+    and room_id = allowed.room_id -- if rooms
     and room_id = :room_id -- if room_id
     and thread_id = :thread_id -- if thread_id
     and correlation_id = :correlation_id -- if correlation_id

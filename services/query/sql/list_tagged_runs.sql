@@ -20,12 +20,15 @@ with reaches as materialized (
         null,
         (
             select max(created_at)
-            from unnest(:statuses::text[]) as wanted (status) cross join lateral ( -- if statuses
-            from ( -- if not statuses
+            from
+            unnest(:rooms::text[]) as allowed (room_id) cross join -- if rooms
+            unnest(:statuses::text[]) as wanted (status) cross join -- if statuses
+            lateral (
                 select created_at from proj_runs
                 where workspace_id = :workspace_id
                 and status = wanted.status -- if statuses
                 and status = :status -- if status
+                and room_id = allowed.room_id -- if rooms
                 and room_id = :room_id -- if room_id
                 and thread_id = :thread_id -- if thread_id
                 and correlation_id = :correlation_id -- if correlation_id
@@ -51,6 +54,7 @@ from (
         from (
             select created_at, run_id from proj_run_tags
             where workspace_id = :workspace_id and tag = (select tag from best)
+            and room_id = any(:rooms::text[]) -- if rooms
             and room_id = :room_id -- if room_id
             and created_at > :created_after -- if created_after
             and created_at < :created_before -- if created_before
@@ -67,8 +71,10 @@ from (
     )
     union all
     select r.*
-    from unnest(:statuses::text[]) as wanted (status) cross join lateral ( -- if statuses
-    from ( -- if not statuses
+    from
+    unnest(:rooms::text[]) as allowed (room_id) cross join -- if rooms
+    unnest(:statuses::text[]) as wanted (status) cross join -- if statuses
+    lateral (
         select *
         from proj_runs
         where (select tag from best) is null
@@ -76,6 +82,7 @@ from (
         and tags @> :tags::text[]
         and status = wanted.status -- if statuses
         and status = :status -- if status
+        and room_id = allowed.room_id -- if rooms
         and room_id = :room_id -- if room_id
         and thread_id = :thread_id -- if thread_id
         and correlation_id = :correlation_id -- if correlation_id

@@ -1,0 +1,54 @@
+"""Where a request's token is: the header ``Authorization`` (RFC 6750, section 2.1), or the session cookie.
+
+Invariant: there is one place a token is taken from, and it is never the URL. Where a header is sent it decides, good or
+not; what is sent more than once is not chosen from.
+"""
+
+from typing import Final
+
+from litestar.types import Scope
+
+COOKIE: Final = "__Host-runroom"
+"""The prefix has browsers see to it that nobody else's page or host sets it."""
+_COOKIE: Final = COOKIE.encode()
+
+
+class MalformedCredentialsError(ValueError):
+    """A token is meant to be there. The message says what is wrong, without quoting it."""
+
+
+def bearer_token(scope: Scope) -> bytes | None:
+    """The token in the header; None when it has none, or credentials of another scheme.
+
+    Raises ``MalformedCredentialsError``.
+    """
+    sent = [value for name, value in scope["headers"] if name == b"authorization"]
+    if not sent:
+        return None
+    if len(sent) > 1:
+        raise MalformedCredentialsError("Authorization: sent more than once")
+    scheme, _, token = sent[0].partition(b" ")
+    if scheme.lower() != b"bearer":
+        return None
+    token = token.strip(b" ")
+    if not token or b" " in token:
+        raise MalformedCredentialsError("Authorization: expected one token after Bearer")
+    return token
+
+
+def request_token(scope: Scope, *, takes_cookie: bool) -> bytes | None:
+    """The token of a request that may also show it in the cookie. Raises ``MalformedCredentialsError``."""
+    if not takes_cookie:
+        return bearer_token(scope)
+    token: bytes | None = None
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            return bearer_token(scope)
+        if name == b"cookie":
+            for pair in value.split(b";"):
+                key, _, text = pair.partition(b"=")
+                if key.strip() == _COOKIE:
+                    if token is not None:
+                        raise MalformedCredentialsError(f"Cookie: {COOKIE} is sent more than once")
+                    token = text.strip()
+    return token

@@ -1,0 +1,119 @@
+"""Whether callers have to show a token, and what it has to be.
+
+Invariant: a service that others can reach asks for tokens, or does not start. Faults never quote a secret.
+"""
+
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from shared.http.auth.jwks import JwksError, is_url, parse_jwks, read_bounded
+from shared.settings import Environment
+
+LEAST_SECRET_BYTES = 32
+"""As long as what HMAC-SHA-256 gives (RFC 7518, section 3.2)."""
+
+_KEYS = "AUTH_JWT_SECRET, AUTH_JWT_SECRET_FILE or AUTH_JWKS"
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSettings:
+    """Exactly one of ``secret`` and ``jwks`` (a path or an http(s) URL) is given."""
+
+    secret: bytes | None = field(repr=False)
+    jwks: str | None
+    issuer: str | None
+    audience: str | None
+    leeway_seconds: float
+
+
+def read_auth_settings(env: Environment, host: str) -> AuthSettings | None:
+    """The settings of a service that listens on ``host``; None when authentication is off.
+
+    Faults are left in ``env``.
+    """
+    secret, secret_file, jwks = (
+        env.optional(name) for name in ("AUTH_JWT_SECRET", "AUTH_JWT_SECRET_FILE", "AUTH_JWKS")
+    )
+    issuer, audience = env.optional("AUTH_ISSUER"), env.optional("AUTH_AUDIENCE")
+    leeway_seconds = env.number("AUTH_LEEWAY_SECONDS", 1.0, 0.0, 300.0)
+    reachable_at = _reachable_at(env, host)
+    given = [value for value in (secret, secret_file, jwks) if value is not None]
+    if len(given) > 1:
+        env.fault(f"more than one of {_KEYS} is set: choose one")
+        return None
+    if not given:
+        if issuer or audience:
+            env.fault(f"AUTH_ISSUER or AUTH_AUDIENCE is set, and none of {_KEYS}: authentication would be off")
+        if not is_loopback(reachable_at):
+            env.fault(
+                f"authentication is off, and others can reach the service at {reachable_at}: set {_KEYS}, or HOST to"
+                " 127.0.0.1, or in a container PUBLISHED_ON to the loopback address at which its port is published"
+            )
+        return None
+    if jwks is not None:
+        _check_jwks(env, jwks)
+    key = None if jwks is not None else _read_secret(env, secret, secret_file)
+    return AuthSettings(key, jwks, issuer, audience, leeway_seconds)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches what listens there."""
+    if host == "localhost":
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def _reachable_at(env: Environment, host: str) -> str:
+    """Where others find the service: where its container's port is published, if it is in one, else its host."""
+    published_on = env.optional("PUBLISHED_ON")
+    if published_on is None:
+        return host
+    try:
+        ip_address(published_on)
+    except ValueError:
+        env.fault(f"PUBLISHED_ON is {published_on!r}: expected an IP address")
+        return "127.0.0.1"
+    return published_on
+
+
+def _read_secret(env: Environment, secret: str | None, secret_file: str | None) -> bytes:
+    name = "AUTH_JWT_SECRET"
+    if secret_file is not None:
+        name = "AUTH_JWT_SECRET_FILE"
+        try:
+            secret = Path(secret_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            env.fault(f"{name}: cannot read {secret_file}: {getattr(error, 'strerror', None) or 'not text'}")
+            return b""
+    key = (secret or "").encode()
+    if len(key) < LEAST_SECRET_BYTES:
+        env.fault(f"{name} is shorter than {LEAST_SECRET_BYTES} bytes")
+    return key
+
+
+def _check_jwks(env: Environment, path: str) -> None:
+    if is_url(path):
+        # A URL that is away is lived without: whoever answers there may start after us.
+        try:
+            is_whole = bool(urlsplit(path).hostname) and urlsplit(path).port != 0
+        except ValueError:
+            is_whole = False
+        if not is_whole:
+            env.fault("AUTH_JWKS is not a URL with a host")
+        return
+    try:
+        keys = parse_jwks(read_bounded(Path(path)))
+    except OSError as error:
+        env.fault(f"AUTH_JWKS: cannot read {path}: {error.strerror or error}")
+    except JwksError as error:
+        env.fault(f"AUTH_JWKS: {path}: {error}")
+    else:
+        if not keys:
+            env.fault(f"AUTH_JWKS: {path} has no key for RS256 or EdDSA with a kid")

@@ -1,0 +1,129 @@
+"""Telling whether a token is good.
+
+Invariant: a token is verified with the key it names, by that key's one algorithm, whatever its header says; it is good
+until it expires or its key goes. That it was found good is remembered under its digest, as long as both last.
+"""
+
+import hashlib
+import time
+from collections import OrderedDict
+from typing import Final, NamedTuple
+
+import jwt
+
+from shared.http.auth.claims import ClaimsError, Grant, read_grant
+from shared.http.auth.jwks import VerificationKey
+from shared.http.auth.keys import Keys
+
+MOST_TOKEN_BYTES: Final = 8 * 1024
+_MOST_REMEMBERED: Final = 10_000
+
+
+class TokenRefusedError(Exception):
+    """The token is not good. The message says why in plain ASCII, without quoting it."""
+
+
+class Policy(NamedTuple):
+    """What a token has to say beside its signature; None asks for nothing. Without an ``audience`` of ours, a token
+    that names one is for somebody else."""
+
+    issuer: str | None
+    audience: str | None
+    leeway_seconds: float
+
+
+class Verifier:
+    def __init__(self, keys: Keys, policy: Policy, most_remembered: int = _MOST_REMEMBERED) -> None:
+        self._keys = keys
+        self._policy = policy
+        self._most_remembered = most_remembered
+        self._remembered: OrderedDict[bytes, Grant] = OrderedDict()
+        self._generation = keys.generation
+
+    async def verify(self, token: bytes) -> Grant:
+        """What the token grants. Raises ``TokenRefusedError``, and ``KeysAwayError`` when there is no telling."""
+        digest = hashlib.sha256(token).digest()
+        if self._generation != self._keys.generation:
+            self._remembered.clear()
+            self._generation = self._keys.generation
+        grant = self._remembered.get(digest)
+        if grant is not None:
+            if not _is_over(grant, time.time()):
+                self._remembered.move_to_end(digest)
+                return grant
+            del self._remembered[digest]
+        if len(token) > MOST_TOKEN_BYTES:
+            raise TokenRefusedError(f"the token is longer than {MOST_TOKEN_BYTES} bytes")
+        kid = _kid(token)
+        key = await self._find(kid)
+        if key is None:
+            raise TokenRefusedError("the token was signed with a key that is not known here")
+        grant = self._decode(token, key)
+        self._remember(digest, grant)
+        return grant
+
+    async def _find(self, kid: str | None) -> VerificationKey | None:
+        """The key, new ones among them. Raises ``KeysAwayError``."""
+        if not self._keys.has_any or (kid is not None and self._keys.find(kid) is None):
+            await self._keys.look_again()
+        return self._keys.find(kid)
+
+    def _decode(self, token: bytes, key: VerificationKey) -> Grant:
+        policy = self._policy
+        try:
+            payload = jwt.decode(
+                token,
+                key.key,
+                algorithms=[key.algorithm],
+                issuer=policy.issuer,
+                audience=policy.audience,
+                leeway=policy.leeway_seconds,
+                options={"require": ["exp"]},
+            )
+            grant = read_grant(payload, policy.leeway_seconds)
+        except ClaimsError as error:
+            raise TokenRefusedError(f"the token's claim {error}") from None
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise TokenRefusedError(_reason(error)) from None
+        # By the same clock and margin as later, when it is remembered.
+        if _is_over(grant, time.time()):
+            raise TokenRefusedError(_REASONS[jwt.ExpiredSignatureError])
+        return grant
+
+    def _remember(self, digest: bytes, grant: Grant) -> None:
+        # The keys may have changed since they were asked for: what is remembered was good by those of now, or is gone.
+        if self._generation == self._keys.generation:
+            self._remembered[digest] = grant
+            if len(self._remembered) > self._most_remembered:
+                self._remembered.popitem(last=False)
+
+
+def _is_over(grant: Grant, now: float) -> bool:
+    expires_at = grant.identity.expires_at
+    return expires_at is None or now >= expires_at
+
+
+def _kid(token: bytes) -> str | None:
+    try:
+        header = jwt.get_unverified_header(token)
+    except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+        raise TokenRefusedError("it is no JSON Web Token") from None
+    if "crit" in header:  # RFC 7515, section 4.1.11: extensions that have to be understood
+        raise TokenRefusedError("the token has extensions that are not known here")
+    return header.get("kid")
+
+
+_REASONS: Final[dict[type[Exception], str]] = {
+    jwt.ExpiredSignatureError: "the token has expired",
+    jwt.ImmatureSignatureError: "the token is not valid yet",
+    jwt.InvalidIssuerError: "the token is not of the issuer that is accepted here",
+    jwt.InvalidAudienceError: "the token is not for this service",
+    jwt.InvalidAlgorithmError: "the token's algorithm is not that of its key",
+    jwt.InvalidSignatureError: "the token's signature is not that of its key",
+}
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, jwt.MissingRequiredClaimError):
+        return f"the token's claim {error.claim}: missing"
+    return next((text for kind, text in _REASONS.items() if isinstance(error, kind)), "the token cannot be read")

@@ -1,0 +1,116 @@
+"""Which other origins' pages may read answers (Fetch standard, section 3.2).
+
+Invariant: an origin is named in an answer only if it is one of those that were set, to the letter. Errors are answers
+too, whoever makes them, and so is a stream, which is written past every middleware: its head is ``head_lines``.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
+
+from shared.settings import Environment
+
+_VARY: Final = (b"vary", b"Origin")
+_SHARED: Final = [
+    (b"access-control-allow-credentials", b"true"),
+    (b"access-control-expose-headers", b"Location, Retry-After, Idempotency-Replayed, WWW-Authenticate"),
+    _VARY,
+]
+_PREFLIGHT: Final = [
+    (b"access-control-allow-credentials", b"true"),
+    (b"access-control-allow-methods", b"GET, POST, DELETE"),
+    (
+        b"access-control-allow-headers",
+        b"authorization, content-type, idempotency-key, last-event-id, traceparent, tracestate, x-actor-id,"
+        b" x-actor-type, x-workspace-id",
+    ),
+    (b"access-control-max-age", b"600"),
+    _VARY,
+]
+Headers = list[tuple[bytes, bytes]]
+
+
+def read_origins(env: Environment) -> tuple[str, ...]:
+    """The origins in ``CORS_ORIGINS``, separated by commas. Faults are left in ``env``."""
+    given = (env.optional("CORS_ORIGINS") or "").split(",")
+    origins = tuple(origin for text in given if (origin := text.strip()))
+    for origin in origins:
+        if not _is_origin(origin):
+            env.fault(f"CORS_ORIGINS: {origin!r} is no origin: expected scheme://host or scheme://host:port, and no *")
+    return origins
+
+
+def _is_origin(text: str) -> bool:
+    """Whether a browser could send it as it stands (RFC 6454, section 6.2)."""
+    try:
+        url = urlsplit(text)
+        port = "" if url.port is None else f":{url.port}"
+    except ValueError:
+        return False
+    host = f"[{url.hostname}]" if url.hostname and ":" in url.hostname else url.hostname
+    default = {"http": ":80", "https": ":443"}.get(url.scheme)
+    return "*" not in text and bool(host) and port != default and text == f"{url.scheme}://{host}{port}"
+
+
+class Cors:
+    """The origins whose pages may read answers; none of them costs nothing."""
+
+    def __init__(self, origins: Sequence[str]) -> None:
+        self._headers: dict[bytes, Headers] = {
+            origin.encode(): [(b"access-control-allow-origin", origin.encode()), *_SHARED] for origin in origins
+        }
+        self._lines = {
+            origin: b"".join(b"%b: %b\r\n" % header for header in headers) for origin, headers in self._headers.items()
+        }
+        self._other_lines = b"%b: %b\r\n" % _VARY if origins else b""
+
+    def wrap(self, app: ASGIApp) -> ASGIApp:
+        """The application, its answers with what browsers have to be told."""
+        return _Wrapped(app, self._headers) if self._headers else app
+
+    def head_lines(self, scope: Scope) -> bytes:
+        """The same as lines of an answer's head."""
+        if not self._lines:
+            return b""
+        return self._lines.get(_origin(scope), self._other_lines)
+
+
+class _Wrapped:
+    def __init__(self, app: ASGIApp, headers: dict[bytes, Headers]) -> None:
+        self._app = app
+        self._headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        origin = _origin(scope)
+        headers = self._headers.get(origin)
+        if headers is not None and scope["method"] == "OPTIONS" and _is_preflight(scope):
+            start: HTTPResponseStartEvent = {
+                "type": "http.response.start",
+                "status": 204,
+                "headers": [(b"access-control-allow-origin", origin), *_PREFLIGHT],
+            }
+            await send(start)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        added: Headers = [_VARY] if headers is None else headers
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                begun = cast("Any", message)
+                begun["headers"] = [*begun["headers"], *added]
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+def _origin(scope: Scope) -> bytes:
+    return next((value for name, value in scope["headers"] if name == b"origin"), b"")
+
+
+def _is_preflight(scope: Scope) -> bool:
+    return any(name == b"access-control-request-method" for name, _ in scope["headers"])
