@@ -1,7 +1,7 @@
 """Reaching PostgreSQL: pools, named SQL files, migrations.
 
 Invariant: a database's schema is changed by one process at a time, and only by the migrations of the service that
-owns it.
+owns it. What other roles may do there is written beside those migrations, and applied with them.
 """
 
 import contextlib
@@ -99,13 +99,27 @@ def _server_settings(application_name: str) -> dict[str, str]:
 
 
 async def migrate(dsn: str, directory: Path) -> None:
-    """Applies the migrations of ``directory`` that the database has not seen, in order.
+    """Applies the migrations of ``directory`` that the database has not seen, in order, and then all grants.
 
-    Safe to run twice, and at the same time: the second waits for the first and finds nothing to do.
+    Those are in the folder ``grants`` beside it, see ``apply_grants``. Safe to run twice, and at the same time: the
+    second waits for the first and finds nothing to do.
     """
     connection = await asyncpg.connect(dsn, timeout=10.0)
     try:
         await connection.execute("select pg_advisory_lock($1)", MIGRATION_LOCK)
         await pogo.apply(connection, directory, schema_name="public", logger=logging.getLogger("runroom.migrate"))
+        await apply_grants(connection, directory.parent / "grants")
     finally:
         await connection.close()
+
+
+async def apply_grants(connection: Connection, directory: Path) -> None:
+    """Gives each role what ``<role>.sql`` says and takes everything else from it.
+
+    A role that does not exist is passed over: where there are none, everything belongs to one owner who does it all.
+    """
+    for role, statements in load_queries(directory).items():
+        if await connection.fetchval("select exists (select from pg_roles where rolname = $1)", role):
+            async with connection.transaction():
+                await connection.execute(f"revoke all on all tables in schema public from {role}")
+                await connection.execute(statements)

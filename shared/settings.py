@@ -4,6 +4,7 @@ Invariant: a service that has started has complete and valid settings; nothing r
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 
@@ -68,6 +69,35 @@ class Environment:
             self._faults.append(f"{name} is not a URL that starts with {' or '.join(s + '://' for s in schemes)}")
         return value
 
+    def secret(self, name: str, default: str | None = None) -> str:
+        """The variable, or what stands in the file that ``<name>_FILE`` names. Faults never quote it."""
+        file = self._variables.get(f"{name}_FILE", "").strip()
+        if not file:
+            return self.text(name, default)
+        if self._variables.get(name, "").strip():
+            self._faults.append(f"{name} and {name}_FILE exclude each other")
+        try:
+            value = Path(file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            self._faults.append(f"{name}_FILE cannot be read: {_why(error)}")
+            return default or ""
+        if not value:
+            self._faults.append(f"{name}_FILE is empty")
+        return value
+
+    def file(self, name: str) -> Path | None:
+        """A file that can be read, or None when none is named."""
+        value = self.text(name, "")
+        if not value:
+            return None
+        path = Path(value)
+        try:
+            with path.open("rb"):
+                return path
+        except OSError as error:
+            self._faults.append(f"{name} cannot be read: {_why(error)}")
+            return None
+
     def finish(self) -> None:
         """Raises ``SettingsError`` naming every fault found so far."""
         if self._faults:
@@ -84,3 +114,7 @@ class Environment:
             self._faults.append(f"{name} is {text!r}: expected {kind} from {least} to {most}")
             return default
         return value
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

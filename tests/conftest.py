@@ -42,8 +42,8 @@ def nats_url(nats_server: EmbeddedNats) -> str:
 
 @pytest.fixture(scope="session")
 async def migrated_databases(postgres_server: EmbeddedPostgres) -> MigratedDatabases:
-    await migrate(postgres_server.dsn("event_store"), EVENT_STORE_MIGRATIONS)
-    await migrate(postgres_server.dsn("projections"), PROJECTION_MIGRATIONS)
+    await migrate(postgres_server.dsn("event_store", "runroom_migrate"), EVENT_STORE_MIGRATIONS)
+    await migrate(postgres_server.dsn("projections", "runroom_migrate"), PROJECTION_MIGRATIONS)
     return MigratedDatabases(postgres_server)
 
 

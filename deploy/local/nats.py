@@ -3,7 +3,7 @@
 Invariant: a publish that was acknowledged is on disk (`sync_interval: always`), so a killed server comes
 back with everything it acknowledged.
 
-Below `data_dir`: `nats.conf` (written at every start), `jetstream/`, `nats.log`.
+Below `data_dir`: `nats.conf` (written at every start), `jetstream/`, `nats.log`, and of each user a seed file (0600).
 """
 
 from __future__ import annotations
@@ -19,23 +19,40 @@ from pathlib import Path
 from deploy.local.ports import LOOPBACK
 from deploy.local.process import LocalError, spawn, wait_until
 from deploy.local.server import START_TIMEOUT_S, EmbeddedServer
+from deploy.secret_files import public_key, write_seed
+
+USERS = ("command", "projector", "query")
+"""Those of `deploy/nats/users.conf`."""
+USERS_FILE = Path(__file__).resolve().parents[1] / "nats" / "users.conf"
 
 
 class EmbeddedNats(EmbeddedServer):
     """One nats-server with JetStream.
 
     `name` is the server's own, a new one at each start if there is none; `more` goes into its configuration
-    as it is: a member of a cluster needs both.
+    as it is: a member of a cluster needs both. `users` is the part that says who may do what, as `USERS_FILE`
+    does; without it everybody may do everything. Their seeds are in `seeds`, or else in `data_dir`.
     """
 
     name = "NATS"
     port_taken = "address already in use"
     telling = ("[FTL]", "[ERR]")
 
-    def __init__(self, data_dir: Path, port: int = 0, *, name: str | None = None, more: str = "") -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        port: int = 0,
+        *,
+        name: str | None = None,
+        more: str = "",
+        users: str = "",
+        seeds: Path | None = None,
+    ) -> None:
         super().__init__(data_dir, port)
         self._name = name
         self._more = more
+        self._users = users
+        self._seeds = seeds or self.data_dir
 
     @property
     def url(self) -> str:
@@ -44,9 +61,15 @@ class EmbeddedNats(EmbeddedServer):
             raise LocalError(f"NATS in {self.data_dir} was never started.")
         return f"nats://{LOOPBACK}:{self.port}"
 
+    def seed_file(self, user: str) -> Path:
+        """Where the key of a user is, for `NATS_NKEY_SEED_FILE`."""
+        return self._seeds / f"{user}.seed"
+
     def _prepare(self) -> None:
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for user in USERS:
+                write_seed(self.seed_file(user))
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -54,14 +77,15 @@ class EmbeddedNats(EmbeddedServer):
         config = self.data_dir / "nats.conf"
         try:
             name = self._name or f"runroom-{secrets.token_hex(8)}"
-            config.write_text(_configuration(name, port, self.data_dir / "jetstream") + self._more)
+            config.write_text(_configuration(name, port, self.data_dir / "jetstream") + self._users + self._more)
+            keys = {f"NATS_{user.upper()}_NKEY": public_key(self.seed_file(user)) for user in USERS}
             log = self.log_file.open("wb")
         except OSError as error:
             raise self._unwritable(error) from error
         with log:
             self._child = spawn(
                 [_binary(), "--config", config],
-                env={"PATH": os.defpath},
+                env={"PATH": os.defpath, **keys},
                 output=log,
                 death_signal=signal.SIGINT,
             )
@@ -107,6 +131,8 @@ def _answers(name: str, port: int) -> bool:
             about = json.loads(info) if verb == b"INFO" else {}
             if about.get("server_name") != name or not about.get("jetstream"):
                 return False
+            if about.get("auth_required") or about.get("tls_required"):
+                return True  # it listens, and lets nobody in who is like us
             stream.write(b'CONNECT {"verbose":false}\r\nPING\r\n')
             stream.flush()
             return stream.readline().strip() == b"PONG"

@@ -3,11 +3,15 @@
 Invariant: what a commit acknowledged is on disk (fsync and synchronous_commit stay on), and a data
 directory that survived any kind of death, half-finished creation included, starts again.
 
+Roles and databases are those of every deployment, from `deploy/postgres/`.
+
 Below `data_dir`: `cluster/` (PostgreSQL's own), `password` (0600), `postgresql.log`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import importlib.util
 import os
 import secrets
@@ -21,11 +25,16 @@ from pathlib import Path
 from deploy.local.ports import LOOPBACK
 from deploy.local.process import LocalError, owner_of, run, spawn, unprivileged_identity, wait_until
 from deploy.local.server import START_TIMEOUT_S, EmbeddedServer
+from deploy.scram import scram_verifier
 
 MAJOR = "18"
 USER = "runroom"
-DATABASES = ("event_store", "projections")
+"""The cluster's superuser."""
+ROLES = ("runroom_migrate", "runroom_command", "runroom_projector", "runroom_query")
 
+_SCRIPTS = Path(__file__).resolve().parents[1] / "postgres"
+_SET_UP = "runroom.setup"
+"""A file in the cluster that says with which scripts it was set up."""
 _TAKEOVER_S = 10.0
 _SETTINGS = {
     "fsync": "on",
@@ -34,15 +43,13 @@ _SETTINGS = {
     "unix_socket_directories": "",
     "timezone": "UTC",
     "max_connections": "200",
+    "reserved_connections": "10",
 }
 _LEAST_BUFFERS_MIB, _MOST_BUFFERS_MIB = 64, 1024
-_CREATE_IF_MISSING = """\
-select 'create database {name}' where not exists (select from pg_database where datname = '{name}') \\gexec
-"""
 
 
 class EmbeddedPostgres(EmbeddedServer):
-    """One PostgreSQL server with the databases `event_store` and `projections`, both empty at first."""
+    """One PostgreSQL server with Runroom's roles and its databases `event_store` and `projections`, empty at first."""
 
     name = "PostgreSQL"
     port_taken = "could not bind"
@@ -53,18 +60,18 @@ class EmbeddedPostgres(EmbeddedServer):
         self._cluster = self.data_dir / "cluster"
         self._password_file = self.data_dir / "password"
 
-    def dsn(self, database: str) -> str:
-        """postgresql://user:password@host:port/database. Raises `LocalError` before the first start."""
+    def dsn(self, database: str, role: str = USER) -> str:
+        """postgresql://role:password@host:port/database. Raises `LocalError` before the first start."""
         if not self._password_file.exists() or not self.port:
             raise LocalError(f"PostgreSQL in {self.data_dir} was never started.")
-        return f"postgresql://{USER}:{self._password()}@{LOOPBACK}:{self.port}/{database}"
+        return f"postgresql://{role}:{self._password(role)}@{LOOPBACK}:{self.port}/{database}"
 
     def execute(self, statements: str, *, database: str = "postgres") -> str:
         """Run `statements` with psql, each in its own transaction; what they return, as plain lines.
 
         Raises `LocalError` with PostgreSQL's own words.
         """
-        code, printed = self._psql(statements, database)
+        code, printed = self._psql(database, script=statements)
         if code != 0:
             raise LocalError(f"PostgreSQL refused a statement: {printed}")
         return printed
@@ -168,19 +175,34 @@ class EmbeddedPostgres(EmbeddedServer):
         return len(lines) >= 8 and lines[7].strip() == "ready"
 
     def _finish_start(self) -> None:
-        create = "".join(_CREATE_IF_MISSING.format(name=name) for name in DATABASES)
-        code, printed = self._psql(create, "postgres")
+        """Roles and databases, once, and again when it is said otherwise how they are to be."""
+        files = [_SCRIPTS / name for name in ("roles.sql", "databases.sql", "ownership.sql")]
+        scripts = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+        set_up = self._cluster / _SET_UP
+        if set_up.exists() and set_up.read_text() == scripts:
+            return
+        verifiers = {f"{role.upper()}_VERIFIER": scram_verifier(self._password(role)) for role in ROLES}
+        code, printed = self._psql("postgres", *(f"--file={file}" for file in files[:2]), environment=verifiers)
         if code != 0:
             raise LocalError(f"PostgreSQL on {LOOPBACK}:{self.port} does not answer properly: {printed}")
+        set_up.write_text(scripts)
 
-    def _psql(self, script: str, database: str) -> tuple[int, str]:
+    def _psql(
+        self, database: str, *options: str, script: str = "", environment: Mapping[str, str] | None = None
+    ) -> tuple[int, str]:
         done = subprocess.run(
             [
                 binary("psql"),
                 *("--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"),
                 *(f"--host={LOOPBACK}", f"--port={self.port}", f"--username={USER}", f"--dbname={database}"),
+                *options,
             ],
-            env={**_clean_environment(), "PGPASSWORD": self._password(), "PGCONNECT_TIMEOUT": "10"},
+            env={
+                **_clean_environment(),
+                **(environment or {}),
+                "PGPASSWORD": self._password(USER),
+                "PGCONNECT_TIMEOUT": "10",
+            },
             input=script,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -189,8 +211,14 @@ class EmbeddedPostgres(EmbeddedServer):
         )
         return done.returncode, done.stdout.strip()
 
-    def _password(self) -> str:
-        return self._password_file.read_text().strip()
+    def _password(self, role: str) -> str:
+        password = self._password_file.read_text().strip()
+        return password if role == USER else role_password(password, role)
+
+
+def role_password(superuser_password: str, role: str) -> str:
+    """A role's password. Nobody gets from it to the superuser's or to that of another role."""
+    return hmac.digest(superuser_password.encode(), role.encode(), "sha256").hex()
 
 
 def binary(name: str) -> Path:

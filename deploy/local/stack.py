@@ -1,7 +1,8 @@
 """Runroom on one machine: embedded servers, both migrations, the services, in an order that always works.
 
 Invariant: `start()` either ends with everything ready or raises with nothing left running, and only one stack at a
-time uses a data directory. Services stop before the servers they talk to.
+time uses a data directory. Services stop before the servers they talk to, and each has no more rights there than in
+any other deployment: roles of PostgreSQL and users of NATS are those of `deploy/postgres/` and `deploy/nats/`.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TypeVar
 
-from deploy.local.nats import EmbeddedNats
+from deploy.local.nats import USERS_FILE, EmbeddedNats
 from deploy.local.ports import LOOPBACK, free_port, is_free
 from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.process import LocalError, run
 from deploy.local.service import ROOT, Echo, Service
 from deploy.local.settings import LocalSettings
+from deploy.secret_files import write_secret
 
 STACK_FILE = "stack.env"
+_SERVERS = ("EVENT_STORE_DSN", "PROJECTION_DSN", "NATS_URL")
 _Part = TypeVar("_Part")
 
 
@@ -58,17 +61,22 @@ class LocalStack:
     def services(self) -> list[Service]:
         return [service for service in (self.command, self.query, *self.projectors) if service is not None]
 
-    @property
-    def event_store_dsn(self) -> str:
-        return self.settings.event_store_dsn or _started(self.postgres).dsn("event_store")
+    def addresses(self, service: str) -> dict[str, str]:
+        """What `command`, `projector`, `query` or `migrate` needs to know of the servers, with its own credentials.
 
-    @property
-    def projection_dsn(self) -> str:
-        return self.settings.projection_dsn or _started(self.postgres).dsn("projections")
-
-    @property
-    def nats_url(self) -> str:
-        return self.settings.nats_url or _started(self.nats).url
+        Where a server was given by hand, it is what was given.
+        """
+        role, settings = f"runroom_{service}", self.settings
+        addresses: dict[str, str] = {}
+        if service != "query":
+            addresses["EVENT_STORE_DSN"] = settings.event_store_dsn or self._dsn("event_store", role)
+        if service != "command":
+            addresses["PROJECTION_DSN"] = settings.projection_dsn or self._dsn("projections", role)
+        if service != "migrate":
+            addresses["NATS_URL"] = settings.nats_url or _started(self.nats).url
+            if self.nats is not None:
+                addresses["NATS_NKEY_SEED_FILE"] = str(self.nats.seed_file(service))
+        return addresses
 
     def start(self) -> None:
         """Start everything and return when every service is ready. Raises `LocalError` with one sentence.
@@ -151,7 +159,9 @@ class LocalStack:
             self.postgres.start()
             remembered["postgres"] = self.postgres.port
         if settings.nats_url is None:
-            self.nats = EmbeddedNats(self.data_dir / "nats", _if_free(remembered.get("nats")))
+            self.nats = EmbeddedNats(
+                self.data_dir / "nats", _if_free(remembered.get("nats")), users=USERS_FILE.read_text()
+            )
             self.nats.start()
             remembered["nats"] = self.nats.port
         memory.write_text(json.dumps(remembered))
@@ -159,7 +169,7 @@ class LocalStack:
     def _migrate(self) -> None:
         for service in ("command", "projector"):
             argv = (sys.executable, "-m", f"services.{service}", "migrate")
-            code, printed = run(argv, env=self._environment(), cwd=ROOT)
+            code, printed = run(argv, env=self._environment("migrate"), cwd=ROOT)
             if code != 0:
                 last = printed.splitlines()[-1] if printed else f"exit code {code}"
                 raise LocalError(f"The {service} service's database could not be migrated: {last}")
@@ -187,30 +197,32 @@ class LocalStack:
             name,
             module,
             port,
-            env=self._environment() | {variable: str(port)},
+            env=self._environment(module.removeprefix("services.")) | {variable: str(port)},
             log_file=self.data_dir / "logs" / f"{name}.log",
             echo=self._echo,
         )
 
-    def _environment(self) -> dict[str, str]:
-        """What the services and migrations run with: the caller's own environment, and where everything is."""
-        own = {**self._addresses(), "HOST": LOOPBACK, "PYTHONUNBUFFERED": "1"}
-        return {"LOG_FORMAT": "console", **os.environ, **self._variables, **own}
+    def _environment(self, service: str) -> dict[str, str]:
+        """What a service or its migrations run with: the caller's environment, and where everything it needs is."""
+        own = {name: value for name, value in os.environ.items() if name not in _SERVERS}
+        if self.settings.nats_url is None:
+            own = {name: value for name, value in own.items() if not name.startswith("NATS_")}
+        given = {**self.addresses(service), "HOST": LOOPBACK, "PYTHONUNBUFFERED": "1"}
+        return {"LOG_FORMAT": "console", **own, **self._variables, **given}
 
-    def _addresses(self) -> dict[str, str]:
-        return {
-            "EVENT_STORE_DSN": self.event_store_dsn,
-            "PROJECTION_DSN": self.projection_dsn,
-            "NATS_URL": self.nats_url,
-        }
+    def _dsn(self, database: str, role: str) -> str:
+        return _started(self.postgres).dsn(database, role)
 
     def _write_stack_file(self) -> None:
-        """Where everything is, for the shell and for `make projector`. It holds a password: its owner's alone."""
-        content = self._addresses() | {"COMMAND_URL": self.command_url, "QUERY_URL": self.query_url}
-        file = self.data_dir / STACK_FILE
-        file.unlink(missing_ok=True)
-        file.touch(mode=0o600)
-        file.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in content.items()))
+        """Where everything is, for the shell and for `make projector`. It holds passwords: its owner's alone."""
+        content = self.addresses("projector")
+        content |= {
+            "PROJECTION_OWNER_DSN": self.addresses("migrate")["PROJECTION_DSN"],
+            "COMMAND_URL": self.command_url,
+            "QUERY_URL": self.query_url,
+        }
+        lines = "".join(f"{name}={shlex.quote(value)}\n" for name, value in content.items())
+        write_secret(self.data_dir / STACK_FILE, lines)
 
 
 def read_stack_file(data_dir: Path) -> dict[str, str]:

@@ -1,3 +1,22 @@
--- Run once, when the volume is empty. Text sorts by bytes, whatever locale the image was built with.
-create database event_store template template0 encoding 'UTF8' locale_provider builtin builtin_locale 'C.UTF-8' locale 'C';
-create database projections template template0 encoding 'UTF8' locale_provider builtin builtin_locale 'C.UTF-8' locale 'C';
+-- The databases of Runroom and who may connect to which, for psql as a superuser, after roles.sql; may be run again.
+-- Text sorts by bytes, whatever the locale of the cluster is.
+\set ON_ERROR_STOP on
+
+select format(
+    'create database %I template template0 encoding ''UTF8'' locale_provider builtin builtin_locale ''C.UTF-8'' locale ''C''',
+    name
+)
+from unnest('{event_store, projections}'::text[]) as name
+where not exists (select from pg_database where datname = name)
+\gexec
+
+-- There is nothing in these, but whoever may connect to one may fill it.
+revoke connect, temporary on database postgres, template1 from public;
+
+\connect event_store
+\ir ownership.sql
+grant connect on database event_store to runroom_command, runroom_projector;
+
+\connect projections
+\ir ownership.sql
+grant connect on database projections to runroom_projector, runroom_query;

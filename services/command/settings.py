@@ -6,12 +6,14 @@ from msgspec import Struct
 
 from shared.http.auth.settings import AuthSettings, read_auth_settings
 from shared.http.cors import read_origins
+from shared.messaging.access import NatsAccess, read_nats_access
 from shared.settings import Environment
 
 
 class Settings(Struct, frozen=True, kw_only=True):
     event_store_dsn: str
     nats_url: str
+    nats_access: NatsAccess
     host: str
     port: int
     auth: AuthSettings | None
@@ -42,9 +44,11 @@ def read_settings(variables: Mapping[str, str]) -> Settings:
     """Raises ``SettingsError`` with a line per fault."""
     env = Environment(variables)
     host = env.text("HOST", "127.0.0.1")
+    nats_url = env.url("NATS_URL", ("nats", "tls"))
     settings = Settings(
         event_store_dsn=env.url("EVENT_STORE_DSN", ("postgresql", "postgres")),
-        nats_url=env.url("NATS_URL", ("nats", "tls")),
+        nats_url=nats_url,
+        nats_access=read_nats_access(env, nats_url),
         host=host,
         port=env.port("COMMAND_PORT", 8001),
         auth=read_auth_settings(env, host),

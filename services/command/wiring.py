@@ -31,7 +31,7 @@ async def run(settings: Settings) -> None:
     """Serves until told to stop."""
     listener = bind(settings.host, settings.port)
     async with (
-        Broker(settings.nats_url, name=_NAME) as broker,
+        Broker(settings.nats_url, name=_NAME, access=settings.nats_access) as broker,
         running_pool(settings.event_store_dsn, _NAME, most=2) as pool,
     ):
         relay = Relay(_relay_settings(settings), broker)

@@ -2,6 +2,9 @@
 
 Invariant: what they print is plain text that holds no payload unless it was asked for, and their exit status says
 how it went.
+
+A worker's own rights are enough for all but ``rebuild``, which makes and drops tables: ``PROJECTION_OWNER_DSN`` names
+the projection database as its owner reaches it, where that is another role than the workers'.
 """
 
 import asyncio
@@ -13,10 +16,12 @@ from typing import Any, TypeVar
 import uvloop
 
 from services.projector.parked_command import PARKED_USAGE, parked, parse_wish
-from services.projector.rebuild.command import Databases, NotSwitchedError, parse_order, rebuild
+from services.projector.places import Places
+from services.projector.rebuild.command import NotSwitchedError, parse_order, rebuild
 from services.projector.rebuild.jobs import JobEndedError
 from services.projector.verify.command import verify
 from services.projector.verify.report import CannotLookError, Report
+from shared.messaging.access import read_nats_access
 from shared.postgres import STORE_ERRORS
 from shared.settings import Environment, SettingsError
 from shared.telemetry import configure_logging
@@ -24,6 +29,7 @@ from shared.telemetry import configure_logging
 _T = TypeVar("_T")
 
 WELL, DIFFERENT, BLIND = 0, 1, 2
+_POSTGRES = ("postgresql", "postgres")
 
 
 def say(line: str) -> None:
@@ -37,7 +43,7 @@ def complain(line: str) -> None:
 def run_verify() -> int:
     """The exit status."""
     env = Environment(os.environ)
-    event_store_dsn, projection_dsn, nats_url = _urls(env)
+    where = _places(env)
     try:
         env.finish()
     except SettingsError as error:
@@ -45,7 +51,7 @@ def run_verify() -> int:
         return BLIND
     configure_logging("projector", "error", env.text("LOG_FORMAT", "auto"))
     try:
-        well = _run(lambda: verify(event_store_dsn, projection_dsn, nats_url, Report(say)))
+        well = _run(lambda: verify(where, Report(say)))
     except CannotLookError as error:
         complain(f"cannot look: {error}")
         return BLIND
@@ -59,9 +65,8 @@ def run_parked(arguments: Sequence[str]) -> int:
         complain(PARKED_USAGE)
         return BLIND
     env = Environment(os.environ)
-    postgres = ("postgresql", "postgres")
-    projection_dsn = env.url("PROJECTION_DSN", postgres)
-    event_store_dsn = env.url("EVENT_STORE_DSN", postgres) if wish.verb == "show" else ""
+    projection_dsn = env.url("PROJECTION_DSN", _POSTGRES)
+    event_store_dsn = env.url("EVENT_STORE_DSN", _POSTGRES) if wish.verb == "show" else ""
     try:
         env.finish()
     except SettingsError as error:
@@ -78,7 +83,9 @@ def run_rebuild(arguments: Sequence[str]) -> int:
     """The exit status: 0 switched or dropped, 1 not switched, 2 wrong arguments or something does not answer."""
     order = parse_order(arguments)
     env = Environment(os.environ)
-    where = Databases(*_urls(env))
+    where = _places(env)
+    if owner_dsn := env.url("PROJECTION_OWNER_DSN", _POSTGRES, ""):
+        where = where._replace(projection_dsn=owner_dsn)
     try:
         env.finish()
     except SettingsError as error:
@@ -96,12 +103,13 @@ def run_rebuild(arguments: Sequence[str]) -> int:
     return WELL
 
 
-def _urls(env: Environment) -> tuple[str, str, str]:
-    postgres = ("postgresql", "postgres")
-    return (
-        env.url("EVENT_STORE_DSN", postgres),
-        env.url("PROJECTION_DSN", postgres),
-        env.url("NATS_URL", ("nats", "tls")),
+def _places(env: Environment) -> Places:
+    nats_url = env.url("NATS_URL", ("nats", "tls"))
+    return Places(
+        env.url("EVENT_STORE_DSN", _POSTGRES),
+        env.url("PROJECTION_DSN", _POSTGRES),
+        nats_url,
+        read_nats_access(env, nats_url),
     )
 
 

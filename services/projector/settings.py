@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from shared.messaging.access import NatsAccess, read_nats_access
 from shared.settings import Environment
 
 DEFAULT_PORT = 8003
@@ -13,6 +14,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     event_store_dsn: str
     projection_dsn: str
     nats_url: str
+    nats_access: NatsAccess
     host: str
     port: int | None
     """None: the first free one from ``DEFAULT_PORT`` on, so that a second worker on the same machine just starts."""
@@ -26,10 +28,12 @@ def read_settings(variables: Mapping[str, str]) -> Settings:
     """Raises ``SettingsError`` with a line per fault."""
     env = Environment(variables)
     port = env.port("PROJECTOR_PORT", DEFAULT_PORT)
+    nats_url = env.url("NATS_URL", ("nats", "tls"))
     settings = Settings(
         event_store_dsn=env.url("EVENT_STORE_DSN", ("postgresql", "postgres")),
         projection_dsn=env.url("PROJECTION_DSN", ("postgresql", "postgres")),
-        nats_url=env.url("NATS_URL", ("nats", "tls")),
+        nats_url=nats_url,
+        nats_access=read_nats_access(env, nats_url),
         host=env.text("HOST", "127.0.0.1"),
         port=port if variables.get("PROJECTOR_PORT", "").strip() else None,
         log_level=env.choice("LOG_LEVEL", ("debug", "info", "warning", "error"), "info"),

@@ -45,7 +45,7 @@ async def run(settings: Settings) -> None:
             stack.push_async_callback(opened.close)
             return opened
 
-        broker = await stack.enter_async_context(Broker(settings.nats_url, name=_NAME))
+        broker = await stack.enter_async_context(Broker(settings.nats_url, name=_NAME, access=settings.nats_access))
         watch = StreamWatch(broker)
         crew = Crew(
             PROJECTIONS,

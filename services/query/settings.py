@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from shared.http.auth.settings import AuthSettings, read_auth_settings
 from shared.http.cors import read_origins
+from shared.messaging.access import NatsAccess, read_nats_access
 from shared.settings import Environment
 
 
@@ -31,6 +32,7 @@ class FeedSettings(Struct, frozen=True, kw_only=True):
 class Settings(Struct, frozen=True, kw_only=True):
     projection_dsn: str
     nats_url: str
+    nats_access: NatsAccess
     host: str
     port: int
     auth: AuthSettings | None
@@ -62,9 +64,11 @@ def read_settings(variables: Mapping[str, str]) -> Settings:
         tail_check_seconds=env.number("TAIL_CHECK_SECONDS", 2.0, 0.1, 60.0),
     )
     host = env.text("HOST", "127.0.0.1")
+    nats_url = env.url("NATS_URL", ("nats", "tls"))
     settings = Settings(
         projection_dsn=env.url("PROJECTION_DSN", ("postgresql", "postgres")),
-        nats_url=env.url("NATS_URL", ("nats", "tls")),
+        nats_url=nats_url,
+        nats_access=read_nats_access(env, nats_url),
         host=host,
         port=env.port("QUERY_PORT", 8002),
         auth=read_auth_settings(env, host),

@@ -52,7 +52,7 @@ async def run(settings: Settings) -> None:
     listener = bind(settings.host, settings.port, send_buffer=_SEND_BUFFER, stall_seconds=feed.stall_seconds)
     dsn = settings.projection_dsn
     async with (
-        Broker(settings.nats_url, name=_NAME) as broker,
+        Broker(settings.nats_url, name=_NAME, access=settings.nats_access) as broker,
         running_pool(dsn, _NAME, most=10, command_timeout=_COMMAND_SECONDS, parameters=_ONE_PLAN) as pool,
         running_pool(dsn, _NAME, most=6, command_timeout=_COMMAND_SECONDS, parameters=_PLANNED) as planned,
     ):

@@ -6,6 +6,7 @@ start.
 
 import asyncio
 import json
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -15,11 +16,16 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
+from shared.messaging.access import NatsAccess, asks_for_tls
 from shared.messaging.client import MessagingClient, RawHandler
 from shared.tasks import end_tasks
 from shared.telemetry import Logger
 
+_AS_THE_URL_SAYS = NatsAccess()
+
 ReconnectHook = Callable[[], Awaitable[None]]
+
+_REFUSALS = ("authorization", "authentication", "permissions violation", "tls")
 
 BROKER_ERRORS = (NatsError, OSError, TimeoutError, asyncio.InvalidStateError)
 """What the client raises when the server is away, slow or refusing."""
@@ -44,10 +50,18 @@ class Broker:
     with ``on_connected`` run after the first connect and after every reconnect.
     """
 
-    def __init__(self, url: str, *, name: str) -> None:
+    def __init__(self, url: str, *, name: str, access: NatsAccess = _AS_THE_URL_SAYS) -> None:
+        """Raises ``OSError`` or ``NkeyError`` when the key or the certificates cannot be read."""
         self._url = url
         self._name = name
-        self._client = MessagingClient()
+        key = access.user_key()
+        self._client = MessagingClient(public_key=key and key.public, only_tls=asks_for_tls(url))
+        self._options: dict[str, Any] = {"user": access.user, "password": access.password}
+        if key is not None:
+            self._options["signature_cb"] = key.sign
+        if asks_for_tls(url):
+            self._options["tls"] = access.tls()
+        self._refusal = ""
         self._hooks: list[ReconnectHook] = []
         self._up = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None
@@ -140,6 +154,7 @@ class Broker:
                     error_cb=self._on_error,
                     disconnected_cb=self._on_disconnected,
                     reconnected_cb=self._on_reconnected,
+                    **self._options,
                 )
             except BROKER_ERRORS as error:
                 self._log.warning("broker_connect_failed", error=type(error).__name__)
@@ -150,6 +165,12 @@ class Broker:
         await self._run_hooks()
 
     async def _on_error(self, error: Exception) -> None:
+        if (refusal := _refusal(error)) is not None:
+            # Somebody has to do something about it; again and again it is said once.
+            if refusal != self._refusal:
+                self._log.warning("broker_refuses", reason=refusal)
+            self._refusal = refusal
+            return
         # The client reports every failed attempt to connect here too, four a second: say those quietly.
         quiet = isinstance(error, OSError) or not self._client.is_connected
         (self._log.debug if quiet else self._log.warning)("broker_error", error=type(error).__name__)
@@ -165,6 +186,16 @@ class Broker:
         await self._run_hooks()
 
     async def _run_hooks(self) -> None:
+        self._refusal = ""
         self._up.set()
         for hook in self._hooks:
             await hook()
+
+
+def _refusal(error: Exception) -> str | None:
+    """What the server, or we, have against each other, if it is that: there is nothing secret in these words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate: {error.verify_message}"
+    text = str(error)
+    refused = isinstance(error, NatsError) and any(word in text.lower() for word in _REFUSALS)
+    return text if refused else None

@@ -10,7 +10,7 @@ they came, for 3 µs (docs/decisions/0009-messages-as-they-come.md).
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
@@ -137,8 +137,13 @@ class MessagingClient(Client):
 
     _parse_header_lines = staticmethod(parse_headers)
 
-    def __init__(self) -> None:
+    def __init__(self, *, public_key: str | None = None, only_tls: bool = False) -> None:
+        """``public_key`` is the nkey that CONNECT names; ``only_tls``: a server without TLS is not told anything."""
         super().__init__()
+        self._public_nkey = public_key
+        # A server that lets strangers in does not ask.
+        self._auth_configured = public_key is not None
+        self._only_tls = only_tls
         self.raw_handlers: dict[int, RawHandler] = {}
         self._ps = _MessageParser(self)
         self._answers: dict[str, asyncio.Future[bytes]] = {}
@@ -209,6 +214,12 @@ class MessagingClient(Client):
     async def complain(self, error: Exception) -> None:
         """Reports what a handler has raised, as the library does of its own."""
         await self._error_cb(error)
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        # The library takes the server's word for it that there is no TLS, or the word of whoever is in between.
+        if initial_connection and self._only_tls and not info.get("tls_required"):
+            raise NatsError("nats: the server does not ask for TLS")
+        await super()._process_info(info, initial_connection)
 
     async def _process_err(self, err_msg: str) -> None:
         if "permissions violation" in err_msg.lower():

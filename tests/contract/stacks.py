@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = 60
+_BY_BYTES = "--locale-provider=builtin --builtin-locale=C.UTF-8 --locale=C"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,10 @@ def embedded(data_dir: Path) -> Iterator[Deployment]:
 
 @contextmanager
 def containers(data_dir: Path) -> Iterator[Deployment]:
-    """PostgreSQL and NATS in containers, the services as processes beside them."""
+    """PostgreSQL and NATS in containers, the services as processes beside them.
+
+    One owner does everything here, as where no roles and users have been made.
+    """
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
     from testcontainers.core.container import DockerContainer
     from testcontainers.core.wait_strategies import ExecWaitStrategy, LogMessageWaitStrategy
@@ -51,19 +55,21 @@ def containers(data_dir: Path) -> Iterator[Deployment]:
 
     password = secrets.token_hex(16)
     # Over TCP: while the image sets the database up, the server listens on its socket alone.
-    ready = ExecWaitStrategy(["pg_isready", "-h", "127.0.0.1", "-U", "runroom", "-d", "projections"])
+    ready = ExecWaitStrategy(["pg_isready", "-h", "127.0.0.1", "-U", "runroom", "-d", "event_store"])
     postgres = DockerContainer("postgres:18").with_exposed_ports(5432)
     postgres.with_env("POSTGRES_USER", "runroom").with_env("POSTGRES_PASSWORD", password)
-    postgres.with_volume_mapping(ROOT / "deploy/postgres/databases.sql", "/docker-entrypoint-initdb.d/databases.sql")
+    postgres.with_env("POSTGRES_DB", "event_store").with_env("POSTGRES_INITDB_ARGS", _BY_BYTES)
     postgres.waiting_for(ready.with_startup_timeout(START_TIMEOUT))
     nats = DockerContainer("nats:2.15-alpine").with_exposed_ports(4222)
-    nats.with_volume_mapping(ROOT / "deploy/nats/nats.conf", "/etc/nats/runroom.conf")
-    nats.with_command(["--config", "/etc/nats/runroom.conf"])
+    nats.with_volume_mapping(ROOT / "deploy/nats/server.conf", "/etc/nats/server.conf")
+    nats.with_command(["--config", "/etc/nats/server.conf"])
     nats.waiting_for(LogMessageWaitStrategy("Server is ready").with_startup_timeout(START_TIMEOUT))
 
     with ExitStack() as stack:
         stack.enter_context(postgres)
         stack.enter_context(nats)
+        made = postgres.exec(["createdb", "--username=runroom", "projections"])
+        assert made.exit_code == 0, made.output
         at = f"postgresql://runroom:{password}@127.0.0.1:{postgres.get_exposed_port(5432)}"
         settings = LocalSettings(
             data_dir=data_dir,

@@ -9,6 +9,7 @@ from deploy.local import EmbeddedNats
 from deploy.local.ports import free_port
 from shared.contracts.subjects import STREAM
 from shared.messaging.broker import Broker, BrokerUnavailableError, JetStreamError
+from tests.support.servers import nats_seeds, nats_users
 
 _LEADER_SECONDS = 30.0
 
@@ -23,6 +24,8 @@ class Brokers:
             EmbeddedNats(
                 folder / f"nats-{number}",
                 name=f"node-{number}",
+                users=nats_users(),
+                seeds=nats_seeds(),
                 # Clients are told of no node but the ones they know, each behind its proxy.
                 more=(
                     f'cluster {{ name: runroom, listen: "127.0.0.1:{port}", routes: [{routes}], no_advertise: true }}\n'

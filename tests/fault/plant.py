@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, STDOUT
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from tests.fault.brokers import Brokers
 from tests.fault.clock import stepping_clock
 from tests.fault.disks import small_disk
 from tests.support.proxy import Proxy, running_proxy, through
-from tests.support.servers import EVENT_STORE_MIGRATIONS, PROJECTION_MIGRATIONS
+from tests.support.servers import EVENT_STORE_MIGRATIONS, PROJECTION_MIGRATIONS, nats_seeds
 
 COMMANDS = 2
 QUERIES = 2
@@ -77,8 +77,8 @@ class Plant:
             await self._stack.enter_async_context(running_proxy(server.port))
             for server in (self.postgres, *self.brokers.nodes)
         ]
-        await migrate(self.postgres.dsn("event_store"), EVENT_STORE_MIGRATIONS)
-        await migrate(self.postgres.dsn("projections"), PROJECTION_MIGRATIONS)
+        await migrate(self.postgres.dsn("event_store", "runroom_migrate"), EVENT_STORE_MIGRATIONS)
+        await migrate(self.postgres.dsn("projections", "runroom_migrate"), PROJECTION_MIGRATIONS)
         self.commands = self._make("command", "COMMAND_PORT", COMMANDS)
         self.queries = self._make("query", "QUERY_PORT", QUERIES)
         self.projectors = self._make("projector", "PROJECTOR_PORT", PROJECTORS)
@@ -94,9 +94,8 @@ class Plant:
         """
         environment = {
             **os.environ,
-            "EVENT_STORE_DSN": self.postgres.dsn("event_store"),
-            "PROJECTION_DSN": self.postgres.dsn("projections"),
-            "NATS_URL": self.brokers.url,
+            **self._addresses("projector", self.postgres.dsn, self.brokers.url),
+            "PROJECTION_OWNER_DSN": self.postgres.dsn("projections", "runroom_migrate"),
         }
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", module, *arguments, env=environment, stdout=PIPE, stderr=STDOUT
@@ -122,14 +121,26 @@ class Plant:
     def _make(self, name: str, port_variable: str, number: int) -> list[Service]:
         return [self._service(name, port_variable, index) for index in range(number)]
 
+    def _addresses(self, service: str, dsn: Callable[[str, str], str], nats_url: str) -> dict[str, str]:
+        """Where a service finds servers, with its own rights there."""
+        return {
+            "EVENT_STORE_DSN": dsn("event_store", f"runroom_{service}"),
+            "PROJECTION_DSN": dsn("projections", f"runroom_{service}"),
+            "NATS_URL": nats_url,
+            "NATS_NKEY_SEED_FILE": str(nats_seeds() / f"{service}.seed"),
+        }
+
     def _service(self, name: str, port_variable: str, index: int) -> Service:
         port = free_port()
         postgres, *brokers = self.proxies
+        nats_url = ",".join(through(*pair) for pair in zip(brokers, self.brokers.url.split(","), strict=True))
+
+        def dsn(database: str, role: str) -> str:
+            return through(postgres, self.postgres.dsn(database, role))
+
         environment = {
             **stepping_clock(self.clock_file, dict(os.environ)),
-            "EVENT_STORE_DSN": through(postgres, self.postgres.dsn("event_store")),
-            "PROJECTION_DSN": through(postgres, self.postgres.dsn("projections")),
-            "NATS_URL": ",".join(through(*pair) for pair in zip(brokers, self.brokers.url.split(","), strict=True)),
+            **self._addresses(name, dsn, nats_url),
             "STREAM_REPLICAS": str(self._layout.brokers),
             port_variable: str(port),
             "LOG_FORMAT": "json",

@@ -7,16 +7,38 @@ they ask for that.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from deploy.local import EmbeddedNats, EmbeddedPostgres
+from deploy.local.nats import USERS_FILE
+from deploy.local.postgres import USER, role_password
 
 REPOSITORY = Path(__file__).parents[2]
 EVENT_STORE_MIGRATIONS = REPOSITORY / "services" / "command" / "migrations"
 PROJECTION_MIGRATIONS = REPOSITORY / "services" / "projector" / "migrations"
+
+
+@functools.cache
+def _seeds() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="runroom-seeds-")
+
+
+def nats_seeds() -> Path:
+    """Where the keys of the services are, for all NATS servers of this process."""
+    return Path(_seeds().name)
+
+
+def nats_users() -> str:
+    """The users of every deployment, and one for tests, who may do everything: whoever comes without a key."""
+    users = USERS_FILE.read_text()
+    first = "    users: [\n"
+    assert first in users
+    return users.replace(first, first + "      { user: tester, password: tester }\n", 1) + "no_auth_user: tester\n"
 
 
 @contextlib.contextmanager
@@ -33,14 +55,37 @@ def running_postgres() -> Iterator[EmbeddedPostgres]:
 
 @contextlib.contextmanager
 def running_nats() -> Iterator[EmbeddedNats]:
-    """A NATS server with JetStream and no stream."""
+    """A NATS server with JetStream and no stream. Services are let in by their keys; tests need none."""
     with tempfile.TemporaryDirectory(prefix="runroom-nats-") as folder:
-        server = EmbeddedNats(Path(folder))
+        server = EmbeddedNats(Path(folder), users=nats_users(), seeds=nats_seeds())
         server.start()
         try:
             yield server
         finally:
             server.stop()
+
+
+_CONNECTS = {
+    "event_store": "runroom_command, runroom_projector",
+    "projections": "runroom_projector, runroom_query",
+}
+
+
+def as_role(dsn: str, role: str) -> str:
+    """The database of an embedded server, reached as another role than its superuser."""
+    url = urlsplit(dsn)
+    if url.username != USER or url.password is None:
+        return dsn
+    return url._replace(netloc=f"{role}:{role_password(url.password, role)}@{url.hostname}:{url.port}").geturl()
+
+
+def as_service(service: str, *, nats: str = "", **databases: str) -> dict[str, str]:
+    """The environment in which `command`, `projector` or `query` finds servers, with no more than its own rights.
+
+    `databases` are the superuser's DSNs by the names of their variables, `nats` the URL of a server for tests.
+    """
+    dsns = {variable: as_role(dsn, f"runroom_{service}") for variable, dsn in databases.items()}
+    return {**dsns, "NATS_URL": nats, "NATS_NKEY_SEED_FILE": str(nats_seeds() / f"{service}.seed")}
 
 
 class MigratedDatabases:
@@ -53,5 +98,9 @@ class MigratedDatabases:
     def copy(self, original: str) -> str:
         """The DSN of a new copy of `event_store` or `projections`. Nobody may be connected to the original."""
         name = f"{original}_{next(self._numbers)}"
-        self._server.execute(f"create database {name} template {original}")
+        self._server.execute(
+            f"create database {name} template {original} owner runroom_migrate;"
+            f"revoke all on database {name} from public;"
+            f"grant connect on database {name} to {_CONNECTS[original]}"
+        )
         return self._server.dsn(name)

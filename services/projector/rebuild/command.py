@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from services.projector.places import Places
 from services.projector.projections import PROJECTIONS
 from services.projector.rebuild import jobs, versions
 from services.projector.rebuild.afresh import Extents, known_extents, pages_to_compare
@@ -49,12 +50,6 @@ class NotSwitchedError(Exception):
     """The old version is still what is read. The message says why."""
 
 
-class Databases(NamedTuple):
-    event_store_dsn: str
-    projection_dsn: str
-    nats_url: str
-
-
 def parse_order(arguments: Sequence[str]) -> Order:
     """What the arguments after ``rebuild`` ask for. Ends the process, with status 2, when they make no sense."""
     parser = argparse.ArgumentParser(prog="python -m services.projector rebuild", allow_abbrev=False)
@@ -76,8 +71,11 @@ def _number(text: str) -> int:
     return int(text)
 
 
-async def rebuild(order: Order, where: Databases, say: Say) -> None:
-    """Raises ``NotSwitchedError``, ``CannotLookError`` or one of ``STORE_ERRORS``."""
+async def rebuild(order: Order, where: Places, say: Say) -> None:
+    """The projection database is to be reached as the owner of its tables.
+
+    Raises ``NotSwitchedError``, ``CannotLookError`` or one of ``STORE_ERRORS``.
+    """
     async with connected(where.projection_dsn, NAME) as projections:
         # The lock of a command that was killed is not to be held until an index is made.
         await projections.execute("set client_connection_check_interval = '1s'")
@@ -87,7 +85,7 @@ async def rebuild(order: Order, where: Databases, say: Say) -> None:
             await _drop_old(projections, order.projection, say)
             return
         async with connected(where.event_store_dsn, NAME) as store:
-            active, new, begun = await _find(store, projections, order, where.nats_url, say)
+            active, new, begun = await _find(store, projections, order, where, say)
             target = Target(where.event_store_dsn, where.projection_dsn, order.projection, new.version, new.name)
             all_pages = [page async for page in pages(store)]
             filled: Filled | None = None
@@ -111,7 +109,7 @@ async def rebuild(order: Order, where: Databases, say: Say) -> None:
 
 
 async def _find(
-    store: Connection, projections: Connection, order: Order, nats_url: str, say: Say
+    store: Connection, projections: Connection, order: Order, where: Places, say: Say
 ) -> tuple[Version, Version, bool]:
     """The version that is read, the one to be switched to, and whether that was begun just now, as it was not yet."""
     schema = PROJECTIONS[order.projection].schema
@@ -133,12 +131,12 @@ async def _find(
         say(f"going on with {found.name}, which is {found.state}")
         return active, found, False
     new = Version(number, f"{order.projection}@{number}", "building", schema)
-    await versions.begin(store, projections, order.projection, new, active, await _stream(nats_url))
+    await versions.begin(store, projections, order.projection, new, active, await _stream(where))
     return active, new, True
 
 
-async def _stream(nats_url: str) -> StreamState:
-    broker = Broker(nats_url, name=NAME)
+async def _stream(where: Places) -> StreamState:
+    broker = Broker(where.nats_url, name=NAME, access=where.nats_access)
     broker.start()
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):

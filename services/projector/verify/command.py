@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from pathlib import Path
 
+from services.projector.places import Places
 from services.projector.projections import PROJECTIONS
 from services.projector.verify.lag import LagCheck
 from services.projector.verify.report import CannotLookError, Report
@@ -18,14 +19,14 @@ _NAME = "runroom-projector"
 _CONNECT_SECONDS = 10.0
 
 
-async def verify(event_store_dsn: str, projection_dsn: str, nats_url: str, report: Report) -> bool:
+async def verify(where: Places, report: Report) -> bool:
     """Compares everything. Whether all is well. Raises ``CannotLookError``."""
     try:
         async with contextlib.AsyncExitStack() as stack:
-            store = await stack.enter_async_context(connected(event_store_dsn, _NAME))
-            projections = await stack.enter_async_context(connected(projection_dsn, _NAME))
+            store = await stack.enter_async_context(connected(where.event_store_dsn, _NAME))
+            projections = await stack.enter_async_context(connected(where.projection_dsn, _NAME))
             await _know_schemas(projections)
-            broker = Broker(nats_url, name=_NAME)
+            broker = Broker(where.nats_url, name=_NAME, access=where.nats_access)
             stack.push_async_callback(broker.close)
             broker.start()
             async with asyncio.timeout(_CONNECT_SECONDS):

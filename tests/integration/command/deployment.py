@@ -24,6 +24,7 @@ from shared.contracts.upcasting import registry
 from shared.messaging.broker import Broker
 from shared.messaging.direct_get import next_by_subject
 from shared.messaging.stream import stream_state
+from tests.support.servers import as_service
 
 PATIENCE_SECONDS = 30.0
 
@@ -40,8 +41,7 @@ def command_service(folder: Path, dsn: str, nats_url: str, **settings: str) -> S
     port = free_port()
     environment = {
         **os.environ,
-        "EVENT_STORE_DSN": dsn,
-        "NATS_URL": nats_url,
+        **as_service("command", nats=nats_url, EVENT_STORE_DSN=dsn),
         "COMMAND_PORT": str(port),
         "LOG_FORMAT": "json",
         **settings,

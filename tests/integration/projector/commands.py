@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from tests.support.servers import REPOSITORY
+from tests.support.servers import REPOSITORY, as_role, as_service
 
 
 async def start(
@@ -20,9 +20,8 @@ async def start(
         cwd=release,
         env={
             "PATH": os.environ["PATH"],
-            "EVENT_STORE_DSN": event_store,
-            "PROJECTION_DSN": projections,
-            "NATS_URL": nats,
+            **as_service("projector", nats=nats, EVENT_STORE_DSN=event_store, PROJECTION_DSN=projections),
+            "PROJECTION_OWNER_DSN": as_role(projections, "runroom_migrate"),
         },
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -8,6 +8,7 @@ import asyncpg
 
 from services.projector.rebuild.tables import VIEWS
 from tests.integration.projector.history import RoomHistory, publish, store
+from tests.support.servers import as_role
 
 
 class Load:
@@ -21,7 +22,7 @@ class Load:
         self._stopped = False
         self._tasks = [
             asyncio.create_task(self._write(event_store_dsn, stream_url)),
-            asyncio.create_task(self._read(projection_dsn)),
+            asyncio.create_task(self._read(as_role(projection_dsn, "runroom_query"))),
         ]
 
     async def stop(self) -> None:

@@ -12,6 +12,7 @@ import pytest
 from services.projector.projections import PROJECTIONS
 from services.projector.rebuild.tables import VIEWS
 from shared.postgres import load_queries
+from tests.integration.privileges import check_rights
 from tests.integration.projector.commands import command, start
 from tests.integration.projector.history import RoomHistory, publish, store
 from tests.integration.projector.load import Load, applied_by_active
@@ -77,6 +78,7 @@ async def test_a_rebuild_beside_live_traffic_switches_without_going_back(
     assert f"{VIEWS[projection][0]}_v2" in await views(projection_dsn)
     await applied_by_active(projection_dsn, histories)
     await feed_matches(projection_dsn, histories)
+    assert f"{VIEWS[projection][0]}_v2" in await check_rights("projections", projection_dsn)
     status, output = await run("verify")
     assert status == 0, output
     rows = await dump(projection_dsn)

@@ -15,7 +15,7 @@ from pathlib import Path
 import asyncpg
 
 from tests.integration.projector.history import RoomHistory
-from tests.support.servers import REPOSITORY
+from tests.support.servers import REPOSITORY, as_service
 
 PROJECTIONS = ("runs", "room_feed")
 _QUERIES = {
@@ -35,9 +35,7 @@ class Workers:
         self.logs = logs
         self._environment = {
             **os.environ,
-            "EVENT_STORE_DSN": event_store_dsn,
-            "PROJECTION_DSN": projection_dsn,
-            "NATS_URL": nats_url,
+            **as_service("projector", nats=nats_url, EVENT_STORE_DSN=event_store_dsn, PROJECTION_DSN=projection_dsn),
             "PROJECTOR_PORT": "0",
             "LOG_FORMAT": "json",
             "PYTHONWARNINGS": "default",

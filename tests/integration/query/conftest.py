@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from deploy.local import EmbeddedNats
+from tests.support.servers import as_service
 
 from . import service, world
 
@@ -27,7 +28,7 @@ async def stream(fresh_nats: EmbeddedNats) -> AsyncIterator[world.Stream]:
 
 @pytest.fixture(scope="module")
 def variables(projection_dsn: str, fresh_nats: EmbeddedNats) -> dict[str, str]:
-    return {"PROJECTION_DSN": projection_dsn, "NATS_URL": fresh_nats.url}
+    return as_service("query", nats=fresh_nats.url, PROJECTION_DSN=projection_dsn)
 
 
 @pytest.fixture(scope="module")

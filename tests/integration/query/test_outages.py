@@ -10,7 +10,7 @@ import pytest
 from deploy.local import EmbeddedNats, EmbeddedPostgres
 from shared.postgres import migrate
 from tests.contract.sse import Comment, Control, RoomStream
-from tests.support.servers import PROJECTION_MIGRATIONS, running_nats
+from tests.support.servers import PROJECTION_MIGRATIONS, as_service, running_nats
 
 from . import world
 from .service import QueryService, running
@@ -23,12 +23,12 @@ async def variables(fresh_postgres: EmbeddedPostgres, fresh_nats: EmbeddedNats) 
     """Servers that these tests may kill."""
     dsn = fresh_postgres.dsn("projections")
     await migrate(dsn, PROJECTION_MIGRATIONS)
-    return {"PROJECTION_DSN": dsn, "NATS_URL": fresh_nats.url, "HEARTBEAT_SECONDS": "0.3"}
+    return as_service("query", nats=fresh_nats.url, PROJECTION_DSN=dsn) | {"HEARTBEAT_SECONDS": "0.3"}
 
 
 @pytest.fixture
-async def projections(variables: dict[str, str]) -> AsyncIterator[Projections]:
-    async with world.projections(variables["PROJECTION_DSN"]) as projections:
+async def projections(fresh_postgres: EmbeddedPostgres, variables: dict[str, str]) -> AsyncIterator[Projections]:
+    async with world.projections(fresh_postgres.dsn("projections")) as projections:
         yield projections
 
 

@@ -1,0 +1,22 @@
+-- The database psql is connected to, and all that is in it, belong to runroom_migrate, and nobody else may do anything
+-- that is not granted by name. What an earlier release made as another owner is handed over.
+alter database :"DBNAME" owner to runroom_migrate;
+revoke all on database :"DBNAME" from public;
+revoke all on schema public from public;
+
+select format('alter table %s owner to runroom_migrate', c.oid::regclass)
+from pg_class as c
+where
+    c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm')
+    and c.relowner <> 'runroom_migrate'::regrole
+    and not exists (select from pg_depend as d where d.objid = c.oid and d.deptype = 'e')
+union all
+select format('alter routine %s owner to runroom_migrate', p.oid::regprocedure)
+from pg_proc as p
+where
+    p.pronamespace = 'public'::regnamespace and p.proowner <> 'runroom_migrate'::regrole
+    and not exists (select from pg_depend as d where d.objid = p.oid and d.deptype = 'e')
+\gexec
+
+revoke execute on all routines in schema public from public;
+alter default privileges for role runroom_migrate revoke execute on routines from public;

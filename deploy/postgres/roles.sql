@@ -1,0 +1,29 @@
+-- The roles of Runroom, for psql as a superuser; to be run again whenever something here has changed.
+-- Passwords come as SCRAM verifiers from the environment, so that the server never sees one. What each role may do with
+-- tables is beside the migrations of the service that owns them: services/*/grants/.
+\set ON_ERROR_STOP on
+\getenv migrate_verifier RUNROOM_MIGRATE_VERIFIER
+\getenv command_verifier RUNROOM_COMMAND_VERIFIER
+\getenv projector_verifier RUNROOM_PROJECTOR_VERIFIER
+\getenv query_verifier RUNROOM_QUERY_VERIFIER
+
+select format('create role %I', name)
+from unnest('{runroom_migrate, runroom_command, runroom_projector, runroom_query}'::text[]) as name
+where not exists (select from pg_roles where rolname = name)
+\gexec
+
+-- Owns both databases. Services never use it.
+alter role runroom_migrate login password :'migrate_verifier';
+alter role runroom_command login password :'command_verifier';
+alter role runroom_projector login password :'projector_verifier';
+alter role runroom_query login password :'query_verifier';
+
+-- The services end their statements themselves, and earlier. This is for whoever comes with their password.
+alter role runroom_command set statement_timeout = '60s';
+alter role runroom_command set idle_in_transaction_session_timeout = '60s';
+alter role runroom_query set statement_timeout = '30s';
+alter role runroom_query set idle_in_transaction_session_timeout = '30s';
+alter role runroom_query set default_transaction_read_only = on;
+
+-- With `reserved_connections` on the server, however many readers there are, commands find a connection.
+grant pg_use_reserved_connections to runroom_command, runroom_migrate;

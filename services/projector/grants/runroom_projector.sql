@@ -1,0 +1,35 @@
+-- Projectors in their database: what workers, `verify` and `parked` do. Tables are made and dropped by their owner.
+grant usage on schema public to runroom_projector;
+
+grant select, insert, update (projections, expires_at), delete on projector_workers to runroom_projector;
+grant select, insert, update (owner, epoch, stream_identity, stream_position) on projector_leases to runroom_projector;
+grant select, insert, update (applied_seq, updated_at) on proj_rooms to runroom_projector;
+grant select, insert, update (error, attempts, tried_at, wanted, skipped_at), delete
+on projector_parked to runroom_projector;
+grant select on projector_versions to runroom_projector;
+
+-- What is read, for `verify`.
+grant select on proj_runs, proj_steps, proj_run_tags, proj_room_events, proj_applied to runroom_projector;
+
+-- The tables of every version there is. A rebuild gives a new version's tables what those of the active one have.
+do $$
+declare
+    name text;
+begin
+    for name in select tablename from pg_tables where schemaname = 'public' and tablename ~ '^proj_runs_v[0-9]+$' loop
+        execute format('grant select, insert, update on %I to runroom_projector', name);
+    end loop;
+    for name in
+        select tablename from pg_tables
+        where schemaname = 'public' and tablename ~ '^proj_(steps|room_events)_v[0-9]+$'
+    loop
+        execute format('grant select, insert on %I to runroom_projector', name);
+    end loop;
+    -- By the trigger of proj_runs_vN, which runs as whoever inserts there.
+    for name in
+        select tablename from pg_tables where schemaname = 'public' and tablename ~ '^proj_run_tags_v[0-9]+$'
+    loop
+        execute format('grant insert on %I to runroom_projector', name);
+    end loop;
+end
+$$;

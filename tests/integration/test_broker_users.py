@@ -1,0 +1,256 @@
+"""Every NATS user does its service's work and nothing else; who has no key, or another, does nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from nats.errors import Error as NatsError
+
+from deploy.local import EmbeddedNats
+from deploy.local.nats import USERS, USERS_FILE
+from shared.messaging.access import NatsAccess
+from shared.messaging.broker import Broker, BrokerUnavailableError
+from shared.messaging.client import MessagingClient
+from shared.messaging.direct_get import last_by_subjects, next_by_subject
+from shared.messaging.nkey import UserKey, new_seed
+from shared.messaging.stream import StreamSettings, ensure_stream, stream_state
+
+ROOM = "rooms.3.ws_dev.lobby"
+FILTER = "rooms.3.*.*"
+API = "$JS.API"
+
+PUBLISH: dict[str, set[str]] = {
+    ROOM: {"command"},
+    "rooms.3": set(),
+    "rooms.3.ws_dev.lobby.more": set(),
+    "relay.wake": {"command"},
+    "projected.ws_dev.lobby": {"projector"},
+    "projector.wake": {"projector"},
+    f"{API}.STREAM.INFO.ROOMS": {"command", "projector"},
+    f"{API}.STREAM.CREATE.ROOMS": {"command"},
+    f"{API}.STREAM.UPDATE.ROOMS": {"command"},
+    f"{API}.STREAM.MSG.GET.ROOMS": {"command", "projector"},
+    f"{API}.DIRECT.GET.ROOMS": {"command", "projector", "query"},
+    f"{API}.CONSUMER.CREATE.ROOMS.projector-runs-3-a.{FILTER}": {"projector"},
+    f"{API}.CONSUMER.MSG.NEXT.ROOMS.projector-runs-3-a": {"projector"},
+    f"{API}.CONSUMER.DELETE.ROOMS.projector-runs-3-a": {"projector"},
+    # What nobody does.
+    f"{API}.STREAM.DELETE.ROOMS": set(),
+    f"{API}.STREAM.PURGE.ROOMS": set(),
+    f"{API}.STREAM.MSG.DELETE.ROOMS": set(),
+    f"{API}.STREAM.SNAPSHOT.ROOMS": set(),
+    f"{API}.STREAM.RESTORE.ROOMS": set(),
+    f"{API}.STREAM.LEADER.STEPDOWN.ROOMS": set(),
+    f"{API}.STREAM.PEER.REMOVE.ROOMS": set(),
+    f"{API}.STREAM.CREATE.OTHER": set(),
+    f"{API}.STREAM.INFO.OTHER": set(),
+    f"{API}.STREAM.LIST": set(),
+    f"{API}.STREAM.NAMES": set(),
+    f"{API}.INFO": set(),
+    f"{API}.CONSUMER.CREATE.ROOMS": set(),
+    f"{API}.CONSUMER.CREATE.ROOMS.all": set(),
+    f"{API}.CONSUMER.CREATE.ROOMS.all.>": set(),
+    f"{API}.CONSUMER.DURABLE.CREATE.ROOMS.all": set(),
+    f"{API}.CONSUMER.LIST.ROOMS": set(),
+    f"{API}.CONSUMER.PAUSE.ROOMS.all": set(),
+    f"{API}.CONSUMER.MSG.NEXT.OTHER.all": set(),
+    f"{API}.CONSUMER.DELETE.OTHER.all": set(),
+    f"{API}.DIRECT.GET.OTHER": set(),
+    "$JS.ACK.ROOMS.all.1.1.1.1.1": set(),
+    "$SYS.REQ.SERVER.PING": set(),
+    "$KV.any.key": set(),
+    "_INBOX_runroom-command.a": set(),
+    "_INBOX_runroom-projector.a": set(),
+    "_INBOX_runroom-query.a": set(),
+    "anything": set(),
+}
+"""Who may publish there."""
+
+SUBSCRIBE: dict[str, set[str]] = {
+    ROOM: {"query"},
+    "rooms.>": set(),
+    "projected.ws_dev.lobby": {"query"},
+    "projected.ws_dev.*": {"query"},
+    "projected.>": set(),
+    "relay.wake": {"command"},
+    "projector.wake": {"projector"},
+    **{f"_INBOX_runroom-{user}.{rest}": {user} for user in USERS for rest in ("a", "a.*", ">")},
+    "_INBOX.>": set(),
+    "$JS.API.>": set(),
+    "$JS.EVENT.ADVISORY.>": set(),
+    "$SYS.>": set(),
+    "*.a": set(),
+    ">": set(),
+}
+"""Who may listen there."""
+
+
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNats]:
+    """As `make up` has it: nobody else may connect."""
+    server = EmbeddedNats(tmp_path_factory.mktemp("nats"), users=USERS_FILE.read_text())
+    server.start()
+    yield server
+    server.stop()
+
+
+@asynccontextmanager
+async def broker(nats: EmbeddedNats, user: str) -> AsyncGenerator[Broker, None]:
+    access = NatsAccess(nkey_seed_file=nats.seed_file(user))
+    async with Broker(nats.url, name=f"runroom-{user}", access=access) as broker:
+        broker.start()
+        async with asyncio.timeout(10):
+            await broker.wait_connected()
+        yield broker
+
+
+async def refused(
+    nats: EmbeddedNats, user: str, subjects: Iterable[str], ask: Callable[[MessagingClient, str], Awaitable[object]]
+) -> set[str]:
+    """The subjects of which the server says that the user must not do with them what ``ask`` does."""
+    key = UserKey(nats.seed_file(user).read_text())
+    client = MessagingClient(public_key=key.public)
+    last = "nobody.may.this"
+    names = {subject.lower(): subject for subject in (*subjects, last)}
+    said: set[str] = set()
+
+    async def note(error: Exception) -> None:
+        found = re.search(r'permissions violation for .* "(.*)"', str(error).lower())
+        assert found, error
+        said.add(names[found[1]])
+
+    await client.connect(nats.url, signature_cb=key.sign, error_cb=note, allow_reconnect=False)
+    try:
+        for subject in names.values():
+            await ask(client, subject)
+        await client.flush(5)
+        async with asyncio.timeout(10):
+            while last not in said:
+                await asyncio.sleep(0.01)
+    finally:
+        await client.close()
+    return said - {last}
+
+
+@pytest.mark.parametrize("user", USERS)
+async def test_each_user_publishes_where_it_may_and_nowhere_else(nats: EmbeddedNats, user: str) -> None:
+    async def publish(client: MessagingClient, subject: str) -> None:
+        # What is no request is answered with an error, or not at all, and does nothing.
+        await client.publish(subject, b"?", headers={"Nats-Expected-Last-Sequence": "99999"})
+
+    expected = {subject for subject, users in PUBLISH.items() if user not in users}
+    assert await refused(nats, user, PUBLISH, publish) == expected
+
+
+@pytest.mark.parametrize("user", USERS)
+async def test_each_user_listens_where_it_may_and_nowhere_else(nats: EmbeddedNats, user: str) -> None:
+    async def listen(client: MessagingClient, subject: str) -> None:
+        await client.subscribe(subject)
+
+    expected = {subject for subject, users in SUBSCRIBE.items() if user not in users}
+    assert await refused(nats, user, SUBSCRIBE, listen) == expected
+
+
+async def test_there_is_no_way_into_the_stream_by_an_answer(nats: EmbeddedNats) -> None:
+    """No permission covers the subject that an answer is asked to be sent to."""
+    async with broker(nats, "command") as command:
+        await ensure_stream(command, StreamSettings())
+        await command.client.request(ROOM, b"first", timeout=5)
+        before = await stream_state(command)
+        async with broker(nats, "query") as query:
+            assert [message.data for message in await last_by_subjects(query, [ROOM])] == [b"first"]
+            request = json.dumps({"seq": 1, "next_by_subj": ROOM, "batch": 1}).encode()
+            await query.client.publish(f"{API}.DIRECT.GET.ROOMS", request, reply="rooms.3.ws_dev.other")
+            await query.client.flush(5)
+            # The answer to this one comes after the answer to that one would have.
+            await next_by_subject(query, ROOM, 1, 10)
+        assert await stream_state(command) == before
+
+
+async def test_query_hears_what_the_others_say(nats: EmbeddedNats) -> None:
+    async with (
+        broker(nats, "command") as command,
+        broker(nats, "projector") as projector,
+        broker(nats, "query") as query,
+    ):
+        await ensure_stream(command, StreamSettings())
+        heard: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+        for subject in (ROOM, "projected.ws_dev.*"):
+            await query.listen(subject, lambda subject, _reply, _headers, data: heard.put_nowait((subject, data)))
+        await query.client.flush(5)
+        await command.client.request(ROOM, b"live", timeout=5)
+        await projector.client.publish("projected.ws_dev.lobby", b"moved")
+        async with asyncio.timeout(10):
+            assert {await heard.get(), await heard.get()} == {(ROOM, b"live"), ("projected.ws_dev.lobby", b"moved")}
+
+
+@pytest.mark.parametrize("who", ["nobody", "somebody with a key of his own", "somebody with another's name"])
+async def test_strangers_are_not_let_in(nats: EmbeddedNats, who: str) -> None:
+    mine = UserKey(new_seed())
+    public = {"nobody": None, "somebody with a key of his own": mine.public}.get(
+        who, UserKey(nats.seed_file("query").read_text()).public
+    )
+    client = MessagingClient(public_key=public)
+    try:
+        with pytest.raises(NatsError, match="Authorization Violation"):
+            await client.connect(nats.url, signature_cb=mine.sign if public else None, allow_reconnect=False)
+    finally:
+        await client.close()
+
+
+async def test_what_the_server_is_told_lets_nobody_in(nats: EmbeddedNats) -> None:
+    config = (nats.data_dir / "nats.conf").read_text()
+    for user in USERS:
+        seed = nats.seed_file(user)
+        assert seed.stat().st_mode & 0o777 == 0o600
+        assert seed.read_text().strip() not in config
+
+
+async def test_a_service_that_is_refused_says_so_once_and_is_let_in_later(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = EmbeddedNats(tmp_path / "nats", users=USERS_FILE.read_text())
+    server.start()
+    seed = tmp_path / "mine.seed"
+    seed.write_text(new_seed())
+    try:
+        async with Broker(server.url, name="runroom-query", access=NatsAccess(nkey_seed_file=seed)) as refused:
+            refused.start()
+            async with asyncio.timeout(10):
+                while "Authorization Violation" not in (said := capsys.readouterr().out):
+                    await asyncio.sleep(0.05)
+            await asyncio.sleep(1.0)
+            assert "Authorization" not in capsys.readouterr().out
+            assert seed.read_text() not in said
+            with pytest.raises(BrokerUnavailableError):
+                _ = refused.client
+            await asyncio.to_thread(server.stop)
+            server.seed_file("query").write_text(seed.read_text())
+            await asyncio.to_thread(server.start)
+            async with asyncio.timeout(10):
+                await refused.wait_connected()
+    finally:
+        server.stop()
+
+
+async def test_a_user_with_a_password_and_one_in_the_url(tmp_path: Path) -> None:
+    server = EmbeddedNats(tmp_path / "nats", users="authorization { users: [{ user: me, password: 'secret' }] }\n")
+    server.start()
+    try:
+        given = NatsAccess(user="me", password="secret")
+        for url, access in (
+            (server.url, given),
+            (server.url.replace("//", "//me:secret@"), NatsAccess()),
+        ):
+            async with Broker(url, name="test", access=access) as broker:
+                broker.start()
+                async with asyncio.timeout(10):
+                    await broker.wait_connected()
+    finally:
+        server.stop()

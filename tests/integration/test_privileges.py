@@ -1,0 +1,151 @@
+"""Every role does its service's work and nothing else, in a new deployment and in one that had no roles before."""
+
+from __future__ import annotations
+
+import asyncpg
+import pytest
+
+from deploy.local import EmbeddedPostgres
+from deploy.local.postgres import ROLES, USER
+from shared.postgres import migrate
+from tests.integration.privileges import RULES, allows, check_rights, connected
+from tests.support.servers import EVENT_STORE_MIGRATIONS, PROJECTION_MIGRATIONS
+
+MIGRATIONS = {"event_store": EVENT_STORE_MIGRATIONS, "projections": PROJECTION_MIGRATIONS}
+
+
+async def test_each_role_may_do_with_each_table_what_its_rule_says(event_store_dsn: str, projection_dsn: str) -> None:
+    tables = await check_rights("event_store", event_store_dsn)
+    assert set(tables) == set(RULES["event_store"])
+    tables = await check_rights("projections", projection_dsn)
+    assert set(tables) == {table.replace("_vN", "_v1") for table in RULES["projections"]}
+
+
+async def test_a_table_that_nobody_thought_of_is_nobodys(
+    postgres_server: EmbeddedPostgres, event_store_dsn: str
+) -> None:
+    database = event_store_dsn.rpartition("/")[2]
+    async with connected(postgres_server.dsn(database, "runroom_migrate")) as owner:
+        await owner.execute("create table later (n integer)")
+        try:
+            with pytest.raises(KeyError, match="later"):
+                await check_rights("event_store", event_store_dsn)
+            for role in ("runroom_command", "runroom_projector"):
+                async with connected(postgres_server.dsn(database, role)) as connection:
+                    assert not await allows(connection, "select from later")
+        finally:
+            await owner.execute("drop table later")
+
+
+async def test_what_a_role_was_given_by_hand_goes_with_the_next_migration(
+    postgres_server: EmbeddedPostgres, event_store_dsn: str
+) -> None:
+    owner = postgres_server.dsn(event_store_dsn.rpartition("/")[2], "runroom_migrate")
+    async with connected(owner) as connection:
+        await connection.execute("grant delete, update (envelope) on events to runroom_command")
+    with pytest.raises(AssertionError):
+        await check_rights("event_store", event_store_dsn)
+    await migrate(owner, EVENT_STORE_MIGRATIONS)
+    await check_rights("event_store", event_store_dsn)
+
+
+@pytest.mark.parametrize(
+    ("database", "role"),
+    [
+        ("event_store", "runroom_query"),
+        ("projections", "runroom_command"),
+        *((database, role) for database in ("postgres", "template1") for role in ROLES),
+    ],
+)
+async def test_no_role_gets_into_a_database_that_is_none_of_its_business(
+    postgres_server: EmbeddedPostgres, database: str, role: str
+) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied for database"):
+        async with connected(postgres_server.dsn(database, role)):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("database", "role"),
+    [
+        ("event_store", "runroom_command"),
+        ("event_store", "runroom_projector"),
+        ("projections", "runroom_projector"),
+        ("projections", "runroom_query"),
+    ],
+)
+async def test_a_role_makes_nothing_and_becomes_nobody(
+    postgres_server: EmbeddedPostgres, database: str, role: str
+) -> None:
+    async with connected(postgres_server.dsn(database, role)) as connection:
+        await connection.execute("set default_transaction_read_only = off")
+        for statement in (
+            "create table more (n integer)",
+            "create temporary table more (n integer)",
+            "create schema more",
+            "create function more() returns integer language sql return 1",
+            "create role more",
+            f"alter role {role} connection limit 5",
+            "set role runroom_migrate",
+            f"set session authorization {USER}",
+            f"grant runroom_migrate to {role}",
+            "select rolpassword from pg_authid",
+            "select pg_read_file('PG_VERSION')",
+            "copy (select 1) to program 'true'",
+            "select refuse_event_change()" if database == "event_store" else "select proj_run_tags_add()",
+        ):
+            assert not await allows(connection, statement), statement
+
+
+async def test_roles_are_no_more_than_roles(postgres_server: EmbeddedPostgres) -> None:
+    marks = "rolsuper or rolcreatedb or rolcreaterole or rolreplication or rolbypassrls"
+    assert postgres_server.execute(f"select rolname from pg_roles where rolname ~ '^runroom_' and ({marks})") == ""
+    members = "select member::regrole, roleid::regrole from pg_auth_members where member::regrole::text ~ '^runroom_'"
+    assert set(postgres_server.execute(members).splitlines()) == {
+        "runroom_command|pg_use_reserved_connections",
+        "runroom_migrate|pg_use_reserved_connections",
+    }
+
+
+async def test_the_query_service_writes_nothing_even_where_it_might(
+    postgres_server: EmbeddedPostgres, projection_dsn: str
+) -> None:
+    async with connected(postgres_server.dsn(projection_dsn.rpartition("/")[2], "runroom_query")) as connection:
+        with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+            await connection.execute("create table more (n integer)")
+
+
+async def test_the_server_is_told_no_password(postgres_server: EmbeddedPostgres) -> None:
+    """Statements that fail are logged as they came."""
+    stored = postgres_server.execute("select rolpassword from pg_authid where rolname ~ '^runroom_'").splitlines()
+    assert len(stored) == len(ROLES)
+    assert all(text.startswith("SCRAM-SHA-256$4096:") for text in stored)
+
+
+async def test_a_deployment_of_one_owner_gets_roles_and_keeps_its_rows(fresh_postgres: EmbeddedPostgres) -> None:
+    """As an earlier release left it: everything is the superuser's, and anybody may connect."""
+    server = fresh_postgres
+    for name in MIGRATIONS:
+        server.execute(f"drop database {name}")
+    drops = "".join(f"drop role {role};" for role in ROLES)
+    server.execute(drops)
+    for name, migrations in MIGRATIONS.items():
+        server.execute(f"create database {name} template template0 locale_provider builtin builtin_locale 'C.UTF-8'")
+        await migrate(server.dsn(name), migrations)
+    server.execute(
+        "insert into rooms (workspace_id, room_id, last_seq) values ('ws', 'kept', 1)", database="event_store"
+    )
+    (server.data_dir / "cluster" / "runroom.setup").unlink()
+    server.stop()
+    server.start()
+    for name, migrations in MIGRATIONS.items():
+        await migrate(server.dsn(name, "runroom_migrate"), migrations)
+        await check_rights(name, server.dsn(name))
+        owners = server.execute(
+            "select distinct tableowner from pg_tables where schemaname = 'public'"
+            " union select distinct viewowner from pg_views where schemaname = 'public'"
+            " union select distinct proowner::regrole::name from pg_proc where pronamespace = 'public'::regnamespace",
+            database=name,
+        )
+        assert owners == "runroom_migrate"
+    assert server.execute("select room_id from rooms", database="event_store") == "kept"
