@@ -69,6 +69,10 @@ test: venv ## Unit, integration and contract tests on embedded servers, two minu
 contract: venv ## The contract suite on the embedded stack; on a running one: make contract STACK=url
 	@$(TESTS) -q tests/contract --stack=$(or $(STACK),embedded)
 
+.PHONY: contract-guarded
+contract-guarded: venv ## The contract suite on the embedded stack with authentication on
+	@$(TESTS) -q tests/contract --stack=guarded
+
 .PHONY: contract-compose
 contract-compose: venv ## The contract suite on docker-compose.yml
 	@$(TESTS) -q tests/contract --stack=compose

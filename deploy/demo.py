@@ -2,7 +2,7 @@
 
 Uses the public HTTP API alone, so it is also an example of both sides: `Agent` posts commands, `Watcher` follows the
 room's stream. Everything printed about the run comes from the stream, not from what the agent knows.
-COMMAND_URL and QUERY_URL (or COMMAND_PORT and QUERY_PORT) say where the services are.
+COMMAND_URL and QUERY_URL (or COMMAND_PORT and QUERY_PORT) say where the services are, TOKEN who asks, where they ask.
 """
 
 from __future__ import annotations
@@ -102,9 +102,11 @@ async def main(console: Console, environment: Mapping[str, str]) -> None:
     command_url = environment.get("COMMAND_URL") or f"http://127.0.0.1:{environment.get('COMMAND_PORT') or 8001}"
     query_url = environment.get("QUERY_URL") or f"http://127.0.0.1:{environment.get('QUERY_PORT') or 8002}"
     room_id = f"demo-{secrets.token_hex(3)}"
+    token = environment.get("TOKEN")
+    who = {"Authorization": f"Bearer {token}"} if token else {}
     async with (
-        httpx.AsyncClient(base_url=command_url, timeout=10, trust_env=False) as commands,
-        httpx.AsyncClient(base_url=query_url, timeout=10, trust_env=False) as reads,
+        httpx.AsyncClient(base_url=command_url, headers=who, timeout=10, trust_env=False) as commands,
+        httpx.AsyncClient(base_url=query_url, headers=who, timeout=10, trust_env=False) as reads,
     ):
         for service in (commands, reads):
             _body_of(await service.get("/readyz"))

@@ -5,7 +5,7 @@ too, whoever makes them, and so is a stream, which is written past every middlew
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
@@ -97,11 +97,11 @@ class _Wrapped:
             await send(start)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
-        added: Headers = [_VARY] if headers is None else headers
+        added = self._headers.get(origin, [_VARY])
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                begun = cast("Any", message)
+                begun = cast("dict[str, Headers]", message)
                 begun["headers"] = [*begun["headers"], *added]
             await send(message)
 

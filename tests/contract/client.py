@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from . import expect
+from . import expect, tokens
 from .sse import Event, RoomStream, encoded, open_stream
 
 
@@ -26,16 +26,27 @@ class Workspace:
     """One workspace of a deployment. Methods named for a command answer its success body, or fail the test."""
 
     def __init__(
-        self, http: httpx.AsyncClient, command_url: str, query_url: str, workspace_id: str | None = None
+        self,
+        http: httpx.AsyncClient,
+        command_url: str,
+        query_url: str,
+        workspace_id: str | None = None,
+        credentials: Mapping[str, str] | None = None,
     ) -> None:
         self.http = http
         self.command_url = command_url.rstrip("/")
         self.query_url = query_url.rstrip("/")
         self.id = workspace_id or fresh("ws")
+        self._credentials = credentials
 
     def other(self) -> Workspace:
         """Return another, equally new workspace of the same deployment."""
         return Workspace(self.http, self.command_url, self.query_url)
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """The headers that say who is calling, and in which workspace."""
+        return dict(self._credentials) if self._credentials is not None else tokens.credentials(self.id)
 
     # Commands
 
@@ -49,7 +60,7 @@ class Workspace:
         headers: Mapping[str, str | bytes] | None = None,
     ) -> httpx.Response:
         """POST `body` as JSON, or `content` as it is (as JSON too, unless `headers` say otherwise), or nothing."""
-        sent: dict[str, str | bytes] = {"x-workspace-id": self.id}
+        sent: dict[str, str | bytes] = {**self.credentials}
         if key is not None:
             sent["idempotency-key"] = key
         if content is not None:
@@ -83,7 +94,7 @@ class Workspace:
     async def get(
         self, path: str, params: Any = None, headers: Mapping[str, str | bytes] | None = None
     ) -> httpx.Response:
-        sent: dict[str, str | bytes] = {"x-workspace-id": self.id, **(headers or {})}
+        sent: dict[str, str | bytes] = {**self.credentials, **(headers or {})}
         return await self.http.get(f"{self.query_url}{path}", params=params, headers=encoded(sent))
 
     async def run(self, run_id: str, min_seq: int) -> dict[str, Any]:
@@ -134,7 +145,7 @@ class Workspace:
         self, room_id: str, params: Mapping[str, str] | None = None, headers: Mapping[str, str | bytes] | None = None
     ) -> AbstractAsyncContextManager[RoomStream]:
         """Ask for the room's stream with just these parameters and headers, whatever the answer."""
-        sent: dict[str, str | bytes] = {"x-workspace-id": self.id, **(headers or {})}
+        sent: dict[str, str | bytes] = {**self.credentials, **(headers or {})}
         return open_stream(self.http, f"{self.query_url}/v1/streams/rooms/{room_id}", params or {}, sent)
 
     async def no_stream(

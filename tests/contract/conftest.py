@@ -21,7 +21,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--stack",
         choices=sorted(stacks.STACKS),
         default="embedded",
-        help="deployment under test: embedded servers, testcontainers, docker compose, or COMMAND_URL and QUERY_URL",
+        help="deployment under test: embedded servers, the same with authentication on (guarded), testcontainers,"
+        " docker compose, or COMMAND_URL and QUERY_URL",
     )
 
 

@@ -1,4 +1,4 @@
-"""Where a deployment to test comes from: four ways to two base URLs.
+"""Where a deployment to test comes from: five ways to two base URLs.
 
 Everything a way starts, it stops, however the session ends. Only this module knows more of a deployment than its URLs,
 and it imports what a way needs when that way is chosen: the suite against `url` needs nothing of this repository.
@@ -39,6 +39,19 @@ def embedded(data_dir: Path) -> Iterator[Deployment]:
 
     with local_services(LocalSettings(data_dir=data_dir)) as deployment:
         yield deployment
+
+
+@contextmanager
+def guarded(data_dir: Path) -> Iterator[Deployment]:
+    """The same with authentication on: the suite's environment is the services', and each client mints its token."""
+    before = os.environ.get("AUTH_JWT_SECRET")
+    os.environ["AUTH_JWT_SECRET"] = before or secrets.token_urlsafe(32)
+    try:
+        with embedded(data_dir) as deployment:
+            yield deployment
+    finally:
+        if before is None:
+            del os.environ["AUTH_JWT_SECRET"]
 
 
 @contextmanager
@@ -124,6 +137,7 @@ def url(data_dir: Path) -> Iterator[Deployment]:
 
 STACKS: dict[str, Callable[[Path], AbstractContextManager[Deployment]]] = {
     "embedded": embedded,
+    "guarded": guarded,
     "containers": containers,
     "compose": compose,
     "url": url,

@@ -64,9 +64,7 @@ async def test_spoilt_queries_make_no_server_error(workspace: Workspace, room: s
 
     async def ask(path: str) -> httpx.Response:
         asked = bytes(byte if byte in safe else ord("%") for byte in spoilt(rng, query.encode())).decode()
-        return await workspace.http.get(
-            f"{workspace.query_url}{path}?{asked}", headers={"x-workspace-id": workspace.id}
-        )
+        return await workspace.http.get(f"{workspace.query_url}{path}?{asked}", headers=workspace.credentials)
 
     paths = ["/v1/runs", f"/v1/runs/{run['run_id']}", f"/v1/runs/{run['run_id']}/steps"]
     responses = await asyncio.gather(*(ask(path) for path in paths for _ in range(40)))

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from . import expect
+from . import expect, tokens
 from .client import Workspace
 
 CREATED = {
@@ -122,21 +122,25 @@ async def test_a_body_may_come_in_pieces(workspace: Workspace, room: str) -> Non
 
 
 @pytest.mark.parametrize("actor_type", ["service", "user", "agent"])
-async def test_the_actor_is_the_one_the_headers_name(workspace: Workspace, room: str, actor_type: str) -> None:
+async def test_the_actor_is_the_tokens_or_the_one_the_headers_name(
+    workspace: Workspace, room: str, actor_type: str
+) -> None:
     headers = {"x-actor-type": actor_type, "x-actor-id": "planner-7"}
     answer = expect.accepted(await workspace.post("/v1/runs", {"room_id": room}, headers=headers), 201)
 
     (event,) = await workspace.feed(room, answer["stream_seq"])
 
-    assert (event.envelope["actor_type"], event.envelope["actor_id"]) == (actor_type, "planner-7")
+    named = (tokens.ACTOR_TYPE, tokens.SUBJECT) if tokens.is_on() else (actor_type, "planner-7")
+    assert (event.envelope["actor_type"], event.envelope["actor_id"]) == named
 
 
-async def test_the_actor_is_the_api_when_nobody_says(workspace: Workspace, room: str) -> None:
+async def test_the_actor_is_the_tokens_or_the_api_when_nobody_says(workspace: Workspace, room: str) -> None:
     answer = await workspace.create(room)
 
     (event,) = await workspace.feed(room, answer["stream_seq"])
 
-    assert (event.envelope["actor_type"], event.envelope["actor_id"]) == ("service", "api")
+    named = (tokens.ACTOR_TYPE, tokens.SUBJECT) if tokens.is_on() else ("service", "api")
+    assert (event.envelope["actor_type"], event.envelope["actor_id"]) == named
 
 
 @pytest.mark.parametrize("room_id", ["a", "Z-9_", "x" * 128, "-", "_"])

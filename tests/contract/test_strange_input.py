@@ -146,9 +146,8 @@ async def test_moderate_nesting(workspace: Workspace, room: str, nesting: int) -
 )
 @pytest.mark.parametrize("value", ["%00", "%FF", "%ED%A0%80", "a%00b", "%F0%9F%A7%BE", "'", "%22%7D", "1" * 400])
 async def test_filters_that_match_nothing_make_no_server_error(workspace: Workspace, name: str, value: str) -> None:
-    response = await workspace.http.get(
-        f"{workspace.query_url}/v1/runs?room_id=r&wait=0&{name}={value}", headers={"x-workspace-id": workspace.id}
-    )
+    query = f"room_id=r&wait=0&{name}={value}"
+    response = await workspace.http.get(f"{workspace.query_url}/v1/runs?{query}", headers=workspace.credentials)
 
     if response.status_code == 200:
         assert expect.page(response, "runs")["runs"] == []

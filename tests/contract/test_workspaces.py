@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from . import expect
+from . import expect, tokens
 from .client import Workspace, fresh
 
 
@@ -100,8 +100,12 @@ async def test_names_that_would_run_together_stay_apart(workspace: Workspace) ->
     assert event.event_id == one["event_id"]
 
 
-async def test_without_a_header_the_workspace_is_ws_dev(workspace: Workspace, room: str) -> None:
+async def test_who_says_nothing_is_in_ws_dev_or_nobody(workspace: Workspace, room: str) -> None:
     response = await workspace.http.post(f"{workspace.command_url}/v1/runs", json={"room_id": room})
+    if tokens.is_on():
+        expect.problem(response, 401, "missing_token")
+        expect.problem(await workspace.http.get(f"{workspace.query_url}/v1/runs"), 401, "missing_token")
+        return
     answer = expect.accepted(response, 201)
     default = Workspace(workspace.http, workspace.command_url, workspace.query_url, "ws_dev")
 

@@ -72,13 +72,14 @@ def is_loopback(host: str) -> bool:
 
 def _reachable_at(env: Environment, host: str) -> str:
     """Where others find the service: where its container's port is published, if it is in one, else its host."""
-    published_on = env.optional("PUBLISHED_ON")
-    if published_on is None:
+    given = env.optional("PUBLISHED_ON")
+    if given is None:
         return host
+    published_on = given.removeprefix("[").removesuffix("]")  # as Compose wants an IPv6 address
     try:
         ip_address(published_on)
     except ValueError:
-        env.fault(f"PUBLISHED_ON is {published_on!r}: expected an IP address")
+        env.fault(f"PUBLISHED_ON is {given!r}: expected an IP address")
         return "127.0.0.1"
     return published_on
 

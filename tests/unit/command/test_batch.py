@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.command.domain.batch import Accepted, IdempotencyKey, Loaded, Plan, Request, StoredOutcome, plan
 from services.command.domain.commands import Command, CompleteRun, CreateRun, CreateStep, StartRun
-from services.command.domain.decide import Caller, Refusal
+from services.command.domain.decide import Caller, Refusal, run_not_found
 from services.command.domain.run import RunState
 from shared.contracts.ids import RoomKey
 from tests.unit.command.given import CALLER, TIME, CountingIds
@@ -158,3 +158,38 @@ def test_where_a_batch_is_cut_makes_no_difference(sequence: list[Command], data:
     pieces = [plan(part, state, NOW, ids, KEEP) for part in (requests[:cut], requests[cut:])]
     assert [outcome for piece in pieces for outcome in piece.outcomes] == at_once.outcomes
     assert [new for piece in pieces for new in piece.events] == at_once.events
+
+
+LIMITED = CALLER._replace(rooms=frozenset({"elsewhere"}))
+
+
+def test_a_run_in_a_room_that_is_closed_to_the_caller_is_not_found_and_stays_as_it_is() -> None:
+    requests = [
+        request(command, key, caller=LIMITED)
+        for command in (StartRun(run_id="run_1"), CreateStep(run_id="run_1", kind="k"), StartRun(run_id="nobody"))
+        for key in (None, "k")
+    ]
+    drafted = decided(requests, loaded(2, running()))
+    assert set(drafted.outcomes) == {run_not_found()}
+    assert not drafted.events
+    assert not drafted.stored
+
+
+def test_a_stored_outcome_is_not_given_again_where_the_room_is_closed_to_the_caller() -> None:
+    step = CreateStep(run_id="run_1", kind="k")
+    open_to_it = LIMITED._replace(rooms=frozenset({"elsewhere", "r"}))
+    drafted = decided(
+        [request(step, "k"), request(step, "k", caller=LIMITED), request(step, "k", caller=open_to_it)],
+        loaded(2, running()),
+    )
+    first, second, third = drafted.outcomes
+    assert isinstance(first, Accepted)
+    assert second == run_not_found()
+    assert third == first._replace(replayed=True)
+    assert len(drafted.events) == 1
+
+
+def test_the_rooms_that_are_open_to_the_caller_are_those_of_its_workspace() -> None:
+    stranger = Caller("other", "service", "api", frozenset({"r"}))
+    drafted = decided([request(StartRun(run_id="run_1"), caller=stranger)], loaded(2, running()))
+    assert drafted.outcomes == [run_not_found()]

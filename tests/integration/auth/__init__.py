@@ -1,0 +1,1 @@
+"""A whole deployment with authentication on."""

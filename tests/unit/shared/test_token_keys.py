@@ -1,0 +1,242 @@
+"""Key sets: what is taken from them, and how they are followed as they change."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.http.auth import keys as keys_module
+from shared.http.auth.claims import Grant
+from shared.http.auth.jwks import MOST_BYTES, JwksError, parse_jwks
+from shared.http.auth.keys import JwksKeys, KeysAwayError, SecretKey
+from shared.http.auth.sources import FileSource, UrlSource
+from shared.http.auth.verifier import Policy, TokenRefusedError, Verifier
+from tests.support.tokens import SigningKey, claims, ed25519_key, hs256, jwks, rsa_key, signed
+
+RSA, ED25519 = rsa_key("a"), ed25519_key("b")
+ANYBODY = Policy(None, None, 0.0)
+
+
+def key_set(*entries: Any) -> bytes:
+    return json.dumps({"keys": entries}).encode()
+
+
+def test_keys_are_used_with_one_algorithm_each() -> None:
+    parsed = parse_jwks(jwks(RSA, ED25519))
+    assert {kid: key.algorithm for kid, key in parsed.items()} == {"a": "RS256", "b": "EdDSA"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"use": "enc"}, {"key_ops": ["encrypt"]}, {"alg": "RS512"}, {"alg": "HS256"}, {"alg": "none"}, {"kty": "EC"},
+        {"kid": None}, {"kid": ""}, {"kid": 1}, {"n": "AQAB"}, {"n": None}, {"n": 1}, {"n": "é"}, {"kty": ["RSA"]},
+        {"kty": "oct", "k": "c2VjcmV0"},
+    ],
+)  # fmt: skip
+def test_what_is_no_public_signature_key_is_left_alone(changed: dict[str, Any]) -> None:
+    wrong = {name: value for name, value in (RSA.jwk | changed).items() if value is not None}
+    assert parse_jwks(key_set(wrong, ED25519.jwk, "noise", None)).keys() == {"b"}
+
+
+def test_use_and_algorithm_may_be_left_out() -> None:
+    bare = [{k: v for k, v in key.jwk.items() if k not in ("use", "alg")} for key in (RSA, ED25519)]
+    assert parse_jwks(key_set(*bare)).keys() == {"a", "b"}
+
+
+def test_a_short_key_is_left_alone() -> None:
+    assert not parse_jwks(jwks(rsa_key("short", 1024)))
+
+
+def test_of_two_keys_with_one_id_the_first_is_used() -> None:
+    assert parse_jwks(key_set(RSA.jwk, ED25519.jwk | {"kid": "a"}))["a"].algorithm == "RS256"
+
+
+@pytest.mark.parametrize("raw", [b"", b"x", b"[]", b"{}", b'{"keys": {}}', b"\xff", b"[" * 5000])
+def test_what_is_no_key_set_is_said_to_be_none(raw: bytes) -> None:
+    with pytest.raises(JwksError):
+        parse_jwks(raw)
+
+
+class Server:
+    """A real HTTP server with a document that changes."""
+
+    def __init__(self) -> None:
+        self.document = b""
+        self.status = 200
+        self.requests = 0
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.requests += 1
+                self.send_response(outer.status)
+                self.send_header("location", "/elsewhere")
+                self.send_header("content-length", str(len(outer.document)))
+                self.end_headers()
+                self.wfile.write(outer.document)
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/jwks.json"
+        self._thread = threading.Thread(target=self.http.serve_forever, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.stop()
+
+
+def following(source: FileSource | UrlSource, least_seconds: float = 0.0) -> JwksKeys:
+    source.least_seconds = least_seconds  # type: ignore[misc]
+    return JwksKeys(source)
+
+
+async def accepted(verifier: Verifier, key: SigningKey) -> bool:
+    try:
+        return isinstance(await verifier.verify(signed(key, claims()).encode()), Grant)
+    except TokenRefusedError:
+        return False
+
+
+async def test_a_url_is_followed_as_keys_come_and_go(server: Server) -> None:
+    server.document = jwks(RSA)
+    verifier = Verifier(following(UrlSource(server.url)), ANYBODY)
+    old = signed(RSA, claims()).encode()
+    assert await verifier.verify(old)
+    assert not await accepted(verifier, ED25519)
+
+    server.document = jwks(RSA, ED25519)
+    assert await accepted(verifier, ED25519)
+    assert await verifier.verify(old)
+
+    server.document = jwks(ED25519)
+    assert not await accepted(verifier, rsa_key("new"))  # which had it looked at again
+    with pytest.raises(TokenRefusedError, match="not known here"):
+        await verifier.verify(old)
+    assert await accepted(verifier, ED25519)
+
+
+async def test_a_file_is_followed_as_keys_come_and_go(tmp_path: Path) -> None:
+    file = tmp_path / "jwks.json"
+    file.write_bytes(jwks(RSA))
+    verifier = Verifier(following(FileSource(str(file))), ANYBODY)
+    assert await accepted(verifier, RSA)
+    (tmp_path / "new").write_bytes(jwks(ED25519))
+    (tmp_path / "new").replace(file)
+    assert await accepted(verifier, ED25519)
+    assert not await accepted(verifier, RSA)
+    file.write_bytes(b"half of it")
+    assert not await accepted(verifier, RSA)
+    assert await accepted(verifier, ED25519)
+
+
+async def test_forged_key_ids_are_asked_about_no_more_than_now_and_then(server: Server) -> None:
+    server.document = jwks(RSA)
+    verifier = Verifier(following(UrlSource(server.url), least_seconds=3600), ANYBODY)
+    assert await accepted(verifier, RSA)
+    for n in range(50):
+        assert not await accepted(verifier, ED25519._replace(kid=f"forged-{n}"))
+    assert server.requests == 1
+
+
+async def test_while_the_url_is_away_the_last_keys_go_on_for_a_while(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.document = jwks(RSA)
+    keys = following(UrlSource(server.url))
+    verifier = Verifier(keys, ANYBODY)
+    token = signed(RSA, claims()).encode()
+    assert await verifier.verify(token)
+    for server.status, server.document in (
+        (500, jwks(RSA)),
+        (302, b""),
+        (200, b"noise"),
+        (200, b"x" * (MOST_BYTES + 1)),
+    ):
+        await keys.look_again()
+        assert await verifier.verify(token)
+    monkeypatch.setattr(keys_module, "MOST_STALE_SECONDS", -1.0)
+    await keys.look_again()
+    with pytest.raises(KeysAwayError):
+        await verifier.verify(token)
+    server.status, server.document = 200, jwks(RSA)
+    assert await verifier.verify(token)
+
+
+async def test_without_any_keys_there_is_no_telling(server: Server) -> None:
+    server.status = 503
+    keys = following(UrlSource(server.url))
+    verifier = Verifier(keys, ANYBODY)
+    for _ in range(2):
+        with pytest.raises(KeysAwayError):
+            await verifier.verify(signed(RSA, claims()).encode())
+    assert not keys.has_any
+    server.status, server.document = 200, jwks(RSA)
+    assert await accepted(verifier, RSA)
+    assert keys.has_any
+
+
+async def test_an_empty_set_accepts_nothing_and_is_no_outage(server: Server) -> None:
+    server.document = key_set()
+    verifier = Verifier(following(UrlSource(server.url)), ANYBODY)
+    assert not await accepted(verifier, RSA)
+
+
+SECRET = b"s" * 32
+
+
+async def test_what_is_remembered_is_forgotten_when_it_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    verifier = Verifier(SecretKey(SECRET), Policy(None, None, 5.0))
+    payload = claims()
+    token = hs256(SECRET, payload).encode()
+    grant = await verifier.verify(token)
+    assert await verifier.verify(token) is grant
+    for now, is_good in ((payload["exp"] + 4.9, True), (payload["exp"] + 5.0, False)):
+        monkeypatch.setattr("shared.http.auth.verifier.time.time", lambda now=now: now)
+        if is_good:
+            assert await verifier.verify(token) is grant
+        else:
+            monkeypatch.undo()
+            monkeypatch.setattr("shared.http.auth.verifier._is_over", lambda *_: True)
+            with pytest.raises(TokenRefusedError, match="has expired"):
+                await verifier.verify(token)
+
+
+async def test_only_so_many_are_remembered() -> None:
+    verifier = Verifier(SecretKey(SECRET), ANYBODY, most_remembered=2)
+    tokens = [hs256(SECRET, claims(sub=name)).encode() for name in "abc"]
+    first, second, _ = [await verifier.verify(token) for token in tokens]
+    assert await verifier.verify(tokens[1]) is second
+    assert await verifier.verify(tokens[0]) == first
+    assert await verifier.verify(tokens[0]) is not first
+
+
+async def test_what_was_refused_is_not_remembered() -> None:
+    verifier = Verifier(SecretKey(SECRET), ANYBODY)
+    for _ in range(2):
+        with pytest.raises(TokenRefusedError, match="signature"):
+            await verifier.verify(hs256(b"t" * 32, claims()).encode())
+    assert await verifier.verify(hs256(SECRET, claims()).encode())
+
+
+async def test_a_token_for_an_audience_is_for_nobody_where_none_is_set() -> None:
+    verifier = Verifier(SecretKey(SECRET), ANYBODY)
+    with pytest.raises(TokenRefusedError, match="not for this service"):
+        await verifier.verify(hs256(SECRET, claims(aud="other")).encode())
