@@ -1,0 +1,241 @@
+"""The edge in front of a whole deployment: one origin, nothing held back, nothing repeated, nothing told."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from deploy.local import LocalStack
+from tests.contract import expect
+from tests.contract.client import Workspace
+from tests.contract.sse import DEADLINE, Control, RoomStream, StreamEndedError, open_stream
+from tests.support.edge import Edge
+
+from .services import query_of, ready_again
+
+LIMIT = 1024 * 1024
+
+
+async def ended(viewer: RoomStream) -> list[int]:
+    """Reads to the end of the stream, however it comes; the positions seen on the way."""
+    seen: list[int] = []
+    try:
+        while True:
+            seen.append((await viewer.event()).seq)
+    except (StreamEndedError, httpx.TransportError):
+        return seen
+
+
+def problem(answer: httpx.Response, status: int, error: str) -> None:
+    """The answer is a problem as the services make it."""
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body.keys() == expect.PROBLEM
+    assert (body["type"], body["status"]) == (f"urn:runroom:problem:{error}", status)
+    assert (body["error"], body["instance"]) == (error, answer.request.url.raw_path.decode().partition("?")[0])
+
+
+async def logged(edge: Edge, answer: httpx.Response) -> dict[str, Any]:
+    """The line of this answer's request, which may be written after the answer is here."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            for line in edge.access_log():
+                if line["request_id"] == answer.headers["x-request-id"]:
+                    return line
+            await asyncio.sleep(0.02)
+
+
+async def test_commands_and_reads_have_one_origin(workspace: Workspace, http: httpx.AsyncClient, room: str) -> None:
+    run = await workspace.running(room, title="Through the edge")
+    step = await workspace.step(run["run_id"])
+    answer = await http.get(f"/v1/runs/{run['run_id']}", params={"min_seq": step["stream_seq"]})
+    assert answer.http_version == "HTTP/2"
+    assert answer.json()["run"]["title"] == "Through the edge"
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
+    assert "/" not in answer.headers["server"]
+    listed = await http.get("/v1/runs", params={"room_id": room, "min_seq": step["stream_seq"]})
+    assert [one["run_id"] for one in listed.json()["runs"]] == [run["run_id"]]
+
+
+async def test_events_arrive_as_they_happen(workspace: Workspace, room: str) -> None:
+    """Each one is here before the next is sent, so nothing on the way waits for more."""
+    run = await workspace.running(room)
+    async with workspace.stream(room) as viewer:
+        assert viewer.response.http_version == "HTTP/2"
+        history, _ = await viewer.caught_up()
+        assert [event.seq for event in history] == [1, 2]
+        for seq in range(3, 13):
+            sent = await workspace.step(run["run_id"])
+            assert (await viewer.event()).seq == sent["stream_seq"] == seq
+
+
+@pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/2"])
+async def test_a_stream_resumes_after_a_reload(
+    version: str, http: httpx.AsyncClient, http1: httpx.AsyncClient, workspace: Workspace, edge: Edge, room: str
+) -> None:
+    """The workers from before end what they have and go; the new ones take everybody new. Nothing is seen twice."""
+    run = await workspace.running(room)
+    url, before = f"/v1/streams/rooms/{room}", edge.workers
+    async with open_stream(http if version == "HTTP/2" else http1, url, {}, {}) as viewer:
+        await viewer.caught_up()
+        assert viewer.response.http_version == version
+        edge.ask_to_reload()
+        async with asyncio.timeout(DEADLINE):
+            while not edge.workers - before:
+                await asyncio.sleep(0.02)
+        await workspace.step(run["run_id"])
+        # Over HTTP/2 it is told at once that the worker goes, and httpx leaves then.
+        seen = await ended(viewer)
+    await workspace.step(run["run_id"])
+    async with asyncio.timeout(DEADLINE):
+        while edge.workers & before:
+            await asyncio.sleep(0.02)
+    async with workspace.stream(room, last_event_id=[2, *seen][-1]) as viewer:
+        assert seen + [event.seq for event in await viewer.until(4)] == [3, 4]
+
+
+async def test_a_stream_resumes_after_the_service_is_back(
+    workspace: Workspace, http: httpx.AsyncClient, stack: LocalStack, room: str
+) -> None:
+    run = await workspace.running(room)
+    async with workspace.stream(room) as viewer:
+        await viewer.caught_up()
+        query_of(stack).kill()
+        assert await ended(viewer) == []
+    try:
+        sent = await workspace.step(run["run_id"])
+        read = await http.get(f"/v1/runs/{run['run_id']}")
+        problem(read, 502, "bad_gateway")
+        assert read.headers["retry-after"] == "2"
+        # A browser would never come again after any other status.
+        async with workspace.stream(room, last_event_id="2") as viewer:
+            assert viewer.response.status_code == 200
+            assert viewer.response.headers["content-type"] == "text/event-stream; charset=utf-8"
+            assert await viewer.control() == Control("busy", {"limit": "service"})
+            assert viewer.lines[0] == "retry: 5000"
+            with pytest.raises(StreamEndedError):
+                await viewer.line()
+    finally:
+        await ready_again(query_of(stack))
+    async with workspace.stream(room, last_event_id="2") as viewer:
+        assert (await viewer.event()).seq == sent["stream_seq"] == 3
+
+
+async def test_bodies_up_to_the_limit_pass(
+    workspace: Workspace, http1: httpx.AsyncClient, edge: Edge, room: str
+) -> None:
+    around = len(b'{"room_id": "", "title": ""}') + len(room)
+    most = b'{"room_id": "%b", "title": "%b"}' % (room.encode(), b"x" * (LIMIT - around))
+    assert len(most) == LIMIT
+    expect.accepted(await workspace.post("/v1/runs", content=most), 201)
+    as_json = {"content-type": "application/json"}
+    expect.accepted(await http1.post("/v1/runs", content=most, headers=as_json), 201)
+    refused = await http1.post("/v1/runs", content=most + b" ", headers=as_json)
+    problem(refused, 413, "body_too_large")
+    assert not (await logged(edge, refused))["upstream"]
+
+    async def unannounced() -> AsyncIterator[bytes]:
+        yield most
+        yield b" "
+
+    problem(await http1.post("/v1/runs", content=unannounced(), headers=as_json), 413, "body_too_large")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/nowhere", "/metrics", "/readyz", "/schema/openapi.json", "/schema", "/v1", "/v1/streams", "/a%22b%0A?c=d"],
+)
+async def test_nothing_else_is_reachable(http: httpx.AsyncClient, edge: Edge, path: str) -> None:
+    answer = await http.get(path)
+    problem(answer, 404, "not_found")
+    assert not (await logged(edge, answer))["upstream"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/nowhere/../../metrics", "/v1/streams/../../metrics", "/v1/runs/..%2F..%2Fmetrics"]
+)
+async def test_no_detour_leads_to_the_metrics(edge: Edge, token: str, path: str) -> None:
+    """Sent as written: clients would tidy up the path."""
+    status, body = await raw(edge, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n")
+    assert status == 404
+    assert b"runroom_" not in body
+
+
+async def test_answers_of_its_own_are_problems_too(
+    edge: Edge, http: httpx.AsyncClient, http1: httpx.AsyncClient
+) -> None:
+    problem(await http.request("TRACE", "/v1/runs"), 405, "method_not_allowed")
+    problem(await http1.get("/v1/runs", headers={"x-large": "x" * 20_000}), 400, "invalid_request")
+    async with httpx.AsyncClient(trust_env=False) as plain:
+        problem(await plain.get(f"http://localhost:{edge.port}/v1/runs"), 400, "invalid_request")
+    strange, body = await raw(edge, 'GET /a"b\\c HTTP/1.1\r\nHost: localhost\r\n')
+    assert strange == 404
+    assert b'"instance":"/"' in body
+
+
+async def test_both_services_methods_are_allowed(http: httpx.AsyncClient) -> None:
+    for path in ("/v1/runs", "/v1/runs/run_01/steps"):
+        answer = await http.put(path)
+        problem(answer, 405, "method_not_allowed")
+        assert {"GET", "POST"} <= set(answer.headers["allow"].split(", "))
+    answer = await http.get("/v1/runs/run_01/start")
+    problem(answer, 405, "method_not_allowed")
+    assert "POST" in answer.headers["allow"].split(", ")
+
+
+async def test_an_id_for_each_request(http: httpx.AsyncClient, edge: Edge) -> None:
+    given = await http.get("/v1/runs", headers={"x-request-id": "mine-1"})
+    assert given.headers.get_list("x-request-id") == ["mine-1"]
+    assert (await logged(edge, given))["path"] == "/v1/runs"
+    for unfit in ("", "two words", "x" * 129):
+        answer = await http.get("/v1/runs", headers={"x-request-id": unfit})
+        assert len(answer.headers["x-request-id"]) == 32
+        assert (await logged(edge, answer))["path"] == "/v1/runs"
+
+
+async def test_the_log_tells_no_secret(
+    http: httpx.AsyncClient, http1: httpx.AsyncClient, edge: Edge, stack: LocalStack, token: str
+) -> None:
+    """Neither does the error log, which would quote whole requests."""
+
+    async def ask() -> None:
+        hidden = {"cookie": f"__Host-runroom={token}; other=hidden-crumb", "referer": "https://localhost/?hidden-page"}
+        await http.get("/v1/runs", params={"tag": "hidden-tag"}, headers=hidden)
+        await http.post("/v1/runs", params={"a": "hidden-tag"}, headers=hidden, content=b"hidden-body")
+        await http1.post("/v1/runs", params={"a": "hidden-tag"}, headers=hidden, content=b"hidden-body" * LIMIT)
+        await http.get("/hidden", params={"tag": "hidden-tag"}, headers=hidden)
+        async with open_stream(http, "/v1/streams/rooms/r", {"from_seq": "hidden-seq"}, {}) as stream:
+            await stream.response.aread()
+
+    await ask()
+    query_of(stack).kill()
+    try:
+        await ask()
+    finally:
+        await ready_again(query_of(stack))
+    assert {line["status"] for line in edge.access_log()} >= {"200", "400", "404", "413", "502"}
+    log = edge.log()
+    assert token not in log
+    assert "Bearer" not in log
+    assert "hidden-" not in log
+    assert "?" not in log
+
+
+async def raw(edge: Edge, head: str) -> tuple[int, bytes]:
+    """Sends this head over HTTP/1.1, closing afterwards; status and body of the answer."""
+    context: ssl.SSLContext = edge.certificates.client()
+    reader, writer = await asyncio.open_connection("localhost", edge.port, ssl=context, server_hostname="localhost")
+    try:
+        writer.write(f"{head}Connection: close\r\n\r\n".encode())
+        async with asyncio.timeout(DEADLINE):
+            answer = await reader.read()
+    finally:
+        writer.close()
+    first, _, body = answer.partition(b"\r\n\r\n")
+    return int(first.split(b" ")[1]), body

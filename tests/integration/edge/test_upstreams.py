@@ -1,0 +1,125 @@
+"""What the edge passes on, and what it does when a service breaks down: a read is asked of another, a POST never twice.
+
+The services here are made to break: each notes what it is sent, and where it is told to closes the connection without
+an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deploy.local.ports import free_port
+from tests.support.edge import Edge
+
+
+class Upstream:
+    """Takes one request a connection."""
+
+    def __init__(self, *, answers: bool) -> None:
+        self.port = free_port()
+        self.requests: list[list[str]] = []
+        """The lines of each request's head."""
+        self._answers = answers
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().strip()
+            self.requests.append(head.split("\r\n"))
+            if self._answers:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+                await writer.drain()
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def listening(*, answers: bool) -> AsyncIterator[Upstream]:
+    upstream = Upstream(answers=answers)
+    async with await asyncio.start_server(upstream.take, "127.0.0.1", upstream.port):
+        yield upstream
+
+
+@asynccontextmanager
+async def edge_before(folder: Path, upstreams: list[str]) -> AsyncIterator[httpx.AsyncClient]:
+    edge = Edge(folder / "nginx", command=upstreams, query=upstreams)
+    edge.start()
+    try:
+        verify = edge.certificates.client()
+        async with httpx.AsyncClient(base_url=edge.url, http2=True, verify=verify, trust_env=False) as client:
+            yield client
+    finally:
+        edge.stop()
+
+
+async def test_a_post_that_was_sent_is_never_repeated(tmp_path: Path) -> None:
+    async with AsyncExitStack() as opened:
+        broken = [await opened.enter_async_context(listening(answers=False)) for _ in range(2)]
+        client = await opened.enter_async_context(edge_before(tmp_path, [one.address for one in broken]))
+        answer = await client.post("/v1/runs", json={})
+        assert answer.status_code == 502
+        assert answer.json()["error"] == "bad_gateway"
+        assert sum(len(one.requests) for one in broken) == 1
+
+
+async def test_a_post_that_could_not_be_sent_goes_to_another(tmp_path: Path) -> None:
+    async with (
+        listening(answers=True) as well,
+        edge_before(tmp_path, [f"127.0.0.1:{free_port()}", well.address]) as client,
+    ):
+        answers = [await client.post("/v1/runs", json={}) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200] * 3
+        assert len(well.requests) == 3
+
+
+async def test_a_read_that_is_not_answered_goes_to_another(tmp_path: Path) -> None:
+    async with (
+        listening(answers=False) as broken,
+        listening(answers=True) as well,
+        edge_before(tmp_path, [broken.address, well.address]) as client,
+    ):
+        answers = [await client.get("/v1/runs") for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200] * 3
+        assert len(broken.requests) == 1
+        assert len(well.requests) == 3
+
+
+@pytest.mark.parametrize("path", ["/v1/runs", "/v1/runs/run_01/start", "/v1/session", "/v1/streams/rooms/r"])
+async def test_what_is_passed_on(tmp_path: Path, path: str) -> None:
+    sent = {
+        "host": "runroom.example",
+        "x-forwarded-for": "203.0.113.7",
+        "x-forwarded-host": "evil.example",
+        "x-real-ip": "203.0.113.7",
+        "forwarded": "for=203.0.113.7",
+        "te": "trailers",
+        "proxy": "http://evil.example",
+        "authorization": "Bearer t",
+        "cookie": "__Host-runroom=t",
+        "x-request-id": "mine-1",
+        "x-workspace-id": "ws",
+        "last-event-id": "3",
+        "idempotency-key": "k",
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    }
+    async with listening(answers=True) as service, edge_before(tmp_path, [service.address]) as client:
+        await client.post(f"{path}?a=b%20c", headers=sent, json={})
+    ((first, *lines),) = service.requests
+    assert first == f"POST {path}?a=b%20c HTTP/1.1"
+    passed = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    assert len(passed) == len(lines)
+    same = ("host", "authorization", "cookie", "x-request-id", "x-workspace-id", "last-event-id", "traceparent")
+    assert {name: passed[name] for name in (*same, "idempotency-key")} == {
+        name: sent[name] for name in (*same, "idempotency-key")
+    }
+    assert (passed["x-forwarded-for"], passed["x-forwarded-proto"]) == ("127.0.0.1", "https")
+    assert passed.keys().isdisjoint({"x-forwarded-host", "x-real-ip", "forwarded", "te", "proxy", "connection"})
