@@ -10,8 +10,7 @@ from services.command.http.routes import command_routes
 from services.query.http import describe as query
 from services.query.http.runs import run_routes
 from services.query.http.streams import stream_route
-from shared.http.auth.access import TokenAccess
-from shared.http.auth.keys import SecretKey
+from shared.http.auth.access import OpenAccess
 from shared.http.auth.session import session_routes
 from shared.http.health import health_routes
 from shared.http.openapi import openapi_document
@@ -25,7 +24,7 @@ def command_document() -> dict[str, Any]:
 
 def query_document() -> dict[str, Any]:
     routes = [*run_routes(_NOTHING, _NOTHING, _NOTHING), stream_route(_NOTHING, _NOTHING, _NOTHING, _NOTHING)]
-    return _document([*routes, *session_routes(TokenAccess(SecretKey(b""), _NOTHING))], query.openapi())
+    return _document([*routes, *session_routes(OpenAccess())], query.openapi())
 
 
 def _document(routes: list[Any], config: OpenAPIConfig) -> dict[str, Any]:

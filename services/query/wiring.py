@@ -19,7 +19,7 @@ from services.query.http.streams import stream_route
 from services.query.progress import Progress
 from services.query.reads import Reads
 from services.query.settings import Settings
-from shared.http.auth.access import Access, TokenAccess, open_access
+from shared.http.auth.access import Access, open_access
 from shared.http.auth.session import session_routes
 from shared.http.cors import Cors
 from shared.http.health import health_routes
@@ -105,7 +105,7 @@ def _app(
                 "runs:read",
                 takes_cookie=True,
             ),
-            *(session_routes(access) if isinstance(access, TokenAccess) else []),
+            *session_routes(access),
             *health_routes(
                 {"projections": reads.check, "service": is_staying, **access.checks}, {"nats": broker_is_connected}
             ),

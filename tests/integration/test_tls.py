@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -23,7 +24,7 @@ from shared.messaging.broker import Broker
 from shared.messaging.client import MessagingClient
 from shared.messaging.stream import StreamSettings, ensure_stream
 from shared.postgres import connect, migrate
-from tests.support.servers import EVENT_STORE_MIGRATIONS
+from tests.support.servers import EVENT_STORE_MIGRATIONS, MigratedDatabases
 from tests.support.terminator import terminating
 
 
@@ -205,14 +206,19 @@ async def test_a_client_shows_its_certificate(papers: Papers, tmp_path: Path) ->
 
 
 async def test_a_service_stores_and_publishes_by_tls(
-    postgres: Callable[[str, str], str], nats: EmbeddedNats, papers: Papers, tmp_path: Path
+    postgres: Callable[[str, str], str],
+    migrated_databases: MigratedDatabases,
+    nats: EmbeddedNats,
+    papers: Papers,
+    tmp_path: Path,
 ) -> None:
+    database = urlsplit(migrated_databases.copy("event_store")).path.removeprefix("/")
     tls = f"?sslmode=verify-full&sslrootcert={papers.ca}"
-    await migrate(by_name(postgres("event_store", "runroom_migrate")) + tls, EVENT_STORE_MIGRATIONS)
+    await migrate(by_name(postgres(database, "runroom_migrate")) + tls, EVENT_STORE_MIGRATIONS)
     port = free_port()
     environment = {
         "PATH": os.environ["PATH"],
-        "EVENT_STORE_DSN": by_name(postgres("event_store", "runroom_command")) + tls,
+        "EVENT_STORE_DSN": by_name(postgres(database, "runroom_command")) + tls,
         "NATS_URL": encrypted(nats.url),
         "NATS_CA_FILE": str(papers.ca),
         "COMMAND_PORT": str(port),

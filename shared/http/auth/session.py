@@ -9,9 +9,10 @@ from typing import Any, cast
 
 from litestar import Request, Response, delete, post
 from litestar.datastructures import Cookie
+from litestar.exceptions import NotFoundException
 from litestar.types import ControllerRouterHandler
 
-from shared.http.auth.access import TokenAccess, seconds_left
+from shared.http.auth.access import Access, TokenAccess, seconds_left
 from shared.http.auth.credentials import COOKIE, bearer_token
 from shared.http.identity import Identity
 from shared.http.openapi import BEARER, Json, described
@@ -27,14 +28,17 @@ _SET: Json = {
 }
 _OPEN = described(
     answers={204: {"description": "The cookie is set, for as long as the token is valid", "headers": _SET}},
-    errors=("invalid_request",),
+    errors=("invalid_request", "not_found"),
     security=(BEARER,),
 )
-_CLOSE = described(answers={204: {"description": "The cookie is cleared", "headers": _SET}}, identified=False)
+_CLOSE = described(
+    answers={204: {"description": "The cookie is cleared", "headers": _SET}}, errors=("not_found",), identified=False
+)
 
 
-def session_routes(access: TokenAccess) -> list[ControllerRouterHandler]:
-    """``POST`` and ``DELETE /v1/session``. With authentication off there is no such path."""
+def session_routes(access: Access) -> list[ControllerRouterHandler]:
+    """``POST`` and ``DELETE /v1/session``. With authentication off they are not found: there is nothing to remember."""
+    has_sessions = isinstance(access, TokenAccess)
 
     @post(
         "/v1/session",
@@ -45,6 +49,8 @@ def session_routes(access: TokenAccess) -> list[ControllerRouterHandler]:
         operation_class=_OPEN,
     )
     async def open_session(request: Request[Any, Any, Any]) -> Response[None]:
+        if not has_sessions:
+            raise NotFoundException
         token = bearer_token(request.scope) or b""
         if len(token) > _LONGEST:
             raise invalid_request(f"Authorization: a token of more than {_LONGEST} bytes fits in no cookie")
@@ -61,6 +67,8 @@ def session_routes(access: TokenAccess) -> list[ControllerRouterHandler]:
         operation_class=_CLOSE,
     )
     async def close_session() -> Response[None]:
+        if not has_sessions:
+            raise NotFoundException
         return _answer("", 0)
 
     return [*access.protect([open_session], None), close_session]
