@@ -23,7 +23,7 @@ else:
     Pool = asyncpg.Pool
 
 MIGRATION_LOCK = 0x52756E726F6F6D
-"""Advisory lock key held while migrating: the bytes of "Runroom"."""
+"""Advisory lock key held while migrating or granting: the bytes of "Runroom"."""
 
 STORE_ERRORS = (
     asyncpg.PostgresError,
@@ -126,5 +126,7 @@ async def apply_grants(connection: Connection, directory: Path) -> None:
     for role, statements in load_queries(directory).items():
         if await connection.fetchval("select exists (select from pg_roles where rolname = $1)", role):
             async with connection.transaction():
+                # Two at once would change the same rows of the catalogue, and one of them fail.
+                await connection.execute("select pg_advisory_xact_lock($1)", MIGRATION_LOCK)
                 await connection.execute(f"revoke all on all tables in schema public from {role}")
                 await connection.execute(statements)

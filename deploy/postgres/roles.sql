@@ -2,6 +2,7 @@
 -- Passwords come as SCRAM verifiers from the environment, so that the server never sees one. What each role may do with
 -- tables is beside the migrations of the service that owns them: services/*/grants/.
 \set ON_ERROR_STOP on
+set client_min_messages = warning;
 \getenv migrate_verifier RUNROOM_MIGRATE_VERIFIER
 \getenv command_verifier RUNROOM_COMMAND_VERIFIER
 \getenv projector_verifier RUNROOM_PROJECTOR_VERIFIER

@@ -254,3 +254,12 @@ async def test_a_user_with_a_password_and_one_in_the_url(tmp_path: Path) -> None
                     await broker.wait_connected()
     finally:
         server.stop()
+
+
+async def test_services_have_no_more_rights_where_tests_have_all(nats_server: EmbeddedNats) -> None:
+    """The servers of all other tests let strangers in: a service is not to be taken for one."""
+
+    async def publish(client: MessagingClient, subject: str) -> None:
+        await client.publish(subject, b"")
+
+    assert await refused(nats_server, "query", [ROOM, f"{API}.DIRECT.GET.ROOMS"], publish) == {ROOM}

@@ -11,7 +11,7 @@ grant select on projector_versions to runroom_projector;
 -- What is read, for `verify`.
 grant select on proj_runs, proj_steps, proj_run_tags, proj_room_events, proj_applied to runroom_projector;
 
--- The tables of every version there is. A rebuild gives a new version's tables what those of the active one have.
+-- The tables of every version there is. A rebuild applies this again when it has made another.
 do $$
 declare
     name text;

@@ -13,10 +13,11 @@ import asyncpg
 from services.projector.rebuild.tables import VIEWS
 from shared.contracts.subjects import PARTITIONS, partition_of
 from shared.messaging.stream import StreamState
-from shared.postgres import Connection, load_queries
+from shared.postgres import Connection, apply_grants, load_queries
 
 _SQL = load_queries(Path(__file__).parent / "sql")
 _SCHEMA = load_queries(Path(__file__).parents[1] / "schema")
+_GRANTS = Path(__file__).parents[1] / "grants"
 
 _PREFETCH = 1000
 FREEZE_SECONDS = 0.8
@@ -54,7 +55,6 @@ async def begin(
             _SQL["version_add"], projection, *new[:2], new.schema, stream.identity.key, stream.last_seq
         )
         await connection.execute(_SCHEMA[projection].replace("_vN", f"_v{new.version}"))
-        await _grant_as(connection, projection, active, new)
         await connection.execute(_SQL["skips_copied"], active.name, new.name)
         columns = ["projection", "workspace_id", "room_id", "partition", "applied_seq"]
         await connection.copy_records_to_table("proj_rooms", records=rooms(), columns=columns)
@@ -67,18 +67,9 @@ async def hand_over(connection: Connection, projection: str, new: Version, activ
     tables = ", ".join(f"{view}_v{new.version}" for view in VIEWS[projection])
     async with connection.transaction():
         await connection.execute(f"{indexes}; analyze {tables}, proj_rooms")
-        await _grant_as(connection, projection, active, new)
+        await apply_grants(connection, _GRANTS)
         await connection.execute(_SQL["skips_copied"], active.name, new.name)
         await connection.execute(_SQL["hand_over"], new.name, PARTITIONS)
-
-
-async def _grant_as(connection: Connection, projection: str, active: Version, new: Version) -> None:
-    """Lets everybody do with the tables of a version, as far as there are any, what they may with the active ones."""
-    for view in VIEWS[projection]:
-        old, made = (f"{view}_v{version.version}" for version in (active, new))
-        if await connection.fetchval("select to_regclass($1) is not null and to_regclass($2) is not null", old, made):
-            keeps = await connection.fetch(_SQL["table_keeps"], old, made)
-            await connection.execute("; ".join(row[0] for row in keeps))
 
 
 async def revive(connection: Connection, old: Version, active: Version) -> None:
