@@ -123,3 +123,12 @@ async def test_what_is_passed_on(tmp_path: Path, path: str) -> None:
     }
     assert (passed["x-forwarded-for"], passed["x-forwarded-proto"]) == ("127.0.0.1", "https")
     assert passed.keys().isdisjoint({"x-forwarded-host", "x-real-ip", "forwarded", "te", "proxy", "connection"})
+
+
+async def test_the_service_has_the_id_that_the_client_is_told(tmp_path: Path) -> None:
+    async with listening(answers=True) as service, edge_before(tmp_path, [service.address]) as client:
+        answers = [await client.get("/v1/runs", headers=given) for given in ({}, {"x-request-id": "two words"})]
+    told = [answer.headers["x-request-id"] for answer in answers]
+    passed = [line for head in service.requests for line in head if line.lower().startswith("x-request-id")]
+    assert passed == [f"X-Request-Id: {one}" for one in told]
+    assert len(set(told)) == 2
