@@ -54,7 +54,7 @@ def read_auth_settings(env: Environment, host: str) -> AuthSettings | None:
         return None
     if jwks is not None:
         _check_jwks(env, jwks)
-    key = None if jwks is not None else _read_secret(env, secret, secret_file)
+    key = None if jwks is not None else _read_secret(env)
     return AuthSettings(key, jwks, issuer, audience, leeway_seconds)
 
 
@@ -84,18 +84,10 @@ def _reachable_at(env: Environment, host: str) -> str:
     return published_on
 
 
-def _read_secret(env: Environment, secret: str | None, secret_file: str | None) -> bytes:
-    name = "AUTH_JWT_SECRET"
-    if secret_file is not None:
-        name = "AUTH_JWT_SECRET_FILE"
-        try:
-            secret = Path(secret_file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            env.fault(f"{name}: cannot read {secret_file}: {getattr(error, 'strerror', None) or 'not text'}")
-            return b""
-    key = (secret or "").encode()
-    if len(key) < LEAST_SECRET_BYTES:
-        env.fault(f"{name} is shorter than {LEAST_SECRET_BYTES} bytes")
+def _read_secret(env: Environment) -> bytes:
+    key = env.secret("AUTH_JWT_SECRET", "").encode()
+    if 0 < len(key) < LEAST_SECRET_BYTES:
+        env.fault(f"AUTH_JWT_SECRET is shorter than {LEAST_SECRET_BYTES} bytes")
     return key
 
 

@@ -74,10 +74,10 @@ def test_a_secret_is_long_and_never_shown(tmp_path: Path) -> None:
     assert SECRET not in repr(given)
     file.write_text("short-secret")
     for variables in ({"AUTH_JWT_SECRET": "short-secret"}, {"AUTH_JWT_SECRET_FILE": str(file)}):
-        with pytest.raises(SettingsError, match=f"{next(iter(variables))} is shorter than 32 bytes") as refusal:
+        with pytest.raises(SettingsError, match="AUTH_JWT_SECRET is shorter than 32 bytes") as refusal:
             read(**variables)
         assert "short-secret" not in str(refusal.value)
-    with pytest.raises(SettingsError, match=r"AUTH_JWT_SECRET_FILE: cannot read .*: No such file"):
+    with pytest.raises(SettingsError, match=r"AUTH_JWT_SECRET_FILE cannot be read: No such file"):
         read(AUTH_JWT_SECRET_FILE=str(tmp_path / "nothing"))
 
 
