@@ -71,7 +71,14 @@ def test_services_lead_to_their_pods(name: str) -> None:
         for one in of("Deployment", "edge")["spec"]["template"]["spec"]["containers"][0]["env"]
     }
     if name != "edge":
-        assert f"server {name}:{port['port']} " in variables[f"EDGE_{name.upper()}"]
+        addresses = re.findall(r"server ([^ ;]+)", variables[f"EDGE_{name.upper()}"])
+        assert set(addresses) == {f"{name}:{port['port']}"}
+        (allowed,) = [
+            one["ports"]
+            for one in of("NetworkPolicy", "edge")["spec"]["egress"]
+            if one["to"] == [{"podSelector": {"matchLabels": service["selector"]}}]
+        ]
+        assert allowed == [{"port": port["port"]}]
 
 
 def test_nobody_talks_to_anybody_but_as_is_written() -> None:
