@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+PAGES = [
+    REPOSITORY / "README.md",
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+    *sorted((REPOSITORY / "deploy").rglob("*.md")),
+]
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 MAKE_COMMAND = re.compile(r"\bmake ([a-z][a-z-]+)")
 PLACE = re.compile(r"^((?:services|shared|deploy|tests|bench|docs)/[a-z_/]*)", re.MULTILINE)

@@ -1,0 +1,51 @@
+"""What scales does so by metrics that exist, within bounds that make sense."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from shared.contracts.subjects import PARTITIONS
+from tests.support.servers import REPOSITORY
+
+from .manifests import (
+    SERVICES,
+    of,
+)
+
+
+@pytest.mark.parametrize("name", ["command", "query", "projector"])
+def test_what_scales_has_no_number_of_its_own(name: str) -> None:
+    assert "replicas" not in of("Deployment", name)["spec"]
+    kind = "ScaledObject" if name == "projector" else "HorizontalPodAutoscaler"
+    spec = of(kind, name)["spec"]
+    assert spec["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+    assert spec.get("minReplicas", spec.get("minReplicaCount")) >= 2
+
+
+def test_projectors_are_no_more_than_partitions() -> None:
+    assert of("ScaledObject", "projector")["spec"]["maxReplicaCount"] == PARTITIONS
+
+
+def test_every_metric_exists() -> None:
+    metrics = "".join(file.read_text() for file in (REPOSITORY / "services").rglob("metrics.py"))
+    triggers = of("ScaledObject", "projector")["spec"]["triggers"]
+    used = {name for trigger in triggers for name in re.findall(r"runroom_\w+", trigger["metadata"]["query"])}
+    for metric in of("HorizontalPodAutoscaler", "query")["spec"]["metrics"]:
+        if metric["type"] == "Pods":
+            used.add(metric["pods"]["metric"]["name"])
+    assert "runroom_query_streams_open" in used
+    assert "runroom_projector_lag_seconds" in used
+    assert [name for name in used if f'"{name}"' not in metrics] == []
+    assert all(trigger["type"] == "prometheus" and float(trigger["metadata"]["threshold"]) > 0 for trigger in triggers)
+
+
+def test_metrics_are_collected_from_every_service() -> None:
+    spec = of("PodMonitor", "runroom")["spec"]
+    (expression,) = spec["selector"]["matchExpressions"]
+    assert set(expression["values"]) == set(SERVICES)
+    (endpoint,) = spec["podMetricsEndpoints"]
+    for name in SERVICES:
+        (container,) = of("Deployment", name)["spec"]["template"]["spec"]["containers"]
+        assert endpoint["port"] in [port["name"] for port in container["ports"]]
