@@ -228,3 +228,12 @@ async def test_signed_out_is_signed_out(
     await signed_in.evaluate("room => watch(room)", room)
     await until(lambda: signed_in.evaluate("source.readyState === EventSource.CLOSED"))
     assert await seen(signed_in) == []
+
+
+async def test_a_body_too_large_is_a_problem(page: Page) -> None:
+    """Over HTTP/2 the answer comes while the body is still on its way, which httpx does not see."""
+    answer = await page.evaluate("""async () => {
+        const answer = await fetch("/v1/runs", {method: "POST", body: "x".repeat(3 << 20)});
+        return [answer.status, answer.headers.get("content-type"), (await answer.json()).error];
+    }""")
+    assert answer == [413, "application/problem+json", "body_too_large"]

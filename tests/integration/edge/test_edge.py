@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from collections.abc import AsyncIterator
 from typing import Any
@@ -68,6 +69,7 @@ async def test_events_arrive_as_they_happen(workspace: Workspace, room: str) -> 
     run = await workspace.running(room)
     async with workspace.stream(room) as viewer:
         assert viewer.response.http_version == "HTTP/2"
+        assert viewer.response.headers["x-accel-buffering"] == "no"
         history, _ = await viewer.caught_up()
         assert [event.seq for event in history] == [1, 2]
         for seq in range(3, 13):
@@ -149,7 +151,18 @@ async def test_bodies_up_to_the_limit_pass(
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/nowhere", "/metrics", "/readyz", "/schema/openapi.json", "/schema", "/v1", "/v1/streams", "/a%22b%0A?c=d"],
+    [
+        "/",
+        "/nowhere",
+        "/metrics",
+        "/readyz",
+        "/schema/openapi.json",
+        "/schema",
+        "/.problem",
+        "/v1",
+        "/v1/streams",
+        "/a%22b%0A?c=d",
+    ],
 )
 async def test_nothing_else_is_reachable(http: httpx.AsyncClient, edge: Edge, path: str) -> None:
     answer = await http.get(path)
@@ -174,6 +187,11 @@ async def test_answers_of_its_own_are_problems_too(
     problem(await http1.get("/v1/runs", headers={"x-large": "x" * 20_000}), 400, "invalid_request")
     async with httpx.AsyncClient(trust_env=False) as plain:
         problem(await plain.get(f"http://localhost:{edge.port}/v1/runs"), 400, "invalid_request")
+    for path in ("/v1/runs/%00", "/v1/../../etc", "/v1/runs/%zz"):
+        status, body = await raw(edge, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n")
+        assert (status, json.loads(body)["error"], json.loads(body)["instance"]) == (400, "invalid_request", "/")
+    status, body = await raw(edge, "no request at all\r\n")
+    assert (status, json.loads(body)["error"]) == (400, "invalid_request")
     strange, body = await raw(edge, 'GET /a"b\\c HTTP/1.1\r\nHost: localhost\r\n')
     assert strange == 404
     assert b'"instance":"/"' in body
@@ -185,9 +203,10 @@ async def test_both_services_methods_are_allowed(http: httpx.AsyncClient) -> Non
         problem(answer, 405, "method_not_allowed")
         (allowed,) = answer.headers.get_list("allow")
         assert {"GET", "POST"} <= set(allowed.split(", "))
-    answer = await http.get("/v1/runs/run_01/start")
-    problem(answer, 405, "method_not_allowed")
-    assert "POST" in answer.headers["allow"].split(", ")
+    for method, path, allowed in (("GET", "/v1/runs/run_01/start", "POST"), ("POST", "/v1/runs/run_01", "GET")):
+        answer = await http.request(method, path)
+        problem(answer, 405, "method_not_allowed")
+        assert allowed in answer.headers["allow"].split(", ")
 
 
 async def test_an_id_for_each_request(http: httpx.AsyncClient, edge: Edge) -> None:
