@@ -16,6 +16,8 @@ revoke connect, temporary on database postgres, template1 from public;
 \connect event_store
 \ir ownership.sql
 grant connect on database event_store to runroom_command, runroom_projector;
+-- By this lock the relay has one leader.
+grant execute on function pg_try_advisory_lock(bigint) to runroom_command;
 
 \connect projections
 \ir ownership.sql

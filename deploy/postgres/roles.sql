@@ -19,9 +19,17 @@ alter role runroom_command login password :'command_verifier';
 alter role runroom_projector login password :'projector_verifier';
 alter role runroom_query login password :'query_verifier';
 
+-- A role may change its own settings: what somebody has made of them goes.
+alter role runroom_migrate reset all;
+alter role runroom_command reset all;
+alter role runroom_projector reset all;
+alter role runroom_query reset all;
+
 -- The services end their statements themselves, and earlier. This is for whoever comes with their password.
 alter role runroom_command set statement_timeout = '60s';
 alter role runroom_command set idle_in_transaction_session_timeout = '60s';
+-- Not its statements: `verify` and filling take as long as they take.
+alter role runroom_projector set idle_in_transaction_session_timeout = '60s';
 alter role runroom_query set statement_timeout = '30s';
 alter role runroom_query set idle_in_transaction_session_timeout = '30s';
 alter role runroom_query set default_transaction_read_only = on;

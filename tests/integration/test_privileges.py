@@ -74,6 +74,7 @@ async def test_no_role_gets_into_a_database_that_is_none_of_its_business(
         ("projections", "runroom_query"),
     ],
 )
+@pytest.mark.usefixtures("migrated_databases")
 async def test_a_role_makes_nothing_and_becomes_nobody(
     postgres_server: EmbeddedPostgres, database: str, role: str
 ) -> None:
@@ -95,6 +96,29 @@ async def test_a_role_makes_nothing_and_becomes_nobody(
             "select refuse_event_change()" if database == "event_store" else "select proj_run_tags_add()",
         ):
             assert not await allows(connection, statement), statement
+
+
+@pytest.mark.parametrize(
+    ("database", "role", "may"),
+    [
+        ("event_store", "runroom_command", {"pg_try_advisory_lock(bigint)"}),
+        ("event_store", "runroom_projector", set[str]()),
+        ("projections", "runroom_projector", set[str]()),
+        ("projections", "runroom_query", set[str]()),
+    ],
+)
+async def test_no_role_takes_locks_that_others_live_by_or_writes_large_objects(
+    postgres_server: EmbeddedPostgres, database: str, role: str, may: set[str]
+) -> None:
+    functions = (
+        "select p.oid::regprocedure::text from pg_proc as p where p.pronamespace = 'pg_catalog'::regnamespace"
+        " and p.proname ~ 'advisory|^lo_|lowrite|loread'"
+    )
+    async with connected(postgres_server.dsn(database, role)) as connection:
+        assert await connection.fetchval(f"select count(*) from ({functions}) as f") > 30
+        allowed = await connection.fetch(f"{functions} and has_function_privilege(p.oid, 'execute')")
+        assert {row[0] for row in allowed} == may
+        assert not await allows(connection, "select lo_from_bytea(0, 'x')")
 
 
 async def test_roles_are_no_more_than_roles(postgres_server: EmbeddedPostgres) -> None:
