@@ -207,6 +207,8 @@ class LocalStack:
         caller = {name: value for name, value in os.environ.items() if name not in _SERVERS}
         if self.settings.nats_url is None:
             caller = {name: value for name, value in caller.items() if not name.startswith("NATS_")}
+        if service not in ("command", "query"):
+            caller = {name: value for name, value in caller.items() if not name.startswith("AUTH_")}
         own = {**self.addresses(service), "HOST": LOOPBACK, "PYTHONUNBUFFERED": "1"}
         return {"LOG_FORMAT": "console", **caller, **self._variables, **own}
 
@@ -217,6 +219,7 @@ class LocalStack:
         """Where everything is, for the shell and for `make projector`. It holds passwords: its owner's alone."""
         content = self.addresses("projector")
         content |= {
+            "EVENT_STORE_OWNER_DSN": self.addresses("migrate")["EVENT_STORE_DSN"],
             "PROJECTION_OWNER_DSN": self.addresses("migrate")["PROJECTION_DSN"],
             "COMMAND_URL": self.command_url,
             "QUERY_URL": self.query_url,
