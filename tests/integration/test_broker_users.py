@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from nats.errors import Error as NatsError
 from deploy.local import EmbeddedNats
 from deploy.local.nats import USERS, USERS_FILE
 from shared.messaging.access import NatsAccess
-from shared.messaging.broker import Broker, BrokerUnavailableError
+from shared.messaging.broker import Broker, BrokerUnavailableError, JetStreamError
 from shared.messaging.client import MessagingClient
 from shared.messaging.direct_get import last_by_subjects, next_by_subject
 from shared.messaging.nkey import UserKey, new_seed
@@ -171,6 +171,34 @@ async def test_there_is_no_way_into_the_stream_by_an_answer(nats: EmbeddedNats) 
             # The answer to this one comes after the answer to that one would have.
             await next_by_subject(query, ROOM, 1, 10)
         assert await stream_state(command) == before
+
+
+@pytest.mark.parametrize("call", ["STREAM.DELETE.ROOMS", "STREAM.PURGE.ROOMS"])
+async def test_a_consumer_that_delivers_to_the_api_changes_nothing(nats: EmbeddedNats, call: str) -> None:
+    """Nor does a permission cover where a projector has messages delivered."""
+    name = f"projector-{call.split('.')[1].lower()}"
+    async with broker(nats, "command") as command, broker(nats, "projector") as projector:
+        await ensure_stream(command, StreamSettings())
+        before = await stream_state(command)
+        config = {
+            "name": name,
+            "ack_policy": "none",
+            "deliver_policy": "all",
+            "filter_subject": FILTER,
+            "deliver_subject": f"{API}.{call}",
+            "inactive_threshold": 60_000_000_000,
+        }
+        body = {"stream_name": "ROOMS", "action": "create", "config": config}
+        with suppress(JetStreamError):
+            await projector.jetstream(f"CONSUMER.CREATE.ROOMS.{name}.{FILTER}", body)
+        await command.client.request(ROOM, b"delivered", timeout=5)
+        await projector.client.flush(5)
+        await command.client.request(ROOM, b"and after it", timeout=5)
+        after = await stream_state(command)
+        assert before is not None
+        assert after is not None
+        assert (after.identity, after.first_seq) == (before.identity, before.first_seq)
+        assert after.last_seq == before.last_seq + 2
 
 
 async def test_query_hears_what_the_others_say(nats: EmbeddedNats) -> None:
