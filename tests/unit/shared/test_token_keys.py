@@ -37,7 +37,8 @@ def test_keys_are_used_with_one_algorithm_each() -> None:
     [
         {"use": "enc"}, {"key_ops": ["encrypt"]}, {"alg": "RS512"}, {"alg": "HS256"}, {"alg": "none"}, {"kty": "EC"},
         {"kid": None}, {"kid": ""}, {"kid": 1}, {"n": "AQAB"}, {"n": None}, {"n": 1}, {"n": "é"}, {"kty": ["RSA"]},
-        {"kty": "oct", "k": "c2VjcmV0"},
+        {"kty": "oct", "k": "c2VjcmV0"}, {"key_ops": 5}, {"key_ops": True}, {"key_ops": "verify"},
+        {"key_ops": {"verify": 1}}, {"e": "AA"}, {"alg": ["RS256"]}, {"use": {}},
     ],
 )  # fmt: skip
 def test_what_is_no_public_signature_key_is_left_alone(changed: dict[str, Any]) -> None:
@@ -191,6 +192,14 @@ async def test_without_any_keys_there_is_no_telling(server: Server) -> None:
     server.status, server.document = 200, jwks(RSA)
     assert await accepted(verifier, RSA)
     assert keys.has_any
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/päth", "http://a..b/", f"http://{'a' * 64}.test/", "http://h/a b"])
+async def test_a_url_that_cannot_be_asked_is_a_source_that_is_away(url: str) -> None:
+    keys = following(UrlSource(url))
+    await keys.look_again()
+    with pytest.raises(KeysAwayError):
+        keys.find("a")
 
 
 async def test_an_empty_set_accepts_nothing_and_is_no_outage(server: Server) -> None:
