@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -10,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from litestar import Litestar
+from litestar.testing import AsyncTestClient
 
 from shared.http.auth import keys as keys_module
+from shared.http.auth.access import TokenAccess
 from shared.http.auth.claims import Grant
 from shared.http.auth.jwks import MOST_BYTES, JwksError, parse_jwks
 from shared.http.auth.keys import JwksKeys, KeysAwayError, SecretKey
 from shared.http.auth.sources import FileSource, UrlSource
 from shared.http.auth.verifier import Policy, TokenRefusedError, Verifier
+from shared.http.health import health_routes
 from tests.support.tokens import SigningKey, claims, ed25519_key, hs256, jwks, rsa_key, signed
 
 RSA, ED25519 = rsa_key("a"), ed25519_key("b")
@@ -206,6 +211,40 @@ async def test_an_empty_set_accepts_nothing_and_is_no_outage(server: Server) -> 
     server.document = key_set()
     verifier = Verifier(following(UrlSource(server.url)), ANYBODY)
     assert not await accepted(verifier, RSA)
+
+
+async def readiness(access: TokenAccess) -> tuple[int, dict[str, str]]:
+    async with AsyncTestClient(Litestar(health_routes(access.checks), openapi_config=None)) as client:
+        answer = await client.get("/readyz")
+        return answer.status_code, answer.json()["dependencies"]["token_keys"]
+
+
+async def test_without_a_usable_key_a_service_is_not_ready(server: Server) -> None:
+    keys = following(UrlSource(server.url))
+    access = TokenAccess(keys, ANYBODY)
+    assert await readiness(access) == (503, {"status": "failed", "detail": "KeysAwayError"})
+    for server.document in (key_set(), key_set(RSA.jwk | {"use": "enc"})):
+        await keys.look_again()
+        assert await readiness(access) == (503, {"status": "failed", "detail": "NoUsableKeyError"})
+    server.document = jwks(RSA)
+    await keys.look_again()
+    assert await readiness(access) == (200, {"status": "ok", "detail": "known"})
+
+
+async def test_a_set_without_a_usable_key_is_soon_asked_for_again(server: Server) -> None:
+    """Whoever is not ready is sent no token that would make it look."""
+    server.document = key_set()
+    keys = following(UrlSource(server.url), least_seconds=0.01)
+    running = asyncio.create_task(keys.run())
+    try:
+        async with asyncio.timeout(10):
+            while not keys.generation:
+                await asyncio.sleep(0.01)
+            server.document = jwks(RSA)
+            while not keys.has_any:
+                await asyncio.sleep(0.01)
+    finally:
+        running.cancel()
 
 
 SECRET = b"s" * 32
