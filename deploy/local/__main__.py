@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from typing import NoReturn
 
 from deploy.local.ports import LOOPBACK, is_free
@@ -25,6 +26,7 @@ from shared.settings import SettingsError
 
 _PR_SET_PDEATHSIG = 1
 _WATCH_INTERVAL_S = 0.2
+_KEYS = ("AUTH_JWT_SECRET", "AUTH_JWT_SECRET_FILE", "AUTH_JWKS")
 _COLOURS = {"command": "36", "query": "32", "projector": "35"}  # cyan, green, magenta
 
 
@@ -130,6 +132,11 @@ class _Printer:
             _tell(prefix + line)
 
 
+def asks_for_tokens(variables: Mapping[str, str]) -> bool:
+    """Whether services that run with these variables have authentication on."""
+    return any(variables.get(name, "").strip() for name in _KEYS)
+
+
 def _welcome(stack: LocalStack) -> str:
     settings = stack.settings
     command, query = stack.command_url, stack.query_url
@@ -141,6 +148,9 @@ def _welcome(stack: LocalStack) -> str:
         ("NATS", _place(stack.nats and stack.nats.url), "stream ROOMS"),
         ("data", str(settings.data_dir), f"DSNs and URLs in {STACK_FILE}, logs in logs/"),
     ]
+    token, where_from = "", ""
+    if asks_for_tokens(os.environ):
+        token, where_from = ' -H "Authorization: Bearer $TOKEN"', " with a TOKEN (README.md shows how to make one)"
     width = max(len(where) for _, where, _ in rows)
     table = "\n".join(f"  {name:<13}{where:<{width}}  {what}" for name, where, what in rows)
     return f"""
@@ -148,13 +158,13 @@ Runroom is up.
 
 {table}
 
-Try, in another terminal:
+Try, in another terminal{where_from}:
 
   make demo
       an agent run, told as it happens
-  curl -i {command}/v1/runs -H 'content-type: application/json' -d '{{"room_id": "lobby", "title": "Hello"}}'
+  curl -i {command}/v1/runs -H 'content-type: application/json' -d '{{"room_id": "lobby", "title": "Hello"}}'{token}
       create a run
-  curl -N '{query}/v1/streams/rooms/lobby'
+  curl -N '{query}/v1/streams/rooms/lobby'{token}
       the room it is in, history first and then live
 
 Ctrl-C stops everything; the data stays.

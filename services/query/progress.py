@@ -6,8 +6,8 @@ between is not lost, and while NATS is away a slow re-check does its work.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -20,6 +20,10 @@ from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableErro
 
 _RECHECK_SECONDS = 0.25
 _ANY_ROOM = "*"
+_SHARE = 10
+"""One principal may take one in so many of the places there are."""
+_Principal = tuple[str, str]
+"""A workspace, and the subject of a token in it."""
 
 
 class ProjectionBehindError(Exception):
@@ -31,7 +35,7 @@ class ProjectionBehindError(Exception):
 
 
 class WaitersOverloadedError(Exception):
-    """As many requests wait as may."""
+    """As many requests wait as may, of all or of one principal."""
 
 
 class Judged(Protocol):
@@ -80,32 +84,55 @@ class _Topic:
 
 
 class Progress:
-    """Waits for the projection ``runs``; at most ``limit`` requests at one time."""
+    """Waits for the projection ``runs``; at most ``limit`` requests at one time, a tenth of them for one principal."""
 
     def __init__(self, broker: Broker, *, limit: int) -> None:
         self._broker = broker
         self._limit = limit
+        self._limit_principal = max(1, limit // _SHARE)
         self._waiting = 0
+        self._by_principal: dict[_Principal, int] = {}
+        """Those waiting of each that has any."""
         self._topics: dict[str, _Topic] = {}
 
     async def reach(
-        self, workspace_id: str, min_seq: int, wait_seconds: float, read: Callable[[], Awaitable[JudgedT]]
+        self,
+        workspace_id: str,
+        min_seq: int,
+        wait_seconds: float,
+        read: Callable[[], Awaitable[JudgedT]],
+        subject: str | None = None,
     ) -> JudgedT:
-        """What ``read`` gives once its room is applied up to ``min_seq``.
+        """What ``read`` gives once its room is applied up to ``min_seq``; ``subject`` is the token's, if there is one.
 
         Raises ``ProjectionBehindError`` after ``wait_seconds``, ``WaitersOverloadedError``, and what ``read`` raises.
         """
         answer = await read()
         if _is_there(answer, min_seq):
             return answer
+        with self._place(None if subject is None else (workspace_id, subject)):
+            MIN_SEQ_WAITS.inc()
+            return await self._wait(workspace_id, min_seq, wait_seconds, read, answer)
+
+    @contextmanager
+    def _place(self, principal: _Principal | None) -> Generator[None, None, None]:
+        """One of the places there are. Raises ``WaitersOverloadedError``."""
         if self._waiting >= self._limit:
             raise WaitersOverloadedError
+        if principal is not None:
+            waiting = self._by_principal.get(principal, 0)
+            if waiting >= self._limit_principal:
+                raise WaitersOverloadedError
+            self._by_principal[principal] = waiting + 1
         self._waiting += 1
-        MIN_SEQ_WAITS.inc()
         try:
-            return await self._wait(workspace_id, min_seq, wait_seconds, read, answer)
+            yield
         finally:
             self._waiting -= 1
+            if principal is not None:
+                self._by_principal[principal] -= 1
+                if not self._by_principal[principal]:
+                    del self._by_principal[principal]
 
     async def _wait(
         self,

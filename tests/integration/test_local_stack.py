@@ -16,8 +16,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from deploy.local.__main__ import asks_for_tokens
 from deploy.local.ports import free_port
 from tests.support.servers import REPOSITORY
+from tests.support.tokens import claims, hs256
 
 TIMEOUT = 60.0
 
@@ -208,6 +210,30 @@ def test_the_demo_tells_a_whole_run_and_says_so_when_nothing_is_up(up: Callable[
     assert told.returncode == 1
     assert told.stderr.startswith("Nothing answers at ")
     assert len(told.stderr.splitlines()) == 1
+
+
+def test_what_it_says_to_try_works_with_tokens_and_without(up: Callable[..., Up]) -> None:
+    secret = "s" * 32
+    for name, variables in (("open", {}), ("guarded", {"AUTH_JWT_SECRET": secret})):
+        one = up(name, **variables)
+        one.wait_until_up()
+        lines = [line.strip() for line in one.output.read_text().splitlines() if line.strip().startswith("curl ")]
+        assert len(lines) == 2
+        environment = {"PATH": os.environ["PATH"], "TOKEN": hs256(secret.encode(), claims())}
+        for line, expected in zip(lines, ("201", "200"), strict=True):
+            assert ("$TOKEN" in line) == bool(variables)
+            # A stream goes on until curl is told to end, its head read by then.
+            asked = subprocess.run(
+                ["/bin/sh", "-c", f"{line} -i -s -m 2"], env=environment, capture_output=True, text=True, check=False
+            )
+            assert asked.stdout.split()[1] == expected, asked.stdout
+        assert one.end(signal.SIGTERM)[0] == 0
+
+
+@pytest.mark.parametrize("name", ["AUTH_JWT_SECRET", "AUTH_JWT_SECRET_FILE", "AUTH_JWKS"])
+def test_tokens_are_asked_for_with_any_kind_of_key(name: str) -> None:
+    assert asks_for_tokens({name: "x"})
+    assert not asks_for_tokens({name: " ", "AUTH_ISSUER": "x"})
 
 
 def _is_ready(port: int) -> bool:

@@ -73,11 +73,12 @@ class _Freshness(NamedTuple):
 def run_routes(reads: Reads, progress: Progress, identify: Identify) -> list[HTTPRouteHandler]:
     """The handlers, bound to what they read from and to how callers are known."""
 
-    async def fresh(workspace_id: str, freshness: _Freshness, read: Callable[[], Awaitable[JudgedT]]) -> JudgedT:
+    async def fresh(identity: Identity, freshness: _Freshness, read: Callable[[], Awaitable[JudgedT]]) -> JudgedT:
         with _problems():
             if freshness.min_seq == 0:
                 return await read()
-            return await progress.reach(workspace_id, freshness.min_seq, freshness.wait_seconds, read)
+            subject = None if identity.expires_at is None else identity.actor_id  # without a token it is anybody's word
+            return await progress.reach(identity.workspace_id, freshness.min_seq, freshness.wait_seconds, read, subject)
 
     @get(
         "/v1/runs",
@@ -120,7 +121,7 @@ def run_routes(reads: Reads, progress: Progress, identify: Identify) -> list[HTT
                 return _Applied(room_id, await reads.applied_seq(workspace_id, room_id))
 
             # The page is read after this, so it can only be newer.
-            await fresh(workspace_id, freshness, applied)
+            await fresh(identity, freshness, applied)
 
         with _problems():
             page = await reads.runs(workspace_id, filters, position, limit, rooms)
@@ -144,7 +145,7 @@ def run_routes(reads: Reads, progress: Progress, identify: Identify) -> list[HTT
             answer = await reads.run(identity.workspace_id, run_id)
             return answer if _is_seen(answer, identity) else NO_RUN
 
-        answer = await fresh(identity.workspace_id, freshness, read)
+        answer = await fresh(identity, freshness, read)
         if answer.run is None:
             raise _run_not_found()
         return EncodedJson(_encode(RunBody(answer.run)))
@@ -175,7 +176,7 @@ def run_routes(reads: Reads, progress: Progress, identify: Identify) -> list[HTT
             answer = await reads.steps(workspace_id, run_id, after, limit + 1)
             return answer if _is_seen(answer, identity) else NO_STEPS
 
-        answer = await fresh(workspace_id, freshness, read)
+        answer = await fresh(identity, freshness, read)
         if answer.steps is None:
             raise _run_not_found()
         steps = answer.steps[:limit]

@@ -91,8 +91,7 @@ class TokenAccess:
         ]
 
     async def _are_keys_known(self) -> str:
-        if not self._keys.has_any:
-            raise KeysAwayError
+        self._keys.require_any()
         return "known"
 
     async def run(self) -> None:

@@ -1,9 +1,10 @@
 """JSON Web Key Sets (RFC 7517): which keys may have signed a token.
 
 Invariant: a key comes with the one algorithm it is used with. What a key set says beyond public signature keys with an
-id is not used: shared secrets, private parts, keys for encryption.
+id is not used: shared secrets, private parts, keys for encryption. Whatever is wrong with one entry, the others count.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
@@ -52,8 +53,11 @@ def parse_jwks(raw: bytes) -> dict[str, VerificationKey]:
         raise JwksError('not a key set: expected {"keys": […]}')
     keys: dict[str, VerificationKey] = {}
     for entry in cast("list[Any]", entries):
-        if isinstance(entry, dict):
-            jwk = cast("dict[str, Any]", entry)
+        if not isinstance(entry, dict):
+            continue
+        jwk = cast("dict[str, Any]", entry)
+        # What others publish may be odd in ways that nobody has thought of, and ends no service.
+        with suppress(Exception):
             key, kid = _usable(jwk), jwk.get("kid")
             if key is not None and isinstance(kid, str) and kid:
                 keys.setdefault(kid, key)
@@ -61,9 +65,11 @@ def parse_jwks(raw: bytes) -> dict[str, VerificationKey]:
 
 
 def _usable(jwk: dict[str, Any]) -> VerificationKey | None:
-    """The key, if it is for signatures that are accepted here."""
+    """The key, if it is for signatures that are accepted here. Raises whatever an entry that is no key leads to."""
     operations = jwk.get("key_ops")
-    if jwk.get("use", "sig") != "sig" or (operations is not None and "verify" not in operations):
+    if operations is not None and (not isinstance(operations, list) or "verify" not in operations):
+        return None
+    if jwk.get("use", "sig") != "sig":
         return None
     match jwk:
         case {"kty": "RSA"} if jwk.get("alg", "RS256") == "RS256":
@@ -73,10 +79,7 @@ def _usable(jwk: dict[str, Any]) -> VerificationKey | None:
         case _:
             return None
     public = {member: jwk.get(member) for member in _PUBLIC_MEMBERS[jwk["kty"]]}
-    try:
-        key = jwt.PyJWK(cast("dict[str, Any]", public), algorithm).key
-    except (jwt.PyJWTError, ValueError, TypeError, AttributeError):
-        return None
+    key = jwt.PyJWK(cast("dict[str, Any]", public), algorithm).key
     if isinstance(key, RSAPublicKey) and key.key_size < _LEAST_RSA_BITS:
         return None
     return VerificationKey(algorithm, key)

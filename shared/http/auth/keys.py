@@ -25,6 +25,10 @@ class KeysAwayError(Exception):
     """There are no keys to verify anything with."""
 
 
+class NoUsableKeyError(Exception):
+    """The source was heard of, and has no key that could verify anything."""
+
+
 class Keys(Protocol):
     generation: int
     """Another number whenever a key that was accepted may be accepted no more."""
@@ -36,6 +40,10 @@ class Keys(Protocol):
 
     def find(self, kid: str | None) -> VerificationKey | None:
         """The key that the token names; None when there is no such key. Raises ``KeysAwayError``."""
+        ...
+
+    def require_any(self) -> None:
+        """Raises ``KeysAwayError`` or ``NoUsableKeyError`` when there is nothing to verify tokens with."""
         ...
 
     async def look_again(self) -> None:
@@ -58,6 +66,9 @@ class SecretKey:
 
     def find(self, kid: str | None) -> VerificationKey | None:  # noqa: ARG002
         return self._key
+
+    def require_any(self) -> None:
+        pass
 
     async def look_again(self) -> None:
         pass
@@ -93,12 +104,18 @@ class JwksKeys:
 
     @property
     def has_any(self) -> bool:
-        return self._keys is not None
+        return bool(self._keys)
 
     def find(self, kid: str | None) -> VerificationKey | None:
         if self._keys is None:
             raise KeysAwayError
         return None if kid is None else self._keys.get(kid)
+
+    def require_any(self) -> None:
+        if self._keys is None:
+            raise KeysAwayError
+        if not self._keys:
+            raise NoUsableKeyError
 
     async def look_again(self) -> None:
         if self._asking is None or self._asking.done():
@@ -112,7 +129,9 @@ class JwksKeys:
     async def run(self) -> None:
         while True:
             await self.look_again()
-            await asyncio.sleep(self._source.every_seconds if self._is_well else self._source.least_seconds)
+            # Without a key the service is not ready, so that no token would come and make it look.
+            is_fine = self._is_well and self.has_any
+            await asyncio.sleep(self._source.every_seconds if is_fine else self._source.least_seconds)
 
     async def _ask(self) -> None:
         now = time.monotonic()

@@ -94,12 +94,8 @@ def _read_secret(env: Environment) -> bytes:
 def _check_jwks(env: Environment, path: str) -> None:
     if is_url(path):
         # A URL that is away is lived without: whoever answers there may start after us.
-        try:
-            is_whole = bool(urlsplit(path).hostname) and urlsplit(path).port != 0
-        except ValueError:
-            is_whole = False
-        if not is_whole:
-            env.fault("AUTH_JWKS is not a URL with a host")
+        if not _can_be_asked(path):
+            env.fault("AUTH_JWKS is not a URL with a host and a path that can be asked for")
         return
     try:
         keys = parse_jwks(read_bounded(Path(path)))
@@ -110,3 +106,12 @@ def _check_jwks(env: Environment, path: str) -> None:
     else:
         if not keys:
             env.fault(f"AUTH_JWKS: {path} has no key for RS256 or EdDSA with a kid")
+
+
+def _can_be_asked(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:  # a UnicodeError of the host among them
+        return False
+    return bool(host) and port != 0 and parts.path.isascii() and parts.query.isascii()

@@ -53,12 +53,14 @@ class _NoRedirects(HTTPRedirectHandler):
 
 def _fetch(url: str) -> bytes:
     ends_at = time.monotonic() + _WHOLE_SECONDS
-    request = Request(url, headers={"accept": "application/json"})  # noqa: S310  # the setting's scheme was checked
     try:
+        request = Request(url, headers={"accept": "application/json"})  # noqa: S310  # the setting's scheme was checked
         with build_opener(_NoRedirects).open(request, timeout=_SILENT_SECONDS) as answer:
             return _read(cast("HTTPResponse", answer), ends_at)
     except HTTPException as error:
         raise JwksError(f"not an HTTP answer: {type(error).__name__}") from error
+    except ValueError as error:  # a UnicodeError of a host or a path that cannot be sent, for one
+        raise JwksError(f"not a URL that can be asked: {type(error).__name__}") from error
 
 
 def _read(response: HTTPResponse, ends_at: float) -> bytes:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
+
+from tests.support.servers import REPOSITORY
 
 from .deployment import ORIGIN, Guarded
 
@@ -67,8 +71,10 @@ async def test_errors_can_be_read_too(guarded: Guarded, base_url: str) -> None:
         assert granted(answer)["access-control-allow-origin"] == ORIGIN
 
 
-async def test_what_clients_read_is_exposed(guarded: Guarded) -> None:
+async def test_what_the_contract_has_clients_read_is_exposed(guarded: Guarded) -> None:
     answer = await guarded.workspace().post("/v1/runs", {"room_id": "r"}, headers={"origin": ORIGIN})
     assert answer.status_code == 201
     exposed = {name.lower() for name in granted(answer)["access-control-expose-headers"].split(", ")}
-    assert {"location", "retry-after", "idempotency-replayed"} <= exposed
+    contract = (REPOSITORY / "docs/contract.md").read_text()
+    readable = contract.partition("may call it with credentials and read ")[2].partition(".\n")[0]
+    assert exposed == {name.lower() for name in re.findall(r"`(.+?)`", readable)}

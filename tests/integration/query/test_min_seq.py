@@ -8,6 +8,9 @@ from collections.abc import Awaitable
 
 import httpx
 
+from services.query.http.parameters import MOST_SEQ
+from tests.support.tokens import claims, hs256
+
 from .service import QueryService, running
 from .test_reads import problem
 from .world import Projections, Stream, fresh
@@ -104,6 +107,35 @@ async def test_as_many_wait_as_may(variables: dict[str, str], room: str) -> None
         )
         errors = sorted(problem(answer, 503, answer.json()["error"])["error"] for answer in answers)
         assert errors == ["overloaded"] * 4 + ["projection_behind"] * 5
+
+
+async def test_no_reader_takes_the_places_of_all(variables: dict[str, str]) -> None:
+    """With authentication on, a tenth of them is the most for one subject in its workspace."""
+    secret = "s" * 32
+    async with running(variables | {"WAITERS_LIMIT": "20", "AUTH_JWT_SECRET": secret}) as query:
+
+        async def ask(**changed: str) -> str:
+            token = hs256(secret.encode(), claims(**changed))
+            params = {"room_id": "r", "min_seq": MOST_SEQ, "wait": 1500}
+            answer = await query.get("/v1/runs", params, authorization=f"Bearer {token}")
+            return problem(answer, 503, answer.json()["error"])["error"]
+
+        for _ in range(2):  # those that have ended count no more
+            answers = await asyncio.gather(
+                *(ask(sub="many", jti=fresh("jti")) for _ in range(6)),
+                *(ask(sub="few") for _ in range(2)),
+                *(ask(sub="many", workspace="ws_other") for _ in range(2)),
+            )
+            assert sorted(answers[:6]) == ["overloaded"] * 4 + ["projection_behind"] * 2
+            assert answers[6:] == ["projection_behind"] * 4
+
+
+async def test_one_of_a_subject_may_always_wait(variables: dict[str, str]) -> None:
+    secret = "s" * 32
+    async with running(variables | {"WAITERS_LIMIT": "5", "AUTH_JWT_SECRET": secret}) as query:
+        token = hs256(secret.encode(), claims())
+        params = {"room_id": "r", "min_seq": 1, "wait": 50}
+        await _behind(query.get("/v1/runs", params, authorization=f"Bearer {token}"))
 
 
 def _reads(run_id: str, room: str) -> list[tuple[str, dict[str, int | str]]]:

@@ -116,6 +116,19 @@ def test_a_key_set_is_a_file_with_a_key_or_a_url(tmp_path: Path) -> None:
             read(AUTH_JWKS=wrong)
 
 
+@pytest.mark.parametrize("wrong", ["http://h/päth", "http://h/?q=ä", "http://a..b/", f"http://{'a' * 64}.test/"])
+def test_a_url_that_nobody_could_ask_is_a_fault(wrong: str) -> None:
+    with pytest.raises(SettingsError, match="AUTH_JWKS is not a URL with a host"):
+        read(AUTH_JWKS=wrong)
+
+
+@pytest.mark.parametrize("url", ["http://bücher.test/", "http://[::1]:81/x", "http://a.test./?q=1", "https://1.2.3.4"])
+def test_a_url_that_can_be_asked_is_none(url: str) -> None:
+    settings = read(AUTH_JWKS=url)
+    assert settings is not None
+    assert settings.jwks == url
+
+
 def origins(text: str) -> tuple[str, ...]:
     env = Environment({"CORS_ORIGINS": text})
     read = read_origins(env)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -10,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from litestar import Litestar
+from litestar.testing import AsyncTestClient
 
 from shared.http.auth import keys as keys_module
+from shared.http.auth.access import TokenAccess
 from shared.http.auth.claims import Grant
 from shared.http.auth.jwks import MOST_BYTES, JwksError, parse_jwks
 from shared.http.auth.keys import JwksKeys, KeysAwayError, SecretKey
 from shared.http.auth.sources import FileSource, UrlSource
 from shared.http.auth.verifier import Policy, TokenRefusedError, Verifier
+from shared.http.health import health_routes
 from tests.support.tokens import SigningKey, claims, ed25519_key, hs256, jwks, rsa_key, signed
 
 RSA, ED25519 = rsa_key("a"), ed25519_key("b")
@@ -37,7 +42,8 @@ def test_keys_are_used_with_one_algorithm_each() -> None:
     [
         {"use": "enc"}, {"key_ops": ["encrypt"]}, {"alg": "RS512"}, {"alg": "HS256"}, {"alg": "none"}, {"kty": "EC"},
         {"kid": None}, {"kid": ""}, {"kid": 1}, {"n": "AQAB"}, {"n": None}, {"n": 1}, {"n": "é"}, {"kty": ["RSA"]},
-        {"kty": "oct", "k": "c2VjcmV0"},
+        {"kty": "oct", "k": "c2VjcmV0"}, {"key_ops": 5}, {"key_ops": True}, {"key_ops": "verify"},
+        {"key_ops": {"verify": 1}}, {"e": "AA"}, {"alg": ["RS256"]}, {"use": {}},
     ],
 )  # fmt: skip
 def test_what_is_no_public_signature_key_is_left_alone(changed: dict[str, Any]) -> None:
@@ -193,10 +199,52 @@ async def test_without_any_keys_there_is_no_telling(server: Server) -> None:
     assert keys.has_any
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/päth", "http://a..b/", f"http://{'a' * 64}.test/", "http://h/a b"])
+async def test_a_url_that_cannot_be_asked_is_a_source_that_is_away(url: str) -> None:
+    keys = following(UrlSource(url))
+    await keys.look_again()
+    with pytest.raises(KeysAwayError):
+        keys.find("a")
+
+
 async def test_an_empty_set_accepts_nothing_and_is_no_outage(server: Server) -> None:
     server.document = key_set()
     verifier = Verifier(following(UrlSource(server.url)), ANYBODY)
     assert not await accepted(verifier, RSA)
+
+
+async def readiness(access: TokenAccess) -> tuple[int, dict[str, str]]:
+    async with AsyncTestClient(Litestar(health_routes(access.checks), openapi_config=None)) as client:
+        answer = await client.get("/readyz")
+        return answer.status_code, answer.json()["dependencies"]["token_keys"]
+
+
+async def test_without_a_usable_key_a_service_is_not_ready(server: Server) -> None:
+    keys = following(UrlSource(server.url))
+    access = TokenAccess(keys, ANYBODY)
+    assert await readiness(access) == (503, {"status": "failed", "detail": "KeysAwayError"})
+    for server.document in (key_set(), key_set(RSA.jwk | {"use": "enc"})):
+        await keys.look_again()
+        assert await readiness(access) == (503, {"status": "failed", "detail": "NoUsableKeyError"})
+    server.document = jwks(RSA)
+    await keys.look_again()
+    assert await readiness(access) == (200, {"status": "ok", "detail": "known"})
+
+
+async def test_a_set_without_a_usable_key_is_soon_asked_for_again(server: Server) -> None:
+    """Whoever is not ready is sent no token that would make it look."""
+    server.document = key_set()
+    keys = following(UrlSource(server.url), least_seconds=0.01)
+    running = asyncio.create_task(keys.run())
+    try:
+        async with asyncio.timeout(10):
+            while not keys.generation:
+                await asyncio.sleep(0.01)
+            server.document = jwks(RSA)
+            while not keys.has_any:
+                await asyncio.sleep(0.01)
+    finally:
+        running.cancel()
 
 
 SECRET = b"s" * 32
