@@ -47,7 +47,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     reads_limit: int
     """Requests that may read, or wait for a connection to do so, at one time."""
     waiters_limit: int
-    """Requests with ``min_seq`` that may wait at one time."""
+    """Requests with ``min_seq`` that may wait at one time; a tenth of them for one token's subject in its workspace."""
     feed: FeedSettings
 
 
