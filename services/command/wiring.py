@@ -26,6 +26,7 @@ from shared.tasks import running_tasks
 
 _NAME = "runroom-command"
 _STALL_SECONDS = 30.0
+"""Until a connection whose client takes nothing is dropped."""
 _DAY_SECONDS = 24 * 3600
 
 

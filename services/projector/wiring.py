@@ -31,6 +31,7 @@ from shared.telemetry import Logger
 _PORTS = 64
 _NAME = "runroom-projector"
 _STALL_SECONDS = 30.0
+"""Until a connection whose client takes nothing is dropped."""
 
 _log: Logger = structlog.get_logger("wiring")
 

@@ -2,7 +2,7 @@
 
 Invariant: a connection holds a bounded amount of what a client sends, for a bounded time, until a request is whole.
 What is refused here never takes the place of another request's answer: those before it are answered first, and the
-connection ends. A request that comes whole costs 1 µs more than with the server's own protocol.
+connection ends. A request that comes whole costs 1.3 µs more than with the server's own protocol.
 """
 
 from typing import Any, Final, NamedTuple
