@@ -2,7 +2,7 @@
 
 Invariant: a connection holds a bounded amount of what a client sends, for a bounded time, until a request is whole.
 What is refused here never takes the place of another request's answer: those before it are answered first, and the
-connection ends. A request that comes whole costs 1 µs more than with the server's own protocol.
+connection ends. A request that comes whole costs 1.3 µs more than with the server's own protocol.
 """
 
 from typing import Any, Final, NamedTuple
@@ -41,7 +41,9 @@ class Intake(HttpToolsProtocol):
         "_chunk_bytes",
         "_current",
         "_head_bytes",
+        "_hosts",
         "_is_deaf",
+        "_loose_bytes",
         "_part",
         "_problem",
         "_times",
@@ -57,6 +59,8 @@ class Intake(HttpToolsProtocol):
         self._chunk_bytes = 0
         self._unclaimed_bytes = 0
         self._head_bytes = 0
+        self._loose_bytes = 0
+        self._hosts = 0
         self._is_deaf = False
         self._problem: Problem | None = None
         self._upgrade: bytes | None = None
@@ -71,16 +75,9 @@ class Intake(HttpToolsProtocol):
         if self._is_deaf:
             return
         self._unset_keepalive_if_required()
-        self._unclaimed_bytes = self._chunk_bytes = len(data)
-        if self._part is _HEAD:
-            self._head_bytes += len(data)
-            self._chunk_bytes += self._head_bytes
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._stay(data[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            self._refuse(self._problem or invalid_request("the request is not HTTP/1.1 as RFC 9112 has it"))
+        stopped_at = self._feed(data)
+        if stopped_at is not None:
+            self._stay(memoryview(data)[stopped_at:])
         if self._part is not _IDLE and not self._is_deaf:
             self._await_rest()
 
@@ -88,21 +85,39 @@ class Intake(HttpToolsProtocol):
         self._part = _HEAD
         # Where in the chunk it begins is not known: the head has at least what no message before it can have had.
         self._head_bytes, self._unclaimed_bytes = self._unclaimed_bytes, 0
+        self._hosts = 0
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # In place of the server's own, which takes a trailer's fields for the head's (RFC 9110, 6.5.1).
+        name = name.lower()
+        if self._part is _BODY:
+            if name in (b"connection", b"proxy-connection"):  # the parser heeds it, and would hear nothing after it
+                self._stop(invalid_request("Connection: not in a trailer (RFC 9110, 6.5.1)"))
+            return
+        if name == b"host":
+            self._hosts += 1
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if len(self.url) > MAX_URI_BYTES:
             self._stop(Problem(414, "uri_too_long", f"the URI is longer than {MAX_URI_BYTES} bytes"))
         if len(self.headers) > MAX_HEADERS or (self._chunk_bytes > MAX_HEAD_BYTES and self._measure() > MAX_HEAD_BYTES):
             self._stop(_headers_too_large())
+        if self._hosts != 1 and (self._hosts > 1 or self.parser.get_http_version() == "1.1"):
+            self._stop(invalid_request("Host: once in a request (RFC 9112, 3.2)"))
         if self.parser.should_upgrade():
             self._upgrade = self._head_without_upgrade()
             return
         self._part = _BODY
+        self._loose_bytes = 0
         self._times.head.forget(self)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
+        self._loose_bytes = 0
         if self._upgrade is None:
             super().on_body(body)
 
@@ -120,9 +135,28 @@ class Intake(HttpToolsProtocol):
         else:
             self._refuse(Problem(408, "request_timeout", "the request took too long to come"))
 
+    def _feed(self, data: bytes | memoryview) -> int | None:
+        """Where the parser stops, to leave the rest to another protocol; None if it does not."""
+        self._unclaimed_bytes = self._chunk_bytes = len(data)
+        if self._part is _HEAD:
+            self._head_bytes += len(data)
+            self._chunk_bytes += self._head_bytes
+        elif self._part is _BODY:
+            self._loose_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            return upgrade.args[0]
+        except httptools.HttpParserError:
+            self._refuse(self._problem or invalid_request("the request is not HTTP/1.1 as RFC 9112 has it"))
+        return None
+
     def _await_rest(self) -> None:
-        if self._part is _BODY:
+        if self._part is _BODY and self._loose_bytes <= MAX_HEAD_BYTES:
             self._times.body.watch(self)
+        elif self._part is _BODY:
+            detail = f"trailers and what chunks have beside the body are larger than {MAX_HEAD_BYTES} bytes"
+            self._refuse(Problem(431, "headers_too_large", detail))
         elif self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(_headers_too_large())
         else:
@@ -141,14 +175,24 @@ class Intake(HttpToolsProtocol):
         if method == b"CONNECT":
             self._stop(invalid_request("CONNECT: this is no proxy"))
         kept = [b"%b: %b\r\n" % field for field in self.headers if field[0] not in (b"upgrade", b"connection")]
-        return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, self.url, b"".join(kept))
+        options = b",".join(value for name, value in self.headers if name == b"connection").lower().split(b",")
+        if b"close" in (option.strip() for option in options):
+            kept.append(b"connection: close\r\n")
+        version = self.parser.get_http_version().encode()
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(kept))
 
-    def _stay(self, rest: bytes) -> None:
-        """Reads the request again as one of this protocol: the parser would leave its body to the other one."""
-        head, self._upgrade = self._upgrade, None
-        self.parser = httptools.HttpRequestParser(self)
-        self._part = _IDLE
-        self.data_received((head or b"") + rest)
+    def _stay(self, rest: memoryview) -> None:
+        """Reads the request again as one of this protocol: the parser would leave its body to the other one. And so
+        with each that follows: in a loop, because thousands may have come at once."""
+        stopped_at: int | None = 0
+        while stopped_at is not None and not self._is_deaf:
+            rest = rest[stopped_at:]
+            head, self._upgrade = self._upgrade or b"", None
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the server's own
+            self._part = _IDLE
+            self._feed(head)
+            stopped_at = None if self._is_deaf else self._feed(rest)
 
     def _refuse(self, problem: Problem) -> None:
         """Answers with the problem if it is the turn of the request that is wrong, and ends the connection."""

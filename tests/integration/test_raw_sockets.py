@@ -11,7 +11,7 @@ import json
 import os
 import resource
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,6 +56,16 @@ async def query(projection_dsn: str, fresh_nats: EmbeddedNats) -> AsyncIterator[
     variables = {"PROJECTION_DSN": projection_dsn, "NATS_URL": fresh_nats.url, **TIMES}
     async with running_query(variables) as service:
         yield Target("query", service.port, service.pid, None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stalled(command: Target) -> Iterator[int]:
+    """The port of a client of the command service that takes nothing. Here first, because it is waited for last."""
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", command.port))
+        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n" * 1500)
+        yield client.getsockname()[1]
 
 
 @pytest.fixture(params=["command", "query"])
@@ -163,6 +173,10 @@ NO_REQUESTS = {
     "authority form": b"CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n",
     "a URI that is none": b"GET http://[::1 HTTP/1.1\r\nHost: h\r\n\r\n",
     "bytes in the path": b"GET /\xff\xfe HTTP/1.1\r\nHost: h\r\n\r\n",
+    "no host": b"GET /healthz HTTP/1.1\r\n\r\n",
+    "two hosts": HEAD + b"host: h\r\n\r\n",
+    "two hosts, HTTP/1.0": b"GET /healthz HTTP/1.0\r\nHost: h\r\nHost: h\r\n\r\n",
+    "no host, with an upgrade": b"GET /healthz HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
 }
 
 
@@ -303,6 +317,43 @@ async def test_an_upgrade_nobody_grants(target: Target, protocol: bytes) -> None
         assert [(await one(reader)).status, (await one(reader)).status] == [200, 200]
 
 
+UPGRADE = b"Connection: upgrade\r\nUpgrade: x\r\n"
+
+
+async def test_thousands_of_upgrades_at_once_are_answered_in_order(target: Target) -> None:
+    requests = [
+        HEAD.replace(b"/healthz", b"/healthz" if number % 3 else b"/nothing") + UPGRADE + b"\r\n"
+        for number in range(3500)
+    ]
+    async with connected(target) as (reader, writer):
+        writer.write(b"".join(requests))
+        statuses = [(await one(reader)).status for _ in requests]
+        assert statuses == [200 if number % 3 else 404 for number in range(3500)]
+
+
+async def test_an_upgrade_amid_other_requests(command: Target) -> None:
+    body = b'{"room_id":"amid"}'
+    whole = post(body, b"Content-Length: %d" % len(body))
+    asking = post(chunked(body) + b"0\r\n\r\n", b"Transfer-Encoding: chunked", UPGRADE.rstrip())
+    async with connected(command) as (reader, writer):
+        writer.write(whole + asking + whole + asking + asking + whole)
+        assert [json.loads((await one(reader)).body)["stream_seq"] for _ in range(6)] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        HEALTHY.replace(b"/1.1", b"/1.0").replace(b"\r\n\r\n", b"\r\n" + UPGRADE + b"\r\n"),
+        HEAD + UPGRADE.replace(b"upgrade", b"upgrade, Close") + b"\r\n",
+        HEAD + UPGRADE + b"Connection: close\r\n\r\n",
+    ],
+    ids=["HTTP/1.0", "close in a list", "close in another field"],
+)
+async def test_who_wants_an_end_gets_it_with_an_upgrade_as_well(target: Target, sent: bytes) -> None:
+    (answer,) = await answers(target, sent)
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+
+
 async def test_a_body_with_an_upgrade_is_that_of_its_request(command: Target) -> None:
     """As Java's client and ``curl --http2`` send each POST."""
     body = b'{"room_id":"upgraded"}'
@@ -367,6 +418,90 @@ async def test_a_chunked_body_beyond_the_limit(command: Target) -> None:
     for answer in came:
         answer.problem(413, "body_too_large")
     await is_well(command)
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [b"0\r\n" + b"a: x\r\n" * 500_000, b"0\r\na: " + b"x" * 3_000_000, b"2;a=" + b"x" * 3_000_000],
+    ids=["trailers", "a trailer", "a chunk's extension"],
+)
+async def test_what_comes_beside_a_body_is_bounded(command: Target, endless: bytes) -> None:
+    pieces = (endless[at : at + 65_536] for at in range(0, len(endless), 65_536))
+    came = await answers(command, post(chunked(b"{}"), b"Transfer-Encoding: chunked"), *pieces)
+    (answer,) = came
+    answer.problem(431, "headers_too_large")
+    await is_well(command)
+
+
+def resident_megabytes(target: Target) -> int:
+    (line,) = [line for line in Path(f"/proc/{target.pid}/status").read_text().splitlines() if line.startswith("VmRSS")]
+    return int(line.split()[1]) // 1024
+
+
+@pytest.mark.parametrize("path", [b"/v1/runs", b"/nothing"], ids=["waiting", "answered"])
+async def test_trailers_are_not_kept(command: Target, path: bytes) -> None:
+    before = resident_megabytes(command)
+    async with connected(command) as (_, writer):
+        with contextlib.suppress(ConnectionError):
+            writer.write(post(chunked(b"{}") + b"0\r\n", b"Transfer-Encoding: chunked", path=path))
+            for _ in range(80):
+                writer.write(b"a-trailer: of some length\r\n" * 10_000)
+                await writer.drain()
+        assert resident_megabytes(command) < before + 50
+    await is_well(command)
+
+
+async def test_a_trailer_does_not_say_what_becomes_of_the_connection(command: Target) -> None:
+    """The parser would hear nothing after it, and the connection stay as it is for ever."""
+    sent = post(chunked(b'{"room_id":"end"}') + b"0\r\nConnection: close\r\n\r\n", b"Transfer-Encoding: chunked")
+    (answer,) = await answers(command, sent, HEALTHY)
+    answer.problem(400, "invalid_request")
+
+
+async def test_what_comes_beside_a_body_is_refused(command: Target) -> None:
+    pieces = [b"0\r\na: ", b"x" * 40_000, b"x" * 40_000]
+    async with connected(command) as (reader, writer):
+        writer.write(post(chunked(b'{"room_id":"beside"}'), b"Transfer-Encoding: chunked"))
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.05)
+        (await one(reader)).problem(431, "headers_too_large")
+        assert await ended(reader) == b""
+
+
+async def test_a_body_in_many_small_chunks_is_within_the_limits(command: Target) -> None:
+    """Sizes and ends of chunks are more than the limit together; no body has so much between two of its pieces."""
+    body = b'{"room_id":"crumbs","title":"%b"}' % (b"a" * 200)
+    crumbs = chunked(*(b"%c" % byte for byte in body.replace(b"{", b"{" + b" " * 30_000)))
+    async with connected(command) as (reader, writer):
+        sent = post(crumbs + b"0\r\nX-Checksum: 1\r\n\r\n", b"Transfer-Encoding: chunked")
+        for at in range(0, len(sent), 30_000):
+            writer.write(sent[at : at + 30_000])
+            await writer.drain()
+        assert (await one(reader)).status == 201
+        writer.write(HEALTHY)
+        assert (await one(reader)).status == 200
+
+
+@pytest.mark.parametrize("pieces", [1, 2], ids=["at once", "after the body"])
+async def test_trailers_are_no_headers(command: Target, pieces: int) -> None:
+    """RFC 9110, 6.5.1: they are not merged, whatever they say."""
+    trailers = (
+        b"0\r\nX-Workspace-Id: ../no\r\nIdempotency-Key: once\r\nX-Actor-Id: \xff\r\n"
+        b"Authorization: Bearer none\r\nHost: h\r\nUpgrade: x\r\n\r\n"
+    )
+    room = f"trailers-{pieces}"
+    sent = post(chunked(b'{"room_id":"%b"}' % room.encode()), b"Transfer-Encoding: chunked")
+    async with connected(command) as (reader, writer):
+        for stream_seq in (1, 2):
+            writer.write(sent + (trailers if pieces == 1 else b""))
+            if pieces == 2:
+                await asyncio.sleep(0.05)
+                writer.write(trailers)
+            answer = await one(reader)
+            assert (answer.status, json.loads(answer.body)["stream_seq"]) == (201, stream_seq)
+    assert await seq_of(command, room) == 3
 
 
 async def test_a_body_that_is_too_large_is_not_asked_for(command: Target) -> None:
@@ -477,6 +612,17 @@ async def test_a_body_nobody_asked_for_is_not_waited_for(query: Target) -> None:
         writer.write(b"GET /v1/runs HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n")
         assert (await one(reader)).status == 200
         assert await ended(reader) == b""
+
+
+async def test_who_takes_nothing_is_dropped(command: Target, stalled: int) -> None:
+    def is_held() -> bool:
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return any(row[1].endswith(f":{command.port:04X}") and row[2].endswith(f":{stalled:04X}") for row in rows)
+
+    async with asyncio.timeout(60):
+        while is_held():
+            await asyncio.sleep(0.2)
+    await is_well(command)
 
 
 def test_the_table_of_limits_has_these() -> None:
