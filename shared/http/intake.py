@@ -135,6 +135,14 @@ class Intake(HttpToolsProtocol):
         else:
             self._refuse(Problem(408, "request_timeout", "the request took too long to come"))
 
+    def on_response_complete(self) -> None:
+        if self._is_deaf and not self.pipeline and not self.transport.is_closing():
+            self.server_state.total_requests += 1
+            self.flow.resume_reading()
+            self._end()
+        else:
+            super().on_response_complete()
+
     def _feed(self, data: bytes | memoryview) -> int | None:
         """Where the parser stops, to leave the rest to another protocol; None if it does not."""
         self._unclaimed_bytes = self._chunk_bytes = len(data)
@@ -206,9 +214,8 @@ class Intake(HttpToolsProtocol):
             self.pipeline = type(self.pipeline)(item for item in self.pipeline if item[0] is not broken)
         waiting = self._current
         if waiting is not None and waiting is not broken and not waiting.response_complete:
-            # The last one that is whole is answered, and the server closes the connection after it.
+            # Those that are whole are answered, and the connection ends after the last of them.
             self.cycle = self.pipeline[0][0] if self.pipeline else waiting
-            self.cycle.keep_alive = False
             return
         if broken is not None and (broken.response_started or broken.response_complete):
             self.transport.close()
@@ -219,6 +226,11 @@ class Intake(HttpToolsProtocol):
             b"HTTP/1.1 %d %b\r\n%bcontent-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
             % (problem.status, phrase(problem.status).encode(), server, PROBLEM_JSON.encode(), len(body), body)
         )
+        self._end()
+
+    def _end(self) -> None:
+        """Ends the connection in a way that lets the client read what was written to it: to close it with something
+        unread is to reset it, and whoever is told of that has lost what it had not read."""
         if self.transport.can_write_eof():
             self.transport.write_eof()
             self.loop.call_later(_LINGER_SECONDS, self.transport.close)

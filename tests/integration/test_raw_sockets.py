@@ -630,3 +630,15 @@ def test_the_table_of_limits_has_these() -> None:
     text = (Path(__file__).parents[2] / "docs" / "limits.md").read_text()
     for name in ("REQUEST_HEAD_SECONDS", "REQUEST_BODY_SECONDS", "headers_too_large", "uri_too_long"):
         assert name in text
+
+
+async def test_what_was_answered_is_not_lost_because_the_client_has_more_to_say(command: Target) -> None:
+    body = b'{"room_id":"unread"}'
+    whole = post(body, b"Content-Length: %d" % len(body))
+    async with connected(command) as (reader, writer):
+        writer.write(whole + whole + b"garbage\r\n\r\n")
+        for _ in range(3):
+            await asyncio.sleep(0.2)
+            writer.write(b"a" * 1000)  # where the connection is closed already, it is reset, and the next one fails
+        assert [(await one(reader)).status for _ in range(2)] == [201, 201]
+    await is_well(command)
