@@ -52,7 +52,7 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> int:
     return 0
 
 
-def bind(host: str, port: int, *, send_buffer: int | None = None, stall_seconds: float | None = None) -> socket.socket:
+def bind(host: str, port: int, *, send_buffer: int | None = None, stall_seconds: float = 30.0) -> socket.socket:
     """A listening socket. Raises ``ServiceError`` when the port is taken or the address is not ours.
 
     ``send_buffer`` (bytes) bounds what the kernel holds for each client that reads slowly; accepted connections inherit
@@ -64,7 +64,7 @@ def bind(host: str, port: int, *, send_buffer: int | None = None, stall_seconds:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if send_buffer is not None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-        if stall_seconds is not None and _TCP_USER_TIMEOUT is not None:
+        if _TCP_USER_TIMEOUT is not None:
             listener.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, int(stall_seconds * 1000))
         listener.bind((host, port))
         listener.listen(2048)

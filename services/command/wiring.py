@@ -25,14 +25,12 @@ from shared.serving import bind, serve
 from shared.tasks import running_tasks
 
 _NAME = "runroom-command"
-_STALL_SECONDS = 30.0
-"""Until a connection whose client takes nothing is dropped."""
 _DAY_SECONDS = 24 * 3600
 
 
 async def run(settings: Settings) -> None:
     """Serves until told to stop."""
-    listener = bind(settings.host, settings.port, stall_seconds=_STALL_SECONDS)
+    listener = bind(settings.host, settings.port)
     async with (
         Broker(settings.nats_url, name=_NAME, access=settings.nats_access) as broker,
         running_pool(settings.event_store_dsn, _NAME, most=3, name="event_store") as pool,

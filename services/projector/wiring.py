@@ -30,8 +30,6 @@ from shared.telemetry import Logger
 
 _PORTS = 64
 _NAME = "runroom-projector"
-_STALL_SECONDS = 30.0
-"""Until a connection whose client takes nothing is dropped."""
 
 _log: Logger = structlog.get_logger("wiring")
 
@@ -85,10 +83,10 @@ async def run(settings: Settings) -> None:
 
 def _bind(settings: Settings) -> socket.socket:
     if settings.port is not None:
-        return bind(settings.host, settings.port, stall_seconds=_STALL_SECONDS)
+        return bind(settings.host, settings.port)
     for port in range(DEFAULT_PORT, DEFAULT_PORT + _PORTS):
         with contextlib.suppress(ServiceError):
-            return bind(settings.host, port, stall_seconds=_STALL_SECONDS)
+            return bind(settings.host, port)
     raise ServiceError(
         f"cannot listen on {settings.host}: no port from {DEFAULT_PORT} to {DEFAULT_PORT + _PORTS - 1} is to be had"
     )

@@ -15,6 +15,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from services.query.metrics import MIN_SEQ_TIMEOUTS, MIN_SEQ_WAITS
+from services.query.principals import Principal, Principals
 from shared.contracts.subjects import progress_subject
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
 
@@ -22,8 +23,6 @@ _RECHECK_SECONDS = 0.25
 _ANY_ROOM = "*"
 _SHARE = 10
 """One principal may take one in so many of the places there are."""
-_Principal = tuple[str, str]
-"""A workspace, and the subject of a token in it."""
 
 
 class ProjectionBehindError(Exception):
@@ -89,10 +88,8 @@ class Progress:
     def __init__(self, broker: Broker, *, limit: int) -> None:
         self._broker = broker
         self._limit = limit
-        self._limit_principal = max(1, limit // _SHARE)
+        self._principals = Principals(max(1, limit // _SHARE))
         self._waiting = 0
-        self._by_principal: dict[_Principal, int] = {}
-        """Those waiting of each that has any."""
         self._topics: dict[str, _Topic] = {}
 
     async def reach(
@@ -115,24 +112,17 @@ class Progress:
             return await self._wait(workspace_id, min_seq, wait_seconds, read, answer)
 
     @contextmanager
-    def _place(self, principal: _Principal | None) -> Generator[None, None, None]:
+    def _place(self, principal: Principal | None) -> Generator[None, None, None]:
         """One of the places there are. Raises ``WaitersOverloadedError``."""
-        if self._waiting >= self._limit:
+        if self._waiting >= self._limit or self._principals.is_full(principal):
             raise WaitersOverloadedError
-        if principal is not None:
-            waiting = self._by_principal.get(principal, 0)
-            if waiting >= self._limit_principal:
-                raise WaitersOverloadedError
-            self._by_principal[principal] = waiting + 1
+        self._principals.enter(principal)
         self._waiting += 1
         try:
             yield
         finally:
             self._waiting -= 1
-            if principal is not None:
-                self._by_principal[principal] -= 1
-                if not self._by_principal[principal]:
-                    del self._by_principal[principal]
+            self._principals.leave(principal)
 
     async def _wait(
         self,

@@ -15,13 +15,12 @@ from services.query.feed.looker import Looker
 from services.query.feed.replay import Replay
 from services.query.feed.room import Room
 from services.query.metrics import ROOMS_WATCHED
+from services.query.principals import Principal, Principals
 from services.query.settings import FeedSettings
 from shared.contracts.ids import RoomKey
 from shared.messaging.broker import Broker
 
 _CLOSE_SECONDS: Final = 2.0
-Principal = tuple[str, str]
-"""A workspace, and the subject of a token in it."""
 
 
 class Hub:
@@ -33,8 +32,7 @@ class Hub:
         self._settings = settings
         self._rooms: dict[RoomKey, Room] = {}
         self._viewers = 0
-        self._by_principal: dict[Principal, int] = {}
-        """Streams of each that has any."""
+        self._principals = Principals(settings.stream_limit_principal)
         self._check_now = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
         broker.on_connected(self._on_connected)
@@ -46,7 +44,7 @@ class Hub:
         room = self._rooms.get(key)
         if (room.viewers if room is not None else 0) >= self._settings.stream_limit_room:
             return "room"
-        if principal is not None and self._by_principal.get(principal, 0) >= self._settings.stream_limit_principal:
+        if self._principals.is_full(principal):
             return "principal"
         return None
 
@@ -57,18 +55,14 @@ class Hub:
             room = self._rooms[key] = self._open(key)
         room.viewers += 1
         self._viewers += 1
-        if principal is not None:
-            self._by_principal[principal] = self._by_principal.get(principal, 0) + 1
+        self._principals.enter(principal)
         return room
 
     def leave(self, room: Room, principal: Principal | None = None) -> None:
         """One viewer less."""
         room.viewers -= 1
         self._viewers -= 1
-        if principal is not None:
-            self._by_principal[principal] -= 1
-            if not self._by_principal[principal]:
-                del self._by_principal[principal]
+        self._principals.leave(principal)
         if room.viewers == 0:
             del self._rooms[room.key]
             ROOMS_WATCHED.dec()
