@@ -148,7 +148,8 @@ class Intake(HttpToolsProtocol):
         self._unclaimed_bytes = self._chunk_bytes = len(data)
         if self._part is _HEAD:
             self._head_bytes += len(data)
-            self._chunk_bytes += self._head_bytes
+            # Nor is it known how much of the head came in the chunk it began in: it is measured when it is whole.
+            self._chunk_bytes += MAX_HEAD_BYTES
         elif self._part is _BODY:
             self._loose_bytes += len(data)
         try:

@@ -564,6 +564,18 @@ async def test_what_is_wrong_never_answers_for_what_came_before(command: Target,
     await is_well(command)
 
 
+async def test_a_large_head_that_begins_behind_another_request(command: Target) -> None:
+    head = HEALTHY[:-2] + b"X-A: " + b"a" * 66_000 + b"\r\n\r\n"
+    for cut in (1_000, 60_000):
+        async with connected(command) as (reader, writer):
+            writer.write(HEALTHY + head[:cut])
+            assert (await one(reader)).status == 200
+            writer.write(head[cut:])
+            (await one(reader)).problem(431, "headers_too_large")
+            assert await ended(reader) == b""
+    await is_well(command)
+
+
 async def test_what_is_wrong_does_not_end_a_stream_in_its_midst(query: Target) -> None:
     async with connected(query) as (reader, writer):
         writer.write(b"GET /v1/streams/rooms/r HTTP/1.1\r\nHost: h\r\n\r\ngarbage\r\n\r\n" + HEALTHY)
