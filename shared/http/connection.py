@@ -56,6 +56,7 @@ class Connection(Intake):
     def begin(self, status_and_headers: bytes) -> None:
         """Begins the response. Its head is held."""
         if (cycle := self._responding) is not None:
+            cycle.transport = self.transport
             self.flow.resume_reading()  # as asking for the request's body would: a client's leaving is read, too
             cycle.response_started = cycle.chunked_encoding = True
             close = b"" if cycle.keep_alive else b"connection: close\r\n"
@@ -105,8 +106,41 @@ class Connection(Intake):
             cycle.scope["extensions"] = {}
         else:
             self._responding = cycle
+            if cycle.scope["method"] != "HEAD" and not cycle.waiting_for_100_continue:
+                cycle.transport = cast("asyncio.Transport", _HeadWithBody(self.transport))
             cycle.scope["extensions"] = {CONNECTION: cast("dict[object, object]", self)}
         super()._start_asgi_task(cycle, app)
+
+
+class _HeadWithBody:
+    """What an answer of a head and a body is written to: both go in one system call, which is 10 µs.
+
+    The head may be kept until then: ASGI has it sent with the first of the body, not before.
+    """
+
+    __slots__ = ("_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = b""
+
+    def write(self, data: bytes) -> None:
+        head = self._head
+        if head == b"":
+            self._head = data
+        elif head is None:
+            self._transport.write(data)
+        else:
+            self._head = None
+            self._transport.writelines((head, data))
+
+    def close(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
 
 
 def connection_of(scope: Scope) -> Connection | None:
