@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncpg
 
 from deploy.local import EmbeddedNats, EmbeddedPostgres
+from deploy.local.nats import users_and
 from deploy.local.ports import free_port
 from deploy.local.service import ROOT, Service
 from shared.messaging.broker import Broker
@@ -19,6 +20,7 @@ from shared.messaging.stream import stream_state
 from shared.postgres import migrate
 
 _ADOPT_SECONDS = 60.0
+_OWNER = "runroom_migrate"
 
 
 class Stack:
@@ -27,7 +29,7 @@ class Stack:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.postgres = EmbeddedPostgres(folder / "postgres")
-        self.nats = EmbeddedNats(folder / "nats")
+        self.nats = EmbeddedNats(folder / "nats", users=users_and("bench"))
         self._services: list[Service] = []
 
     @property
@@ -38,14 +40,15 @@ class Stack:
     def projection_dsn(self) -> str:
         return self.postgres.dsn("projections")
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a service of the stack finds in its environment."""
+    def environment(self, service: str) -> dict[str, str]:
+        """What ``command``, ``query`` or ``projector`` finds in its environment: servers, and its own rights there."""
         return {
             **os.environ,
-            "EVENT_STORE_DSN": self.store_dsn,
-            "PROJECTION_DSN": self.projection_dsn,
+            "EVENT_STORE_DSN": self.postgres.dsn("event_store", f"runroom_{service}"),
+            "PROJECTION_DSN": self.postgres.dsn("projections", f"runroom_{service}"),
+            "PROJECTION_OWNER_DSN": self.postgres.dsn("projections", _OWNER),
             "NATS_URL": self.nats.url,
+            "NATS_NKEY_SEED_FILE": str(self.nats.seed_file(service)),
             "LOG_LEVEL": "warning",
             "LOG_FORMAT": "json",
         }
@@ -53,17 +56,18 @@ class Stack:
     async def start(self) -> None:
         await asyncio.to_thread(self.postgres.start)
         await asyncio.to_thread(self.nats.start)
-        await migrate(self.store_dsn, ROOT / "services" / "command" / "migrations")
-        await migrate(self.projection_dsn, ROOT / "services" / "projector" / "migrations")
+        await migrate(self.postgres.dsn("event_store", _OWNER), ROOT / "services" / "command" / "migrations")
+        await migrate(self.postgres.dsn("projections", _OWNER), ROOT / "services" / "projector" / "migrations")
 
     async def service(self, name: str, **settings: str) -> Service:
         """One more ``command``, ``query`` or ``projector``, ready."""
+        settings = {**self.environment(name), **settings}
         return await self.process(f"services.{name}", f"{name.upper()}_PORT", **settings)
 
     async def process(self, module: str, port_variable: str, **settings: str) -> Service:
         """``python -m module`` that answers ``/readyz`` on the port it is given."""
         port = free_port()
-        environment = {**self.environment, port_variable: str(port), **settings}
+        environment = {**os.environ, port_variable: str(port), **settings}
         log_file = self.folder / f"{module}-{port}.log"
         service = Service(module, module, port, env=environment, log_file=log_file)
         self._services.append(service)

@@ -33,8 +33,9 @@ class _CatchUp:
             name = f"projections_{next(self._turns)}"
             dsn = await self._stack.database(name)
             await migrate(dsn, ROOT / "services" / "projector" / "migrations")
+            mine = self._stack.postgres.dsn(name, "runroom_projector")
             started = time.perf_counter()
-            starting = [self._stack.service("projector", PROJECTION_DSN=dsn) for _ in range(count)]
+            starting = [self._stack.service("projector", PROJECTION_DSN=mine) for _ in range(count)]
             workers, applied = await asyncio.gather(asyncio.gather(*starting), wait_applied(dsn, self._past))
             for worker in workers:
                 await self._stack.end(worker)

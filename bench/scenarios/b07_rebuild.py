@@ -67,7 +67,7 @@ class _Rebuild:
     async def _command(self, *arguments: str) -> None:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "services.projector", *arguments),
-            env=self._stack.environment,
+            env=self._stack.environment("projector"),
             cwd=ROOT,
             stdout=PIPE,
             stderr=STDOUT,

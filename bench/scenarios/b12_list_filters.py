@@ -121,7 +121,7 @@ async def _contestant(stack: Stack, name: str, runs: int) -> Contestant:
     dsn = stack.postgres.dsn(database)
     await migrate(dsn, ROOT / "services" / "projector" / "migrations")
     await fill_runs(dsn, runs)
-    query = await stack.service("query", PROJECTION_DSN=dsn)
+    query = await stack.service("query", PROJECTION_DSN=stack.postgres.dsn(database, "runroom_query"))
     return Contestant(name, "runroom", _pages(query.port, await _lists(dsn, query.port)))
 
 

@@ -26,6 +26,13 @@ USERS = ("command", "projector", "query")
 USERS_FILE = Path(__file__).resolve().parents[1] / "nats" / "users.conf"
 
 
+def users_and(name: str) -> str:
+    """`USERS_FILE` with one more user, who may do everything: whoever has no key. Tests and measurements have none."""
+    first = "    users: [\n"
+    user = f"      {{ user: {name}, password: {name} }}\n"
+    return USERS_FILE.read_text().replace(first, first + user, 1) + f"no_auth_user: {name}\n"
+
+
 class EmbeddedNats(EmbeddedServer):
     """One nats-server with JetStream.
 

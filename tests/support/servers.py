@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from deploy.local import EmbeddedNats, EmbeddedPostgres
-from deploy.local.nats import USERS_FILE
+from deploy.local.nats import users_and
 from deploy.local.postgres import USER, role_password
 
 REPOSITORY = Path(__file__).parents[2]
@@ -35,10 +35,7 @@ def nats_seeds() -> Path:
 
 def nats_users() -> str:
     """The users of every deployment, and one for tests, who may do everything: whoever comes without a key."""
-    users = USERS_FILE.read_text()
-    first = "    users: [\n"
-    assert first in users
-    return users.replace(first, first + "      { user: tester, password: tester }\n", 1) + "no_auth_user: tester\n"
+    return users_and("tester")
 
 
 @contextlib.contextmanager
