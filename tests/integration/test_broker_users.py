@@ -201,6 +201,17 @@ async def test_a_consumer_that_delivers_to_the_api_changes_nothing(nats: Embedde
         assert after.last_seq == before.last_seq + 2
 
 
+async def test_a_consumer_cannot_deliver_into_the_stream(nats: EmbeddedNats) -> None:
+    async with broker(nats, "command") as command, broker(nats, "projector") as projector:
+        await ensure_stream(command, StreamSettings())
+        config = {"name": "projector-in", "ack_policy": "none", "filter_subject": FILTER, "deliver_subject": ROOM}
+        with pytest.raises(JetStreamError, match="cycle"):
+            await projector.jetstream(
+                f"CONSUMER.CREATE.ROOMS.projector-in.{FILTER}",
+                {"stream_name": "ROOMS", "action": "create", "config": config},
+            )
+
+
 async def test_query_hears_what_the_others_say(nats: EmbeddedNats) -> None:
     async with (
         broker(nats, "command") as command,

@@ -23,6 +23,7 @@ from services.query.feed.ring import Ring
 from services.query.metrics import HOLES_FILLED
 from services.query.settings import FeedSettings
 from shared.contracts.ids import RoomKey
+from shared.contracts.place import is_misplaced
 from shared.contracts.subjects import room_subject, stream_seq_in
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
 from shared.tasks import begin_shared
@@ -118,6 +119,9 @@ class Room:
         seq = stream_seq_in(headers)
         if not seq:
             _log.warning("live_message_without_position", room_id=self.key.room_id)
+            return
+        if is_misplaced(envelope, self.key):
+            _log.warning("live_message_of_another_room", room_id=self.key.room_id)
             return
         if self.waiters:
             self._delivery = self._deliveries.take(self._delivery, seq, headers, envelope)

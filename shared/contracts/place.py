@@ -1,0 +1,43 @@
+"""Whether an event is of the room in whose place it was found.
+
+Invariant: what is said of an envelope depends on its own members alone, in whatever order they are. One that cannot be
+read is not called misplaced: it is for those who have to understand it to say what is wrong with it.
+
+Who may ask NATS for stored messages can have them sent to another room's subject too: permissions do not cover where an
+answer goes (docs/decisions/0035-query-in-an-account-of-its-own.md). So whoever hands on what comes live looks.
+"""
+
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from shared.contracts.ids import RoomKey
+
+_MEMBER: Final = b'"workspace_id":"'
+
+
+class _Place(msgspec.Struct):
+    workspace_id: str
+    room_id: str
+
+
+_decoder = msgspec.json.Decoder(_Place)
+
+
+@lru_cache(maxsize=8192)
+def _members(room: RoomKey) -> bytes:
+    return f'"workspace_id":"{room.workspace_id}","room_id":"{room.room_id}"'.encode()
+
+
+def is_misplaced(envelope: bytes, room: RoomKey) -> bool:
+    """Whether the envelope is of another room. Takes 0.2 µs of one that was written here and is not."""
+    # Nothing that a client has a say in comes before the member, except for what cannot hold a quotation mark.
+    at = envelope.find(_MEMBER)
+    if at >= 0 and envelope.startswith(_members(room), at):
+        return False
+    try:
+        place = _decoder.decode(envelope)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return (place.workspace_id, place.room_id) != room

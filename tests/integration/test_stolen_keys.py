@@ -1,0 +1,148 @@
+"""With the NATS key of a service that only reads in hand: no event gets into another room, for anybody.
+
+NATS sends an answer wherever it was asked to, so whoever may ask for stored messages can have them sent to another
+room's subject (docs/decisions/0035-query-in-an-account-of-its-own.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from deploy.local.settings import LocalSettings
+from deploy.local.stack import LocalStack
+from shared.contracts.subjects import partition_filter, partition_of, room_subject
+from shared.messaging.access import NatsAccess
+from shared.messaging.broker import Broker
+from shared.messaging.direct_get import next_by_subject
+
+PATIENCE = 20.0
+MINE, YOURS = {"x-workspace-id": "ws_mine"}, {"x-workspace-id": "ws_yours"}
+FROM = room_subject("ws_mine", "secret")
+TO = room_subject("ws_yours", "lobby")
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    stack = LocalStack(LocalSettings(data_dir=tmp_path_factory.mktemp("stack")), echo=lambda _service, _line: None)
+    stack.start()
+    yield stack
+    stack.stop()
+
+
+async def forget_soon(stack: LocalStack) -> None:
+    """The stream takes no event twice within two minutes, and the thief would have to wait."""
+    async with stolen(stack, "command") as broker:
+        config = (await broker.jetstream("STREAM.INFO.ROOMS"))["config"]
+        await broker.jetstream("STREAM.UPDATE.ROOMS", {**config, "duplicate_window": 100_000_000})
+
+
+@asynccontextmanager
+async def stolen(stack: LocalStack, user: str) -> AsyncGenerator[Broker, None]:
+    assert stack.nats is not None
+    access = NatsAccess(nkey_seed_file=stack.nats.seed_file(user))
+    async with Broker(stack.nats.url, name=f"runroom-{user}", access=access) as broker:
+        broker.start()
+        async with asyncio.timeout(PATIENCE):
+            await broker.wait_connected()
+        yield broker
+
+
+async def by_direct_get(broker: Broker, first: int) -> None:
+    request = json.dumps({"seq": first, "next_by_subj": FROM, "batch": 100}).encode()
+    await broker.client.publish("$JS.API.DIRECT.GET.ROOMS", request, reply=TO)
+
+
+async def by_consumer(broker: Broker, first: int) -> None:
+    partition = partition_of("ws_mine", "secret")
+    name = f"projector-thief-{first}"
+    config = {"name": name, "ack_policy": "none", "deliver_policy": "by_start_sequence", "opt_start_seq": first}
+    config |= {"filter_subject": partition_filter(partition), "inactive_threshold": 60_000_000_000}
+    subject = f"CONSUMER.CREATE.ROOMS.{name}.{partition_filter(partition)}"
+    await broker.jetstream(subject, {"stream_name": "ROOMS", "action": "create", "config": config})
+    request = json.dumps({"batch": 100, "no_wait": True}).encode()
+    await broker.client.publish(f"$JS.API.CONSUMER.MSG.NEXT.ROOMS.{name}", request, reply=TO)
+
+
+async def by_another_answer(broker: Broker, first: int) -> None:
+    """Which is of no event at all, and which the stream does take in."""
+    for request in ({}, {"seq": first}):
+        call = "STREAM.MSG.GET" if request else "STREAM.INFO"
+        await broker.client.publish(f"$JS.API.{call}.ROOMS", json.dumps(request).encode(), reply=TO)
+
+
+@pytest.mark.parametrize(
+    ("user", "send"),
+    [
+        ("query", by_direct_get),
+        ("projector", by_direct_get),
+        ("projector", by_consumer),
+        ("projector", by_another_answer),
+    ],
+    ids=["query, direct get", "projector, direct get", "projector, consumer", "projector, another answer"],
+)
+async def test_what_is_sent_into_another_room_is_seen_by_nobody(
+    stack: LocalStack, user: str, send: Callable[[Broker, int], Awaitable[None]]
+) -> None:
+    async with (
+        httpx.AsyncClient(base_url=stack.command_url, trust_env=False, timeout=PATIENCE) as command,
+        httpx.AsyncClient(base_url=stack.query_url, trust_env=False, timeout=PATIENCE) as query,
+        stolen(stack, user) as broker,
+    ):
+
+        async def create(headers: dict[str, str], room_id: str) -> dict[str, Any]:
+            answer = await command.post("/v1/runs", json={"room_id": room_id, "title": room_id}, headers=headers)
+            assert answer.status_code == 201, answer.text
+            return answer.json()
+
+        await forget_soon(stack)
+        before = await create(YOURS, "lobby")
+        while (await create(MINE, "secret"))["stream_seq"] < before["stream_seq"] + 2:
+            pass
+        seen: list[dict[str, Any]] = []
+        watching = asyncio.create_task(_watch(query, "lobby", YOURS, before["stream_seq"], seen))
+        await asyncio.sleep(0.5)
+        await send(broker, 1)
+        await broker.client.flush(5)
+        await asyncio.sleep(0.5)
+        assert seen == []
+        async with stolen(stack, "command") as reader:
+            assert not [one for one in await next_by_subject(reader, TO, 1, 1000) if b"ws_mine" in one.data]
+        # The same numbers as what was sent, and theirs all the same.
+        after = [await create(YOURS, "lobby") for _ in range(3)]
+        async with asyncio.timeout(PATIENCE):
+            while len(seen) < len(after):
+                await asyncio.sleep(0.02)
+        watching.cancel()
+        assert [event["event_id"] for event in seen] == [told["event_id"] for told in after]
+        replayed: list[dict[str, Any]] = []
+        reading = asyncio.create_task(_watch(query, "lobby", YOURS, 0, replayed))
+        async with asyncio.timeout(PATIENCE):
+            while len(replayed) < after[-1]["stream_seq"]:
+                await asyncio.sleep(0.02)
+        reading.cancel()
+        assert {event["workspace_id"] for event in replayed} == {"ws_yours"}
+        page = await query.get(
+            "/v1/runs", params={"min_seq": after[-1]["stream_seq"], "room_id": "lobby"}, headers=YOURS
+        )
+        assert page.json()["runs"][0]["run_id"] == after[-1]["run_id"]
+        assert {run["title"] for run in page.json()["runs"]} == {"lobby"}
+        metrics = (await command.get("/metrics")).text
+        assert "runroom_relay_stranger_rooms 0.0" in metrics
+
+
+async def _watch(
+    query: httpx.AsyncClient, room_id: str, headers: dict[str, str], after: int, seen: list[dict[str, Any]]
+) -> None:
+    path = f"/v1/streams/rooms/{room_id}"
+    async with query.stream("GET", path, headers={**headers, "last-event-id": str(after)}) as answer:
+        assert answer.status_code == 200
+        async for line in answer.aiter_lines():
+            if line.startswith("data: ") and '"event_id"' in line:
+                seen.append(json.loads(line.removeprefix("data: ")))  # noqa: PERF401  # others look at it meanwhile
