@@ -30,6 +30,11 @@ HTTP_SECONDS = Histogram(
     ["route", "status"],
     buckets=_FINE,
 )
+AUTH_REFUSALS = Counter(
+    "runroom_auth_refusals_total",
+    "Requests whose caller was not let in: missing_token, invalid_token, insufficient_scope, keys_unavailable.",
+    ["error"],
+)
 LOOP_LAG_SECONDS = Histogram(
     "runroom_event_loop_lag_seconds",
     "Seconds by which a timer went off too late, ten times a second: how long everything in the process waits.",

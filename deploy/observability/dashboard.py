@@ -64,6 +64,12 @@ ROWS: dict[str, tuple[Graph, ...]] = {
             (("job_status:runroom_http_requests:rate5m", "{{job}} {{status}}"),),
         ),
         Graph(
+            "Callers not let in",
+            "reqps",
+            "By service and error; the log says why.",
+            (("sum by (job, error) (rate(runroom_auth_refusals_total[$__rate_interval]))", "{{job}} {{error}}"),),
+        ),
+        Graph(
             "Slowest hundredth of answers",
             "s",
             "By route; streams are not among them.",

@@ -1,7 +1,8 @@
 """One request and its answer, as an operator sees them: an id, a log line where it is worth one, a metric, a span.
 
 Invariant: every answer carries ``x-request-id``, the client's own if it is well-formed. What is written to the log is
-bounded: answers that fail and slow ones, a few lines a second at the most, with the number of those left out.
+bounded: answers that fail, callers who are not let in and slow ones, a few lines a second of each at the most, with the
+number of those left out.
 
 It stands outside of the framework: one object a request, which is what the answer is sent through as well. It costs a
 request 3 µs, where the framework's own middleware takes 20.
@@ -61,13 +62,16 @@ class _Budget:
         return left_out
 
 
-_failed, _slow = _Budget(), _Budget()
+_failed, _refused, _slow = _Budget(), _Budget(), _Budget()
 
 
 class Exchange(RequestContext):
-    """What an application sends its answer through. ``is_reported``: there is a log line about its failure already."""
+    """What an application sends its answer through. ``is_reported``: there is a log line about its failure already.
 
-    __slots__ = ("_scope", "_send", "_span", "_started", "_status", "is_reported")
+    ``error`` is the code of the problem that is answered with, ``reason`` why its caller is not let in.
+    """
+
+    __slots__ = ("_scope", "_send", "_span", "_started", "_status", "error", "is_reported", "reason")
 
     def __init__(self, scope: Scope, send: Send) -> None:
         given = traceparent = None
@@ -87,6 +91,8 @@ class Exchange(RequestContext):
                 traceparent = self._span.traceparent
         super().__init__(given, traceparent)
         self.is_reported = False
+        self.error: str | None = None
+        self.reason: str | None = None
         self._scope = cast("dict[str, Any]", scope)
         self._send = send
         self._status = 0
@@ -123,6 +129,8 @@ class Exchange(RequestContext):
         if status >= 500:
             if not self.is_reported:
                 self._write(logging.WARNING, "request_failed", _failed, status, seconds)
+        elif self.reason is not None:
+            self._write(logging.INFO, "caller_refused", _refused, status, seconds)
         elif seconds >= SLOW_SECONDS:
             self._write(logging.INFO, "request_slow", _slow, status, seconds)
         elif _plain_log.isEnabledFor(logging.DEBUG):
@@ -132,7 +140,9 @@ class Exchange(RequestContext):
         left_out = 0 if budget is None else budget.take()
         if left_out is None:
             return
-        named: dict[str, Any] = {"left_out": left_out} if left_out else {}
+        named: dict[str, Any] = {"left_out": left_out or None, "error": self.error, "reason": self.reason}
+        if (caller := self._scope.get("user")) is not None:  # the identity of a token
+            named |= {"workspace_id": caller.workspace_id, "actor_id": caller.actor_id}
         # The path without the query: what is asked for is nobody's business.
         _log.log(
             level,
@@ -141,7 +151,7 @@ class Exchange(RequestContext):
             path=self._scope["path"],
             status=status,
             milliseconds=round(seconds * 1000, 1),
-            **named,
+            **{name: value for name, value in named.items() if value is not None},
         )
 
     def _route(self) -> tuple[str, str]:

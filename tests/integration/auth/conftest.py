@@ -35,6 +35,7 @@ def stack(folder: Path, keys: tuple[SigningKey, SigningKey]) -> Iterator[LocalSt
         "CORS_ORIGINS": f"{ORIGIN}, http://localhost:5173",
         "STREAM_LIMIT_PRINCIPAL": str(STREAMS_OF_ONE),
         "LOG_LEVEL": "debug",
+        "LOG_FORMAT": "json",
     }
     stack = LocalStack(LocalSettings(data_dir=folder / "data"), variables=variables)
     stack.start()

@@ -22,7 +22,7 @@ from tests.support.servers import REPOSITORY
 
 DOCUMENTED = documented((REPOSITORY / "docs" / "metrics.md").read_text())
 LABELS = {
-    *("service", "version", "revision", "python", "route", "status", "generation", "pool", "outcome", "cause"),
+    *("service", "version", "revision", "python", "route", "status", "generation", "pool", "outcome", "cause", "error"),
     *("projection", "partition", "reason", "limit", "source"),
 }
 """Each has few values, whatever clients send."""

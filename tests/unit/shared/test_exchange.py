@@ -76,6 +76,7 @@ def lines(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(exchange, "_log", Log())
     monkeypatch.setattr(exchange, "_failed", exchange._Budget())
+    monkeypatch.setattr(exchange, "_refused", exchange._Budget())
     monkeypatch.setattr(exchange, "_slow", exchange._Budget())
     caplog.set_level(logging.INFO, "http")
     return written
