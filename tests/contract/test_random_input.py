@@ -76,6 +76,39 @@ async def test_spoilt_queries_make_no_server_error(workspace: Workspace, room: s
             expect.problem(response, 400, "invalid_request", "invalid_status", "invalid_cursor", "missing_room_id")
 
 
+@pytest.mark.parametrize("seed", range(2))
+async def test_spoilt_cursors_make_no_server_error(workspace: Workspace, room: str, seed: int) -> None:
+    rng = random.Random(seed)
+    for _ in range(2):
+        await workspace.create(room)
+    safe = (string.ascii_letters + string.digits + "=&%-_.:+").encode()
+    held = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
+
+    async def follow() -> int:
+        asked = bytes(byte if byte in safe else ord("%") for byte in spoilt(rng, b"from_seq=1")).decode()
+        last = bytes(byte for byte in spoilt(rng, b"1") if byte in held).strip()
+        headers = {name.encode(): value.encode() for name, value in workspace.credentials.items()}
+        if rng.random() < 0.7:
+            headers[b"last-event-id"] = last
+        path = f"/v1/streams/rooms/{room}" + (f"?{asked}" if rng.random() < 0.7 else "")
+        async with workspace.http.stream("GET", f"{workspace.query_url}{path}", headers=headers) as response:
+            if response.status_code == 200:
+                # To the end of history, or of a reset.
+                async for line in response.aiter_lines():
+                    if line == "event: caught-up":
+                        break
+                else:
+                    raise AssertionError("the stream ended before it had caught up")
+            else:
+                await response.aread()
+                expect.problem(response, 400, "invalid_request", "invalid_cursor")
+        return response.status_code
+
+    statuses = await asyncio.gather(*(follow() for _ in range(60)))
+
+    assert set(statuses) == {200, 400}
+
+
 def any_text(rng: random.Random) -> str:
     """Return text of characters from everywhere but NUL and the surrogates."""
     ranges = [(1, 32), (32, 127), (127, 160), (0x2020, 0x2030), (0xFFF0, 0x10000), (0x1F600, 0x1F610)]
