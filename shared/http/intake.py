@@ -145,7 +145,8 @@ class Intake(HttpToolsProtocol):
 
     def _feed(self, data: bytes | memoryview) -> int | None:
         """Where the parser stops, to leave the rest to another protocol; None if it does not."""
-        self._unclaimed_bytes = self._chunk_bytes = len(data)
+        self._chunk_bytes = len(data)
+        self._unclaimed_bytes = len(data) if self._part is _IDLE else 0
         if self._part is _HEAD:
             self._head_bytes += len(data)
             # Nor is it known how much of the head came in the chunk it began in: it is measured when it is whole.

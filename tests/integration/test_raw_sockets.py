@@ -576,6 +576,20 @@ async def test_a_large_head_that_begins_behind_another_request(command: Target) 
     await is_well(command)
 
 
+async def test_a_head_that_begins_behind_a_large_body(command: Target) -> None:
+    body = b'{"room_id":"large","input":{"text":"%b"}}' % (b"a" * 300_000)
+    first = post(body, b"Content-Length: %d" % len(body))
+    async with connected(command) as (reader, writer):
+        writer.write(first[:150_000])
+        await writer.drain()
+        await asyncio.sleep(0.3)
+        writer.write(first[150_000:] + HEALTHY[:20])
+        assert (await one(reader)).status == 201
+        writer.write(HEALTHY[20:])
+        assert (await one(reader)).status == 200
+    await is_well(command)
+
+
 async def test_what_is_wrong_does_not_end_a_stream_in_its_midst(query: Target) -> None:
     async with connected(query) as (reader, writer):
         writer.write(b"GET /v1/streams/rooms/r HTTP/1.1\r\nHost: h\r\n\r\ngarbage\r\n\r\n" + HEALTHY)
