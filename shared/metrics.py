@@ -58,6 +58,9 @@ BROKER_CONNECTED = Gauge("runroom_broker_connected", "1 while NATS is connected.
 BROKER_DISCONNECTS = Counter("runroom_broker_disconnects_total", "Times the connection to NATS was lost.")
 BROKER_RECONNECTS = Counter("runroom_broker_reconnects_total", "Times it came back.")
 
+for _error in ("missing_token", "invalid_token", "insufficient_scope", "keys_unavailable"):
+    AUTH_REFUSALS.labels(_error)  # what an alert waits for may be the first
+
 
 def set_build_info(service: str) -> None:
     BUILD_INFO.labels(service, VERSION, REVISION, platform.python_version()).set(1)

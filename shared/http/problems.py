@@ -97,6 +97,8 @@ def insufficient_scope(detail: str, scope: str | None = None) -> Problem:
 def problem_response(
     request: Request[Any, Any, Any], problem: Problem, headers: dict[str, str] | None = None
 ) -> Response[bytes]:
+    if (exchange := current_exchange()) is not None:
+        exchange.error = problem.error
     headers = dict(headers or {})
     if problem.retry_after is not None:
         headers["Retry-After"] = str(problem.retry_after)
@@ -114,13 +116,10 @@ def _instance(request: Request[Any, Any, Any]) -> str:
 
 
 def _on_problem(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
-    is_about_the_caller = problem.error in _OF_CALLERS
-    if is_about_the_caller:
+    if problem.error in _OF_CALLERS:
         AUTH_REFUSALS.labels(problem.error).inc()
-    if (exchange := current_exchange()) is not None:
-        exchange.error = problem.error
-        # Of other problems the detail may quote what the client has sent.
-        exchange.reason = problem.detail if is_about_the_caller else None
+        if (exchange := current_exchange()) is not None:
+            exchange.reason = problem.detail  # that of other problems may quote what the client has sent
     return problem_response(request, problem)
 
 

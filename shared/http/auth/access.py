@@ -129,6 +129,7 @@ class _LetIn(AbstractAuthenticationMiddleware):
         takes_cookie = self._takes_cookie and scope["type"] == "http" and scope["method"] == "GET"
         grant = await self._access.grant(scope, takes_cookie=takes_cookie)
         if self._required is not None and self._required not in grant.scopes:
+            scope["user"] = grant.identity  # for the line that says who was refused
             raise insufficient_scope(f"the token has no scope {self._required}", self._required)
         return AuthenticationResult(user=grant.identity, auth=None)
 

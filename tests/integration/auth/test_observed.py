@@ -50,10 +50,11 @@ async def test_every_refusal_is_counted_and_says_why(guarded: Guarded) -> None:
         logged = await line(guarded, "query", request_id)
         assert (logged["error"], logged["status"]) == (error, answer.status_code)
         assert reason in logged["reason"]
+        assert logged.get("actor_id") == ("tester" if error == "insufficient_scope" else None)
         assert not [token for token in guarded.sent if token in json.dumps(logged)]
     after = await refusals(guarded, "query")
-    told = {error: after[error] - before.get(error, 0) for error in after}
-    assert told == {"missing_token": 1, "invalid_token": 2, "insufficient_scope": 1}
+    told = {error: after[error] - before[error] for error in after}
+    assert told == {"missing_token": 1, "invalid_token": 2, "insufficient_scope": 1, "keys_unavailable": 0}
 
 
 async def test_who_was_known_and_not_allowed_is_named(guarded: Guarded) -> None:
