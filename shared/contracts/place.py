@@ -4,17 +4,16 @@ Invariant: what is said of an envelope depends on its own members alone, in what
 read is not called misplaced: it is for those who have to understand it to say what is wrong with it.
 
 Who may ask NATS for stored messages can have them sent to another room's subject too: permissions do not cover where an
-answer goes (docs/decisions/0035-query-in-an-account-of-its-own.md). So whoever hands on what comes live looks.
+answer goes (docs/decisions/0038-whose-event-it-is.md). So whoever hands on what comes live looks.
 """
 
 from functools import lru_cache
-from typing import Final
 
 import msgspec
 
 from shared.contracts.ids import RoomKey
 
-_MEMBER: Final = b'"workspace_id":"'
+_MEMBER, _DATA = b'"workspace_id":"', b'"data":'
 
 
 class _Place(msgspec.Struct):
@@ -31,10 +30,10 @@ def _members(room: RoomKey) -> bytes:
 
 
 def is_misplaced(envelope: bytes, room: RoomKey) -> bool:
-    """Whether the envelope is of another room. Takes 0.2 µs of one that was written here and is not."""
-    # Nothing that a client has a say in comes before the member, except for what cannot hold a quotation mark.
+    """Whether the envelope is of another room. Takes 0.4 µs of one that was written here and is not."""
+    # What comes before the data holds no quotation mark that is a client's, so that this is the member itself.
     at = envelope.find(_MEMBER)
-    if at >= 0 and envelope.startswith(_members(room), at):
+    if at >= 0 and envelope.startswith(_members(room), at) and envelope.find(_DATA, 0, at) < 0:
         return False
     try:
         place = _decoder.decode(envelope)

@@ -135,8 +135,9 @@ class _HeadWithBody:
             self._transport.writelines((head, data))
 
     def close(self) -> None:
-        if self._head:
-            self._transport.write(self._head)
+        head, self._head = self._head, None
+        if head and not self._transport.is_closing():
+            self._transport.write(head)
         self._transport.close()
 
     def is_closing(self) -> bool:

@@ -6,6 +6,7 @@ by the room's own task, once for all viewers, for as long as it takes.
 """
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
@@ -20,7 +21,7 @@ from services.query.feed.frame import event_frame
 from services.query.feed.looker import Looker
 from services.query.feed.replay import PAGE_EVENTS, Replay, Trimmed
 from services.query.feed.ring import Ring
-from services.query.metrics import HOLES_FILLED
+from services.query.metrics import HOLES_FILLED, MISPLACED
 from services.query.settings import FeedSettings
 from shared.contracts.ids import RoomKey
 from shared.contracts.place import is_misplaced
@@ -37,6 +38,7 @@ _REST_SECONDS: Final = 60e-6
 _MOST_REST_SECONDS: Final = 0.25
 _TOLD_AT_ONCE: Final = 256
 
+_COMPLAINT_SECONDS = 1.0
 _log: Logger = structlog.get_logger("feed")
 
 
@@ -84,6 +86,7 @@ class Room:
         self._closing = False
         self._notice: asyncio.Handle | None = None
         self._rested_at = 0.0
+        self._complained_at = float("-inf")
         self._subscription: Subscription | None = None
         self._task = begin_shared(self._keep(), "room")
 
@@ -121,11 +124,18 @@ class Room:
             _log.warning("live_message_without_position", room_id=self.key.room_id)
             return
         if is_misplaced(envelope, self.key):
-            _log.warning("live_message_of_another_room", room_id=self.key.room_id)
+            self._drop_misplaced()
             return
         if self.waiters:
             self._delivery = self._deliveries.take(self._delivery, seq, headers, envelope)
         self._offer(seq, envelope)
+
+    def _drop_misplaced(self) -> None:
+        MISPLACED.inc()
+        now = time.monotonic()
+        if now - self._complained_at >= _COMPLAINT_SECONDS:
+            self._complained_at = now
+            _log.error("live_message_of_another_room", workspace_id=self.key.workspace_id, room_id=self.key.room_id)
 
     def _offer(self, stream_seq: int, envelope: bytes) -> None:
         ring = self.ring

@@ -134,9 +134,10 @@ CASES = {
         rising(1, "runroom_query_streams_busy_total", 'limit="room"'),
         rising(60, "runroom_query_streams_busy_total", 'limit="principal"'),
     ),
+    "RunroomEventsMisplaced": Case(rising(1, "runroom_query_misplaced_total"), at(3, "runroom_query_misplaced_total")),
     "RunroomHistoryTrimmed": Case(
         rising(1, "runroom_query_resets_total", 'reason="history_trimmed"'),
-        rising(60, "runroom_query_resets_total", 'reason="slow_consumer"'),
+        rising(60, "runroom_query_resets_total", 'reason="cursor_ahead"'),
     ),
     "RunroomDeliverySlow": Case(
         spread("runroom_query_delivery_seconds", SLOW), spread("runroom_query_delivery_seconds", QUICK)

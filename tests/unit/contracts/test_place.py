@@ -22,9 +22,12 @@ def test_every_event_is_in_its_own_room_alone(path: Path) -> None:
 
 def test_the_order_of_members_does_not_matter() -> None:
     members = json.loads(GOLDEN[0].read_bytes())
-    envelope = json.dumps({"data": {"workspace_id": "ws", "room_id": "r"}, **dict(reversed(members.items()))}).encode()
-    assert not is_misplaced(envelope, LOBBY)
-    assert is_misplaced(envelope, RoomKey("ws", "r"))
+    members |= {"data": {"workspace_id": "ws", "room_id": "r"}}
+    for separators in ((",", ":"), (", ", ": ")):
+        envelope = json.dumps(dict(reversed(members.items())), separators=separators).encode()
+        assert envelope.startswith(b'{"data"')
+        assert not is_misplaced(envelope, LOBBY)
+        assert is_misplaced(envelope, RoomKey("ws", "r"))
 
 
 def test_what_a_client_says_does_not_matter() -> None:
