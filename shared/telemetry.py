@@ -7,6 +7,7 @@ there are such.
 
 import logging
 import sys
+import time
 from typing import Literal
 
 import structlog
@@ -18,6 +19,28 @@ from shared.contracts.tracecontext import trace_and_span
 
 Logger = structlog.stdlib.BoundLogger
 LogFormat = Literal["auto", "json", "console"]
+
+
+class LineBudget:
+    """For lines that clients or peers can bring about: so many a second, and how many more there would have been."""
+
+    def __init__(self, lines_a_second: int) -> None:
+        self._lines_a_second = lines_a_second
+        self._second = 0
+        self._written = 0
+        self._left_out = 0
+
+    def take(self) -> int | None:
+        """How many lines were left out since the last one; None when this one is, too."""
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._written = second, 0
+        if self._written >= self._lines_a_second:
+            self._left_out += 1
+            return None
+        self._written += 1
+        left_out, self._left_out = self._left_out, 0
+        return left_out
 
 
 def configure_logging(service: str, level: str, log_format: str) -> None:

@@ -24,7 +24,7 @@ from shared import tracing
 from shared.context import RequestContext, current_request, enter_request
 from shared.contracts.tracecontext import is_traceparent
 from shared.metrics import HTTP_SECONDS
-from shared.telemetry import Logger
+from shared.telemetry import LineBudget, Logger
 
 REQUEST_ID: Final = b"x-request-id"
 SLOW_SECONDS: Final = 1.0
@@ -41,28 +41,7 @@ _numbers = count(1)
 _seconds: dict[tuple[str, str, int], Histogram] = {}
 
 
-class _Budget:
-    """``_LINES_A_SECOND``, and how many more there would have been."""
-
-    def __init__(self) -> None:
-        self._second = 0
-        self._written = 0
-        self._left_out = 0
-
-    def take(self) -> int | None:
-        """How many lines were left out since the last one; None when this one is, too."""
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._written = second, 0
-        if self._written >= _LINES_A_SECOND:
-            self._left_out += 1
-            return None
-        self._written += 1
-        left_out, self._left_out = self._left_out, 0
-        return left_out
-
-
-_failed, _refused, _slow = _Budget(), _Budget(), _Budget()
+_failed, _refused, _slow = (LineBudget(_LINES_A_SECOND) for _ in range(3))
 
 
 class Exchange(RequestContext):
@@ -136,7 +115,7 @@ class Exchange(RequestContext):
         elif _plain_log.isEnabledFor(logging.DEBUG):
             self._write(logging.DEBUG, "request", None, status, seconds)
 
-    def _write(self, level: int, event: str, budget: _Budget | None, status: int, seconds: float) -> None:
+    def _write(self, level: int, event: str, budget: LineBudget | None, status: int, seconds: float) -> None:
         left_out = 0 if budget is None else budget.take()
         if left_out is None:
             return

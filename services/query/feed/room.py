@@ -6,7 +6,6 @@ by the room's own task, once for all viewers, for as long as it takes.
 """
 
 import asyncio
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
@@ -28,7 +27,7 @@ from shared.contracts.place import is_misplaced
 from shared.contracts.subjects import room_subject, stream_seq_in
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
 from shared.tasks import begin_shared
-from shared.telemetry import Logger
+from shared.telemetry import LineBudget, Logger
 
 _LEAST_PAUSE: Final = 0.05
 _MOST_PAUSE: Final = 1.0
@@ -38,8 +37,8 @@ _REST_SECONDS: Final = 60e-6
 _MOST_REST_SECONDS: Final = 0.25
 _TOLD_AT_ONCE: Final = 256
 
-_COMPLAINT_SECONDS = 1.0
 _log: Logger = structlog.get_logger("feed")
+_unplaced, _misplaced = LineBudget(1), LineBudget(1)
 
 
 class Waiter(Protocol):
@@ -86,7 +85,6 @@ class Room:
         self._closing = False
         self._notice: asyncio.Handle | None = None
         self._rested_at = 0.0
-        self._complained_at = float("-inf")
         self._subscription: Subscription | None = None
         self._task = begin_shared(self._keep(), "room")
 
@@ -121,21 +119,17 @@ class Room:
         """One live message."""
         seq = stream_seq_in(headers)
         if not seq:
-            _log.warning("live_message_without_position", room_id=self.key.room_id)
+            if (left_out := _unplaced.take()) is not None:
+                _log.warning("live_message_without_position", **self.key._asdict(), left_out=left_out)
             return
         if is_misplaced(envelope, self.key):
-            self._drop_misplaced()
+            MISPLACED.inc()
+            if (left_out := _misplaced.take()) is not None:
+                _log.error("live_message_of_another_room", **self.key._asdict(), left_out=left_out)
             return
         if self.waiters:
             self._delivery = self._deliveries.take(self._delivery, seq, headers, envelope)
         self._offer(seq, envelope)
-
-    def _drop_misplaced(self) -> None:
-        MISPLACED.inc()
-        now = time.monotonic()
-        if now - self._complained_at >= _COMPLAINT_SECONDS:
-            self._complained_at = now
-            _log.error("live_message_of_another_room", workspace_id=self.key.workspace_id, room_id=self.key.room_id)
 
     def _offer(self, stream_seq: int, envelope: bytes) -> None:
         ring = self.ring

@@ -10,9 +10,11 @@ import pytest
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import REGISTRY
 
+from shared import telemetry
 from shared.context import current_request
 from shared.http import exchange
 from shared.http.exchange import ObservedApp, current_exchange
+from shared.telemetry import LineBudget
 
 SECONDS = "runroom_http_request_seconds_count"
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -75,9 +77,9 @@ def lines(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> 
             written.append({"level": level, "event": event, **named})
 
     monkeypatch.setattr(exchange, "_log", Log())
-    monkeypatch.setattr(exchange, "_failed", exchange._Budget())
-    monkeypatch.setattr(exchange, "_refused", exchange._Budget())
-    monkeypatch.setattr(exchange, "_slow", exchange._Budget())
+    monkeypatch.setattr(exchange, "_failed", LineBudget(10))
+    monkeypatch.setattr(exchange, "_refused", LineBudget(10))
+    monkeypatch.setattr(exchange, "_slow", LineBudget(10))
     caplog.set_level(logging.INFO, "http")
     return written
 
@@ -154,7 +156,7 @@ def test_lines_are_bounded_and_those_left_out_are_counted(
     lines: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(exchange.time, "monotonic", lambda: now)
+    monkeypatch.setattr(telemetry.time, "monotonic", lambda: now)
     for _ in range(25):
         exchange_line()
     assert len(lines) == 10
