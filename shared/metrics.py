@@ -1,6 +1,7 @@
 """Metrics that every service has: HTTP, the process's own health, and the servers it talks to."""
 
 import platform
+from typing import Final
 
 from prometheus_client import (
     GC_COLLECTOR,
@@ -30,9 +31,11 @@ HTTP_SECONDS = Histogram(
     ["route", "status"],
     buckets=_FINE,
 )
+AUTH_ERRORS: Final = ("missing_token", "invalid_token", "insufficient_scope", "keys_unavailable")
+"""What callers are told who are not let in."""
 AUTH_REFUSALS = Counter(
     "runroom_auth_refusals_total",
-    "Requests whose caller was not let in: missing_token, invalid_token, insufficient_scope, keys_unavailable.",
+    f"Requests whose caller was not let in: {', '.join(AUTH_ERRORS)}.",
     ["error"],
 )
 LOOP_LAG_SECONDS = Histogram(
@@ -58,7 +61,7 @@ BROKER_CONNECTED = Gauge("runroom_broker_connected", "1 while NATS is connected.
 BROKER_DISCONNECTS = Counter("runroom_broker_disconnects_total", "Times the connection to NATS was lost.")
 BROKER_RECONNECTS = Counter("runroom_broker_reconnects_total", "Times it came back.")
 
-for _error in ("missing_token", "invalid_token", "insufficient_scope", "keys_unavailable"):
+for _error in AUTH_ERRORS:
     AUTH_REFUSALS.labels(_error)  # what an alert waits for may be the first
 
 

@@ -13,7 +13,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, InternalServerException
 
 from shared.http.exchange import current_exchange
-from shared.metrics import AUTH_REFUSALS
+from shared.metrics import AUTH_ERRORS, AUTH_REFUSALS
 from shared.telemetry import Logger
 
 PROBLEM_JSON = "application/problem+json"
@@ -34,7 +34,7 @@ _CODES = {
     500: "internal_error",
 }
 
-_OF_CALLERS = frozenset({"missing_token", "invalid_token", "insufficient_scope", "keys_unavailable"})
+
 _PHRASES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
 
 
@@ -116,7 +116,7 @@ def _instance(request: Request[Any, Any, Any]) -> str:
 
 
 def _on_problem(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
-    if problem.error in _OF_CALLERS:
+    if problem.error in AUTH_ERRORS:
         AUTH_REFUSALS.labels(problem.error).inc()
         if (exchange := current_exchange()) is not None:
             exchange.reason = problem.detail  # that of other problems may quote what the client has sent
