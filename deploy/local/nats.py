@@ -28,9 +28,10 @@ USERS_FILE = Path(__file__).resolve().parents[1] / "nats" / "users.conf"
 
 def users_and(name: str) -> str:
     """`USERS_FILE` with one more user, who may do everything: whoever has no key. Tests and measurements have none."""
-    first = "    users: [\n"
-    user = f"      {{ user: {name}, password: {name} }}\n"
-    return USERS_FILE.read_text().replace(first, first + user, 1) + f"no_auth_user: {name}\n"
+    before, first, after = USERS_FILE.read_text().partition("    users: [\n")
+    if not first:
+        raise LocalError(f"{USERS_FILE} has no list of users where one is expected.")
+    return f"{before}{first}      {{ user: {name}, password: {name} }}\n{after}no_auth_user: {name}\n"
 
 
 class EmbeddedNats(EmbeddedServer):
