@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from shared.messaging.client import MessagingClient
 from shared.messaging.direct_get import last_by_subjects, next_by_subject
 from shared.messaging.nkey import UserKey, new_seed
 from shared.messaging.stream import StreamSettings, ensure_stream, stream_state
+from tests.support.servers import broker_as
 
 ROOM = "rooms.3.ws_dev.lobby"
 FILTER = "rooms.3.*.*"
@@ -100,16 +101,6 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNats]:
     server.stop()
 
 
-@asynccontextmanager
-async def broker(nats: EmbeddedNats, user: str) -> AsyncGenerator[Broker, None]:
-    access = NatsAccess(nkey_seed_file=nats.seed_file(user))
-    async with Broker(nats.url, name=f"runroom-{user}", access=access) as broker:
-        broker.start()
-        async with asyncio.timeout(10):
-            await broker.wait_connected()
-        yield broker
-
-
 async def refused(
     nats: EmbeddedNats, user: str, subjects: Iterable[str], ask: Callable[[MessagingClient, str], Awaitable[object]]
 ) -> set[str]:
@@ -159,11 +150,11 @@ async def test_each_user_listens_where_it_may_and_nowhere_else(nats: EmbeddedNat
 
 async def test_there_is_no_way_into_the_stream_by_an_answer(nats: EmbeddedNats) -> None:
     """No permission covers the subject that an answer is asked to be sent to."""
-    async with broker(nats, "command") as command:
+    async with broker_as(nats, "command") as command:
         await ensure_stream(command, StreamSettings())
         await command.client.request(ROOM, b"first", timeout=5)
         before = await stream_state(command)
-        async with broker(nats, "query") as query:
+        async with broker_as(nats, "query") as query:
             assert [message.data for message in await last_by_subjects(query, [ROOM])] == [b"first"]
             request = json.dumps({"seq": 1, "next_by_subj": ROOM, "batch": 1}).encode()
             await query.client.publish(f"{API}.DIRECT.GET.ROOMS", request, reply="rooms.3.ws_dev.other")
@@ -177,7 +168,7 @@ async def test_there_is_no_way_into_the_stream_by_an_answer(nats: EmbeddedNats) 
 async def test_a_consumer_that_delivers_to_the_api_changes_nothing(nats: EmbeddedNats, call: str) -> None:
     """Nor does a permission cover where a projector has messages delivered."""
     name = f"projector-{call.split('.')[1].lower()}"
-    async with broker(nats, "command") as command, broker(nats, "projector") as projector:
+    async with broker_as(nats, "command") as command, broker_as(nats, "projector") as projector:
         await ensure_stream(command, StreamSettings())
         before = await stream_state(command)
         config = {
@@ -202,7 +193,7 @@ async def test_a_consumer_that_delivers_to_the_api_changes_nothing(nats: Embedde
 
 
 async def test_a_consumer_cannot_deliver_into_the_stream(nats: EmbeddedNats) -> None:
-    async with broker(nats, "command") as command, broker(nats, "projector") as projector:
+    async with broker_as(nats, "command") as command, broker_as(nats, "projector") as projector:
         await ensure_stream(command, StreamSettings())
         config = {"name": "projector-in", "ack_policy": "none", "filter_subject": FILTER, "deliver_subject": ROOM}
         with pytest.raises(JetStreamError, match="cycle"):
@@ -214,9 +205,9 @@ async def test_a_consumer_cannot_deliver_into_the_stream(nats: EmbeddedNats) -> 
 
 async def test_query_hears_what_the_others_say(nats: EmbeddedNats) -> None:
     async with (
-        broker(nats, "command") as command,
-        broker(nats, "projector") as projector,
-        broker(nats, "query") as query,
+        broker_as(nats, "command") as command,
+        broker_as(nats, "projector") as projector,
+        broker_as(nats, "query") as query,
     ):
         await ensure_stream(command, StreamSettings())
         heard: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()

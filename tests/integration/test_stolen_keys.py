@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import httpx
@@ -18,9 +18,9 @@ import pytest
 from deploy.local.settings import LocalSettings
 from deploy.local.stack import LocalStack
 from shared.contracts.subjects import partition_filter, partition_of, room_subject
-from shared.messaging.access import NatsAccess
 from shared.messaging.broker import Broker
 from shared.messaging.direct_get import next_by_subject
+from tests.support.servers import broker_as
 
 PATIENCE = 20.0
 MINE, YOURS = {"x-workspace-id": "ws_mine"}, {"x-workspace-id": "ws_yours"}
@@ -43,26 +43,20 @@ async def forget_soon(stack: LocalStack) -> None:
         await broker.jetstream("STREAM.UPDATE.ROOMS", {**config, "duplicate_window": 100_000_000})
 
 
-@asynccontextmanager
-async def stolen(stack: LocalStack, user: str) -> AsyncGenerator[Broker, None]:
+def stolen(stack: LocalStack, user: str) -> AbstractAsyncContextManager[Broker]:
     assert stack.nats is not None
-    access = NatsAccess(nkey_seed_file=stack.nats.seed_file(user))
-    async with Broker(stack.nats.url, name=f"runroom-{user}", access=access) as broker:
-        broker.start()
-        async with asyncio.timeout(PATIENCE):
-            await broker.wait_connected()
-        yield broker
+    return broker_as(stack.nats, user)
 
 
-async def by_direct_get(broker: Broker, first: int) -> None:
-    request = json.dumps({"seq": first, "next_by_subj": FROM, "batch": 100}).encode()
+async def by_direct_get(broker: Broker) -> None:
+    request = json.dumps({"seq": 1, "next_by_subj": FROM, "batch": 100}).encode()
     await broker.client.publish("$JS.API.DIRECT.GET.ROOMS", request, reply=TO)
 
 
-async def by_consumer(broker: Broker, first: int) -> None:
+async def by_consumer(broker: Broker) -> None:
     partition = partition_of("ws_mine", "secret")
-    name = f"projector-thief-{first}"
-    config = {"name": name, "ack_policy": "none", "deliver_policy": "by_start_sequence", "opt_start_seq": first}
+    name = "projector-thief"
+    config = {"name": name, "ack_policy": "none", "deliver_policy": "by_start_sequence", "opt_start_seq": 1}
     config |= {"filter_subject": partition_filter(partition), "inactive_threshold": 60_000_000_000}
     subject = f"CONSUMER.CREATE.ROOMS.{name}.{partition_filter(partition)}"
     await broker.jetstream(subject, {"stream_name": "ROOMS", "action": "create", "config": config})
@@ -70,11 +64,10 @@ async def by_consumer(broker: Broker, first: int) -> None:
     await broker.client.publish(f"$JS.API.CONSUMER.MSG.NEXT.ROOMS.{name}", request, reply=TO)
 
 
-async def by_another_answer(broker: Broker, first: int) -> None:
+async def by_another_answer(broker: Broker) -> None:
     """Which is of no event at all, and which the stream does take in."""
-    for request in ({}, {"seq": first}):
-        call = "STREAM.MSG.GET" if request else "STREAM.INFO"
-        await broker.client.publish(f"$JS.API.{call}.ROOMS", json.dumps(request).encode(), reply=TO)
+    for call, request in (("STREAM.INFO", b"{}"), ("STREAM.MSG.GET", b'{"seq": 1}')):
+        await broker.client.publish(f"$JS.API.{call}.ROOMS", request, reply=TO)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +81,7 @@ async def by_another_answer(broker: Broker, first: int) -> None:
     ids=["query, direct get", "projector, direct get", "projector, consumer", "projector, another answer"],
 )
 async def test_what_is_sent_into_another_room_is_seen_by_nobody(
-    stack: LocalStack, user: str, send: Callable[[Broker, int], Awaitable[None]]
+    stack: LocalStack, user: str, send: Callable[[Broker], Awaitable[None]]
 ) -> None:
     async with (
         httpx.AsyncClient(base_url=stack.command_url, trust_env=False, timeout=PATIENCE) as command,
@@ -115,7 +108,7 @@ async def test_what_is_sent_into_another_room_is_seen_by_nobody(
             await live.wait()
         await asyncio.sleep(0.2)  # longer than the stream remembers what it has taken in
         dropped = await _counted(query, "runroom_query_misplaced_total")
-        await send(broker, 1)
+        await send(broker)
         await broker.client.flush(5)
         await asyncio.sleep(0.5)
         assert seen == []

@@ -6,17 +6,20 @@ they ask for that.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from deploy.local import EmbeddedNats, EmbeddedPostgres
 from deploy.local.nats import users_and
 from deploy.local.postgres import USER, role_password
+from shared.messaging.access import NatsAccess
+from shared.messaging.broker import Broker
 
 REPOSITORY = Path(__file__).parents[2]
 EVENT_STORE_MIGRATIONS = REPOSITORY / "services" / "command" / "migrations"
@@ -60,6 +63,17 @@ def running_nats() -> Iterator[EmbeddedNats]:
             yield server
         finally:
             server.stop()
+
+
+@contextlib.asynccontextmanager
+async def broker_as(nats: EmbeddedNats, user: str) -> AsyncGenerator[Broker, None]:
+    """A connection with the key of a service, and with no more than its rights."""
+    access = NatsAccess(nkey_seed_file=nats.seed_file(user))
+    async with Broker(nats.url, name=f"runroom-{user}", access=access) as broker:
+        broker.start()
+        async with asyncio.timeout(20):
+            await broker.wait_connected()
+        yield broker
 
 
 _CONNECTS = {

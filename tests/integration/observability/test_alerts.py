@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -168,14 +168,16 @@ CASES = {
 }
 
 
-def alerts() -> dict[str, dict[str, Any]]:
-    groups = cast("dict[str, Any]", yaml.safe_load((RULES / "alerts.yml").read_text()))["groups"]
-    return {rule["alert"]: rule for group in groups for rule in group["rules"]}
+ALERTS: dict[str, dict[str, Any]] = {
+    rule["alert"]: rule
+    for group in yaml.safe_load((RULES / "alerts.yml").read_text())["groups"]
+    for rule in group["rules"]
+}
 
 
 def lasts(alert: str) -> int:
     """Minutes that it has to be so before the alert goes off."""
-    said: str = alerts()[alert].get("for", "0m")
+    said: str = ALERTS[alert].get("for", "0m")
     return int(said[:-1]) * {"m": 1, "h": 60}[said[-1]]
 
 
@@ -195,7 +197,7 @@ def case(alert: str, series: Iterable[Series], minute: int, *, goes_off: bool) -
 
 
 def test_every_alert_has_a_case() -> None:
-    assert set(CASES) == set(alerts())
+    assert set(CASES) == set(ALERTS)
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool here (Debian's package prometheus)")
