@@ -38,6 +38,12 @@ AUTH_REFUSALS = Counter(
     f"Requests whose caller was not let in: {', '.join(AUTH_ERRORS)}.",
     ["error"],
 )
+BROKEN_REQUESTS = Counter(
+    "runroom_http_broken_requests_total",
+    "Requests refused before they were whole, and their connections closed: what is no HTTP, is too large or takes too"
+    " long. They are in no other metric and in no log.",
+    ["error"],
+)
 LOOP_LAG_SECONDS = Histogram(
     "runroom_event_loop_lag_seconds",
     "Seconds by which a timer went off too late, ten times a second: how long everything in the process waits.",

@@ -21,6 +21,7 @@ import uvloop
 from litestar.types import ASGIApp
 
 from shared.http.connection import REQUESTS_AT_ONCE, Connection
+from shared.http.cors import Cors
 from shared.http.deadlines import Deadlines
 from shared.http.exchange import ObservedApp
 from shared.http.intake import RequestTimes
@@ -87,6 +88,7 @@ async def serve(
     app: ASGIApp,
     listener: socket.socket,
     *,
+    cors: Cors | None = None,
     grace_seconds: float = 10.0,
     drain: Callable[[], Awaitable[None] | None] | None = None,
     tasks: tuple[asyncio.Task[None], ...] = (),
@@ -97,15 +99,18 @@ async def serve(
 
     ``drain`` is called once when stopping begins, before connections are waited for: long-lived responses end there,
     because uvicorn waits for them. ``grace_seconds`` bounds that wait; what is left then is cut. A request's
-    head has to be whole within ``head_seconds``, its body within ``body_seconds`` after that.
+    head has to be whole within ``head_seconds``, its body within ``body_seconds`` after that. ``cors`` is for whatever
+    is answered, also to what is no request.
     """
     log: Logger = structlog.get_logger("serving")
+    cors = cors or Cors(())
     times = RequestTimes(Deadlines(head_seconds), Deadlines(body_seconds))
+    connection = partial(Connection, turns=Turns(REQUESTS_AT_ONCE), times=times, cors=cors)
     server = _Server(
         uvicorn.Config(
-            cast("Any", ObservedApp(app)),
+            cast("Any", ObservedApp(cors.wrap(app))),
             interface="asgi3",
-            http=cast("type[asyncio.Protocol]", partial(Connection, turns=Turns(REQUESTS_AT_ONCE), times=times)),
+            http=cast("type[asyncio.Protocol]", connection),
             ws="none",
             lifespan="on",
             log_config=None,

@@ -70,6 +70,17 @@ ROWS: dict[str, tuple[Graph, ...]] = {
             (("sum by (job, error) (rate(runroom_auth_refusals_total[$__rate_interval]))", "{{job}} {{error}}"),),
         ),
         Graph(
+            "Requests that never came whole",
+            "reqps",
+            "By service and error: no HTTP, too large, or too slow.",
+            (
+                (
+                    "sum by (job, error) (rate(runroom_http_broken_requests_total[$__rate_interval]))",
+                    "{{job}} {{error}}",
+                ),
+            ),
+        ),
+        Graph(
             "Slowest hundredth of answers",
             "s",
             "By route; streams are not among them.",

@@ -47,10 +47,10 @@ async def run(settings: Settings) -> None:
             asyncio.create_task(access.run(), name="token keys"),
             asyncio.create_task(measure_lag(pool), name="relay lag"),
         ) as tasks:
-            app = Cors(settings.cors_origins).wrap(_app(settings, commit, access, pool, broker))
             await serve(
-                app,
+                _app(settings, commit, access, pool, broker),
                 listener,
+                cors=Cors(settings.cors_origins),
                 grace_seconds=settings.shutdown_grace,
                 tasks=tasks,
                 head_seconds=settings.request_head_seconds,

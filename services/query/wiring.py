@@ -64,7 +64,7 @@ async def run(settings: Settings) -> None:
         hub = Hub(broker, Looker(projected, stored), Replay(projected, stored), feed)
         streams = Streams(feed)
         access, cors = open_access(settings.auth), Cors(settings.cors_origins)
-        app = cors.wrap(_app(reads, progress, hub, streams, broker, access, cors))
+        app = _app(reads, progress, hub, streams, broker, access, cors)
         broker.start()
         try:
             async with running_tasks(
@@ -75,6 +75,7 @@ async def run(settings: Settings) -> None:
                 await serve(
                     app,
                     listener,
+                    cors=cors,
                     grace_seconds=_CUT_SECONDS,
                     drain=streams.drain,
                     tasks=tasks,

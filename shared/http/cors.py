@@ -1,10 +1,11 @@
 """Which other origins' pages may read answers (Fetch standard, section 3.2).
 
 Invariant: an origin is named in an answer only if it is one of those that were set, to the letter. Errors are answers
-too, whoever makes them, and so is a stream, which is written past every middleware: its head is ``head_lines``.
+too, whoever makes them, and so is what is written past every middleware, a stream and what the server itself says:
+its head has ``head_lines``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, cast
 from urllib.parse import urlsplit
 
@@ -70,11 +71,11 @@ class Cors:
         """The application, its answers with what browsers have to be told."""
         return _Wrapped(app, self._headers) if self._headers else app
 
-    def head_lines(self, scope: Scope) -> bytes:
+    def head_lines(self, request_headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         """The same as lines of an answer's head."""
         if not self._lines:
             return b""
-        return self._lines.get(_origin(scope), self._other_lines)
+        return self._lines.get(_origin(request_headers), self._other_lines)
 
 
 class _Wrapped:
@@ -86,7 +87,7 @@ class _Wrapped:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        origin = _origin(scope)
+        origin = _origin(scope["headers"])
         headers = self._headers.get(origin)
         if headers is not None and scope["method"] == "OPTIONS" and _is_preflight(scope):
             start: HTTPResponseStartEvent = {
@@ -108,8 +109,8 @@ class _Wrapped:
         await self._app(scope, receive, send_with_headers)
 
 
-def _origin(scope: Scope) -> bytes:
-    return next((value for name, value in scope["headers"] if name == b"origin"), b"")
+def _origin(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return next((value for name, value in headers if name == b"origin"), b"")
 
 
 def _is_preflight(scope: Scope) -> bool:

@@ -44,6 +44,13 @@ _seconds: dict[tuple[str, str, int], Histogram] = {}
 _failed, _refused, _slow = (LineBudget(_LINES_A_SECOND) for _ in range(3))
 
 
+def known_by(given: bytes | None) -> bytes:
+    """The id of a request whose ``x-request-id`` is ``given``."""
+    if given is None or not _WELL_FORMED.fullmatch(given):
+        return b"%b-%x" % (_prefix, next(_numbers))
+    return given
+
+
 class Exchange(RequestContext):
     """What an application sends its answer through. ``is_reported``: there is a log line about its failure already.
 
@@ -59,8 +66,6 @@ class Exchange(RequestContext):
                 given = value
             elif name == b"traceparent":
                 traceparent = value.decode("latin-1")
-        if given is None or not _WELL_FORMED.fullmatch(given):
-            given = b"%b-%x" % (_prefix, next(_numbers))
         if traceparent is not None and not is_traceparent(traceparent):
             traceparent = None
         self._span = None
@@ -68,7 +73,7 @@ class Exchange(RequestContext):
             self._span = tracer.begin_request(traceparent)
             if self._span is not None:
                 traceparent = self._span.traceparent
-        super().__init__(given, traceparent)
+        super().__init__(known_by(given), traceparent)
         self.is_reported = False
         self.error: str | None = None
         self.reason: str | None = None

@@ -10,8 +10,11 @@ from typing import Any, Final, NamedTuple
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from shared.http.cors import Cors
 from shared.http.deadlines import Deadlines
+from shared.http.exchange import REQUEST_ID, known_by
 from shared.http.problems import PROBLEM_JSON, Problem, invalid_request, phrase
+from shared.metrics import BROKEN_REQUESTS
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Request line and header fields."""
@@ -39,6 +42,7 @@ class Intake(HttpToolsProtocol):
 
     __slots__ = (
         "_chunk_bytes",
+        "_cors",
         "_current",
         "_head_bytes",
         "_hosts",
@@ -51,10 +55,11 @@ class Intake(HttpToolsProtocol):
         "_upgrade",
     )
 
-    def __init__(self, *arguments: Any, times: RequestTimes, **named: Any) -> None:
+    def __init__(self, *arguments: Any, times: RequestTimes, cors: Cors, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.url = b""
         self._times = times
+        self._cors = cors
         self._part = _IDLE
         self._chunk_bytes = 0
         self._unclaimed_bytes = 0
@@ -208,6 +213,7 @@ class Intake(HttpToolsProtocol):
         """Answers with the problem if it is the turn of the request that is wrong, and ends the connection."""
         self._is_deaf = True
         self._forget()
+        BROKEN_REQUESTS.labels(problem.error).inc()
         broken = self.cycle if self._part is _BODY else None
         if broken is not None:
             broken.disconnected = True
@@ -222,13 +228,21 @@ class Intake(HttpToolsProtocol):
         if broken is not None and (broken.response_started or broken.response_complete):
             self.transport.close()
             return
-        body = problem.body(self.url.partition(b"?")[0].decode("ascii", "replace") or "/")
-        server = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
-        self.transport.write(
-            b"HTTP/1.1 %d %b\r\n%bcontent-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-            % (problem.status, phrase(problem.status).encode(), server, PROBLEM_JSON.encode(), len(body), body)
-        )
+        self.transport.write(self._last_answer(problem))
         self._end()
+
+    def _last_answer(self, problem: Problem) -> bytes:
+        """In full, because it is written past the application; from what of the request is known."""
+        body = problem.body(self.url.partition(b"?")[0].decode("ascii", "replace") or "/")
+        head = (
+            b"HTTP/1.1 %d %b\r\n" % (problem.status, phrase(problem.status).encode()),
+            *(b"%b: %b\r\n" % header for header in self.server_state.default_headers),
+            b"content-type: %b\r\ncontent-length: %d\r\n" % (PROBLEM_JSON.encode(), len(body)),
+            b"%b: %b\r\n" % (REQUEST_ID, known_by(dict(self.headers).get(REQUEST_ID))),
+            self._cors.head_lines(self.headers),
+            b"connection: close\r\n\r\n",
+        )
+        return b"".join((*head, body))
 
     def _end(self) -> None:
         """Ends the connection in a way that lets the client read what was written to it: to close it with something

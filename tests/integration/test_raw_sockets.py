@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import resource
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -142,6 +143,14 @@ async def answers(target: Target, *pieces: bytes) -> list[Answer]:
         return came
 
 
+async def broken(target: Target, error: str) -> float:
+    """How many requests were refused like that before they were whole."""
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
+        said = (await http.get(f"{target.url}/metrics")).text
+    counted = re.search(rf'runroom_http_broken_requests_total{{error="{error}"}} (\S+)', said)
+    return float(counted[1]) if counted else 0.0
+
+
 def post(body: bytes, *headers: bytes, path: bytes = b"/v1/runs") -> bytes:
     lines = [b"POST " + path + b" HTTP/1.1", b"Host: h", b"Content-Type: application/json", *headers, b"", b""]
     return b"\r\n".join(lines) + body
@@ -185,6 +194,17 @@ async def test_what_is_no_request_is_a_problem_and_the_end(target: Target, sent:
     (answer,) = await answers(target, sent)
     answer.problem(400, "invalid_request")
     assert answer.headers["connection"] == "close"
+    assert answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("given", [b"mine", b"not\tmine", None])
+async def test_it_goes_by_the_id_it_was_given_and_is_counted(target: Target, given: bytes | None) -> None:
+    before = await broken(target, "headers_too_large")
+    field = b"" if given is None else b"X-Request-Id: " + given + b"\r\n"
+    (answer,) = await answers(target, HEAD + field + b"X: a\r\n" * 101 + b"\r\n")
+    answer.problem(431, "headers_too_large")
+    assert (answer.headers["x-request-id"] == "mine") is (given == b"mine")
+    assert await broken(target, "headers_too_large") == before + 1
 
 
 @pytest.mark.parametrize("sent", NO_REQUESTS.values(), ids=NO_REQUESTS)

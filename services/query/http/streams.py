@@ -41,6 +41,6 @@ def stream_route(hub: Hub, streams: Streams, identify: Identify, cors: Cors) -> 
             start = parse_start(request.headers.get("last-event-id"), from_seq)
         except CursorError as error:
             raise Problem(400, "invalid_cursor", str(error)) from None
-        return RoomStream(hub, streams, identity, room_id, start, cors.head_lines(request.scope))
+        return RoomStream(hub, streams, identity, room_id, start, cors.head_lines(request.scope["headers"]))
 
     return stream_room

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import httpx
@@ -69,6 +70,35 @@ async def test_errors_can_be_read_too(guarded: Guarded, base_url: str) -> None:
     for status, answer in answers.items():
         assert answer.status_code == status
         assert granted(answer)["access-control-allow-origin"] == ORIGIN
+
+
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [
+        (b"GET /v1/runs HTTP/1.1\r\n%b\r\n", 400),
+        (b"GET /v1/runs?room_id=%b HTTP/1.1\r\nHost: h\r\n%%b\r\n" % (b"r" * 40_000), 414),
+        (b"GET /v1/runs HTTP/1.1\r\nHost: h\r\n%%bX-A: %b\r\n\r\n" % (b"a" * 70_000), 431),
+        (b"POST /v1/runs HTTP/1.1\r\nHost: h\r\n%bTransfer-Encoding: chunked\r\n\r\nno size\r\n", 400),
+    ],
+    ids=["no host", "a long URI", "a large head", "a bad chunk"],
+)
+async def test_what_is_said_past_the_application_can_be_read_too(
+    guarded: Guarded, base_url: str, rest: bytes, status: int
+) -> None:
+    async def told(origin: str) -> list[str]:
+        sent = rest % b"Origin: %b\r\n" % origin.encode()
+        url = httpx.URL(base_url)
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(sent)
+        async with asyncio.timeout(10):
+            first, *head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        writer.close()
+        assert first.split()[1] == str(status)
+        assert "vary: Origin" in head
+        return head
+
+    assert f"access-control-allow-origin: {ORIGIN}" in await told(ORIGIN)
+    assert not [line for line in await told("https://evil.test") if line.startswith("access-control-")]
 
 
 async def test_what_the_contract_has_clients_read_is_exposed(guarded: Guarded) -> None:
