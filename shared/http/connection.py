@@ -136,12 +136,9 @@ class _HeadWithBody:
 
     def close(self) -> None:
         head, self._head = self._head, None
-        if head and not self._transport.is_closing():
+        if head:
             self._transport.write(head)
         self._transport.close()
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
 
 
 def connection_of(scope: Scope) -> Connection | None:

@@ -1,0 +1,126 @@
+"""An answer's head waits for its body, so that both go at once: what clients see when nothing comes after it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+import uvicorn
+from litestar.types import Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from shared.http.connection import Connection
+from shared.http.cors import Cors
+from shared.http.deadlines import Deadlines
+from shared.http.exchange import ObservedApp
+from shared.http.intake import RequestTimes
+from shared.turns import Turns
+
+PATIENCE = 10.0
+
+
+class Crashing:
+    """Answers ``/whole``; begins any other answer, waits for ``go_on`` and does as ``end`` says."""
+
+    def __init__(self, end: str) -> None:
+        self.end = end
+        self.has_begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        if scope["path"] != "/whole":
+            self.has_begun.set()
+            await self.go_on.wait()
+            if self.end == "raise":
+                raise RuntimeError("between head and body")
+            if self.end == "return":
+                return
+        await send({"type": "http.response.body", "body": b"body", "more_body": False})
+
+
+class Served:
+    """``loop_errors``: what nobody caught, which has to be nothing."""
+
+    def __init__(self, app: Crashing, port: int, loop_errors: list[dict[str, Any]]) -> None:
+        self.app = app
+        self.port = port
+        self.loop_errors = loop_errors
+
+    async def half(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A client whose answer has begun."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(b"GET /half HTTP/1.1\r\nHost: h\r\n\r\n")
+        async with asyncio.timeout(PATIENCE):
+            await self.app.has_begun.wait()
+        return reader, writer
+
+    async def whole(self) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(b"GET /whole HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        async with asyncio.timeout(PATIENCE):
+            said = await reader.read()
+        writer.close()
+        return said
+
+
+@asynccontextmanager
+async def served(end: str) -> AsyncGenerator[Served, None]:
+    """The server's connections around the application, in this loop."""
+    loop = asyncio.get_running_loop()
+    errors: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+    app = Crashing(end)
+    config = uvicorn.Config(cast("Any", ObservedApp(app)), interface="asgi3", log_config=None, access_log=False)
+    config.load()
+    state = ServerState()
+    times, turns, cors = RequestTimes(Deadlines(5), Deadlines(5)), Turns(32), Cors(())
+
+    def connection() -> Connection:
+        return Connection(config=config, server_state=state, app_state={}, turns=turns, times=times, cors=cors)
+
+    server = await loop.create_server(connection, "127.0.0.1", 0)
+    try:
+        yield Served(app, server.sockets[0].getsockname()[1], errors)
+    finally:
+        app.go_on.set()
+        server.close()
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*state.tasks, return_exceptions=True)
+        loop.set_exception_handler(None)
+
+
+async def test_a_whole_answer() -> None:
+    async with served("answer") as service:
+        head, body = (await service.whole()).split(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert body == b"body"
+
+
+@pytest.mark.parametrize("end", ["raise", "return"])
+async def test_who_waits_for_a_body_that_never_comes_is_told_by_the_end(end: str) -> None:
+    async with served(end) as service:
+        reader, writer = await service.half()
+        service.app.go_on.set()
+        async with asyncio.timeout(PATIENCE):
+            head, body = (await reader.read()).split(b"\r\n\r\n")
+        assert b"content-length: 4" in head  # so that nobody takes it for whole
+        assert body == b""
+        writer.close()
+        assert b"body" in await service.whole()
+        assert not service.loop_errors
+
+
+@pytest.mark.parametrize("end", ["raise", "return", "answer"])
+async def test_nothing_is_written_to_who_has_left_meanwhile(end: str) -> None:
+    async with served(end) as service:
+        _, writer = await service.half()
+        writer.transport.abort()
+        await asyncio.sleep(0.05)
+        service.app.go_on.set()
+        assert b"body" in await service.whole()
+        assert not service.loop_errors
