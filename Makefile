@@ -82,7 +82,7 @@ contract-containers: venv ## The contract suite on PostgreSQL and NATS in contai
 	@$(TESTS) -q tests/contract --stack=containers
 
 .PHONY: rolling-compose
-rolling-compose: venv ## Restart every service of docker-compose.yml under load
+rolling-compose: venv ## Restart, upgrade, back up and bring back docker-compose.yml, mostly under load
 	@$(TESTS) -q tests/compose
 
 .PHONY: fault

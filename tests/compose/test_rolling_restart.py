@@ -1,68 +1,18 @@
-"""Every service of a compose deployment restarted under load, one after another.
-
-Invariant checked: clients see nothing worse than a connection that is refused or closed; what was acknowledged is in
-the room's stream once, in order; viewers resume by id and miss nothing.
-"""
+"""Every service of a compose deployment restarted under load, one after another."""
 
 import asyncio
-from collections import defaultdict
-
-import httpx
-import msgspec
 
 from tests.contract.stacks import compose_project
-from tests.fault.load import Acknowledged, Load
-from tests.fault.readers import Reader
 
-CONNECTION_ERRORS = {"ConnectError", "ReadError", "WriteError", "RemoteProtocolError"}
-SETTLE_SECONDS = 30.0
+from .watched import expect_broken_connections_alone, told_and_watched
 
 
 async def test_nothing_fails_but_connections() -> None:
     with compose_project("--scale", "projector=2") as project:
-        urls = project.deployment
-        rooms = [f"room_{number}" for number in range(6)]
-        load = Load([urls.command_url], rooms, "rolling", 1)
-        readers = [Reader([urls.query_url], "rolling", room, 0) for room in rooms]
-        watching = [asyncio.create_task(reader.run()) for reader in readers]
-        loading = asyncio.create_task(load.run(4))
-        try:
+        async with told_and_watched(project.deployment, "rolling") as load:
             for service in ("projector", "query", "command", "nats", "postgres"):
                 await asyncio.sleep(1.0)
                 await asyncio.to_thread(project.run, "restart", service)
                 await asyncio.to_thread(project.run, "up", "--wait", "--no-recreate", "--scale", "projector=2")
-                broken = {name for name in load.asked_again if name not in CONNECTION_ERRORS}
                 # Without its database the command service may say so, and nothing else.
-                assert broken <= ({"store_unavailable"} if service == "postgres" else set()), load.asked_again
-            load.stop()
-            await loading
-            await check(load, readers, urls.query_url)
-        finally:
-            for task in (*watching, loading):
-                task.cancel()
-            await asyncio.gather(*watching, loading, return_exceptions=True)
-            await load.close()
-
-
-async def check(load: Load, readers: list[Reader], query_url: str) -> None:
-    promised: dict[str, list[Acknowledged]] = defaultdict(list)
-    for acknowledged in load.acknowledged:
-        promised[acknowledged.room_id].append(acknowledged)
-    async with asyncio.timeout(SETTLE_SECONDS):
-        while any(reader.last_seq < len(promised[reader.room_id]) for reader in readers):
-            await asyncio.sleep(0.05)
-    for reader in readers:
-        seen = [(seq, msgspec.json.decode(data)["event_id"]) for seq, data in reader.seen]
-        assert seen == sorted((one.stream_seq, one.event_id) for one in promised[reader.room_id])
-        assert [seq for seq, _ in seen] == list(range(1, len(seen) + 1))
-        assert reader.resets == 0
-    async with httpx.AsyncClient(base_url=query_url, headers={"x-workspace-id": "rolling"}, timeout=30.0) as http:
-        for room_id, events in promised.items():
-            last = max(events, key=lambda one: one.stream_seq)
-            params = {"min_seq": last.stream_seq, "wait": 20_000}
-            run = (await http.get(f"/v1/runs/{last.run_id}", params=params)).json()["run"]
-            assert (run["room_id"], run["stream_seq"], run["last_event_id"]) == (
-                room_id,
-                last.stream_seq,
-                last.event_id,
-            )
+                expect_broken_connections_alone(load, *(["store_unavailable"] if service == "postgres" else []))

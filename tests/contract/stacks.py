@@ -97,16 +97,31 @@ class ComposeProject:
     """`docker-compose.yml` as it stands, under a name and on ports of its own."""
 
     def __init__(self) -> None:
-        self._name = f"runroom-contract-{secrets.token_hex(4)}"
+        self.name = f"runroom-contract-{secrets.token_hex(4)}"
         command_port, query_port = free_ports(2)
-        self._environment = {**os.environ, "COMMAND_PORT": str(command_port), "QUERY_PORT": str(query_port)}
+        self._environment = {
+            **os.environ,
+            "COMPOSE_PROJECT_NAME": self.name,
+            "COMPOSE_FILE": str(ROOT / "docker-compose.yml"),
+            "COMMAND_PORT": str(command_port),
+            "QUERY_PORT": str(query_port),
+        }
         self.deployment = Deployment(f"http://127.0.0.1:{command_port}", f"http://127.0.0.1:{query_port}")
 
-    def run(self, *arguments: str) -> None:
-        """One `docker compose` command, to its end."""
-        command = ["docker", "compose", "--project-name", self._name, *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=self._environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"docker compose {' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
+    def run(self, *arguments: str) -> str:
+        """One `docker compose` command, to its end; what it writes."""
+        return self._do(["docker", "compose", *arguments], ROOT, self._environment)
+
+    def shell(self, script: str, folder: Path = ROOT, **variables: str) -> str:
+        """Commands as somebody types them in this folder, each to its end; what they write."""
+        return self._do(["sh", "-e", "-c", script], folder, {**self._environment, **variables})
+
+    def _do(self, command: list[str], folder: Path, environment: dict[str, str]) -> str:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout
 
 
 @contextmanager

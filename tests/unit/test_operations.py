@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 import pytest
+import yaml
 
 from shared.settings import Environment, SettingsError
 from tests.support.servers import REPOSITORY
@@ -14,6 +15,11 @@ from tests.support.servers import REPOSITORY
 SERVICES = {"command": "C", "projector": "P", "query": "Q"}
 GETTERS = ("text", "optional", "choice", "integer", "number", "port", "url", "secret", "file")
 NOT_READ_BY_SERVICES = {"PROJECTION_OWNER_DSN", "OTEL_EXPORTER_OTLP_ENDPOINT"}
+DECIDED_BY_COMPOSE = {
+    *("HOST", "COMMAND_PORT", "QUERY_PORT", "PROJECTOR_PORT", "STREAM_REPLICAS", "NATS_USER", "NATS_PASSWORD"),
+    *("NATS_PASSWORD_FILE", "NATS_CA_FILE", "NATS_CERTIFICATE_FILE", "NATS_KEY_FILE"),
+}
+"""One NATS server, in the network of the containers, and what the image listens on."""
 NONE = "\N{EN DASH}"
 DEFAULT_OF_GETTER = {"text": 0, "choice": 1, "integer": 0, "number": 0, "port": 0}
 
@@ -74,6 +80,14 @@ def test_every_setting_is_documented_with_its_default(read: dict[str, tuple[str,
 def test_nothing_is_documented_that_is_none(read: dict[str, tuple[str, str]]) -> None:
     files = {name for name in documented() if name.endswith("_PASSWORD_FILE")}
     assert documented().keys() - read.keys() - files == NOT_READ_BY_SERVICES
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_compose_passes_on_every_setting(service: str) -> None:
+    compose = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
+    passed = {name for name in compose["services"][service]["environment"] if not name.startswith("OTEL_TRACES_")}
+    of_service = {name for name, (of, _) in documented().items() if SERVICES[service] in of.split()}
+    assert passed == of_service - DECIDED_BY_COMPOSE
 
 
 def plain(default: str) -> str:

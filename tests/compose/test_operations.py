@@ -1,0 +1,89 @@
+"""What docs/operations.md has people type on compose, typed: upgrade, back up, bring back."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.contract.stacks import ROOT, ComposeProject, compose_project
+
+from .watched import expect_broken_connections_alone, told_and_watched
+
+MANUAL = (ROOT / "docs" / "operations.md").read_text()
+VOLUME = "runroom_nats"
+"""As the manual names it, for the project of the usual name."""
+
+
+def commands(section: str, first: str) -> str:
+    """What the section of the manual has in a block of commands, from the line that begins like this."""
+    text = MANUAL.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
+        if (found := re.search(rf"^{re.escape(first)}.*", block, re.MULTILINE | re.DOTALL)) is not None:
+            return found[0]
+    raise AssertionError(f"the manual has no {first!r} in {section!r}")
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[ComposeProject]:
+    with compose_project() as project:
+        yield project
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(headers={"x-workspace-id": "operations"}, timeout=40, trust_env=False) as http:
+        yield http
+
+
+async def revision(http: httpx.AsyncClient, url: str) -> str:
+    found = re.search(r'runroom_build_info{.*revision="(\w+)"', (await http.get(f"{url}/metrics")).text)
+    assert found is not None
+    return found[1]
+
+
+async def test_an_upgrade_leaves_the_servers_alone(project: ComposeProject, http: httpx.AsyncClient) -> None:
+    urls = project.deployment
+    servers = project.run("ps", "--quiet", "postgres", "nats")
+    async with told_and_watched(urls, "upgraded") as load:
+        said = await asyncio.to_thread(project.shell, commands("Upgrade it", "docker compose build"), REVISION="next1")
+        assert "all is well" in said
+        assert load.acknowledged
+        expect_broken_connections_alone(load)
+    assert [await revision(http, url) for url in (urls.command_url, urls.query_url)] == ["next1", "next1"]
+    assert project.run("ps", "--quiet", "postgres", "nats") == servers
+
+
+async def tell(project: ComposeProject, http: httpx.AsyncClient, room_id: str) -> dict[str, str]:
+    answer = await http.post(f"{project.deployment.command_url}/v1/runs", json={"room_id": room_id})
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+async def read(project: ComposeProject, http: httpx.AsyncClient, run: dict[str, str], **params: int) -> int:
+    """The status of reading the run."""
+    return (await http.get(f"{project.deployment.query_url}/v1/runs/{run['run_id']}", params=params)).status_code
+
+
+async def are_there(project: ComposeProject, http: httpx.AsyncClient, runs: list[dict[str, str]]) -> bool:
+    """Whether all can be read, which may take a while."""
+    return {await read(project, http, run, min_seq=int(run["stream_seq"]), wait=30_000) for run in runs} == {200}
+
+
+async def test_a_backup_is_brought_back(project: ComposeProject, http: httpx.AsyncClient, tmp_path: Path) -> None:
+    kept = [await tell(project, http, room) for room in ("a", "b", "a")]
+    project.shell(commands("Back it up", "docker compose exec"), folder=tmp_path)
+    lost = await tell(project, http, "a")
+    assert await are_there(project, http, [*kept, lost])
+    script = commands("Bring it back", "docker compose stop")
+    assert VOLUME in script
+    said = await asyncio.to_thread(project.shell, script.replace(VOLUME, f"{project.name}_nats"), folder=tmp_path)
+    assert "all is well" in said
+    again = await tell(project, http, "a")
+    assert again["stream_seq"] == lost["stream_seq"]
+    assert await are_there(project, http, [*kept, again])
+    assert await read(project, http, lost) == 404
