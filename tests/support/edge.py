@@ -34,11 +34,13 @@ class Edge(EmbeddedServer):
     port_taken = "Address already in use"
     telling = ("[emerg]",)
 
-    def __init__(self, data_dir: Path, *, command: Sequence[str], query: Sequence[str], pages: Path = PAGES) -> None:
+    def __init__(
+        self, data_dir: Path, *, command: Sequence[str], query: Sequence[str], pages: Path = PAGES, origins: str = ""
+    ) -> None:
         super().__init__(data_dir)
         self.data_dir.mkdir(parents=True)
         self.certificates = Certificates(self.data_dir)
-        self._command, self._query, self._pages = command, query, pages
+        self._command, self._query, self._pages, self._origins = command, query, pages, origins
 
     @property
     def url(self) -> str:
@@ -89,6 +91,7 @@ class Edge(EmbeddedServer):
             "EDGE_CERTIFICATE_KEY": str(self.certificates.server_key),
             "EDGE_COMMAND": _servers(self._command),
             "EDGE_QUERY": _servers(self._query),
+            "EDGE_ORIGINS": self._origins,
             "EDGE_PAGES": str(self._pages),
             "EDGE_RUN": str(self.data_dir),
         }

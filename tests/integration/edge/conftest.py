@@ -28,10 +28,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+def origins() -> str:
+    """Whose pages may read answers."""
+    return "https://app.test, https://[::1]:8443"
+
+
+@pytest.fixture(scope="module")
+def stack(origins: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     stack = LocalStack(
         LocalSettings(data_dir=tmp_path_factory.mktemp("stack")),
-        variables={"AUTH_JWT_SECRET": JWT_SECRET, "SHUTDOWN_GRACE_SECONDS": "2"},
+        variables={"AUTH_JWT_SECRET": JWT_SECRET, "SHUTDOWN_GRACE_SECONDS": "2", "CORS_ORIGINS": origins},
     )
     stack.start()
     try:
@@ -47,7 +53,7 @@ def pages() -> Path:
 
 
 @pytest.fixture(scope="module")
-def edge(stack: LocalStack, pages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+def edge(stack: LocalStack, pages: Path, origins: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     assert stack.command is not None
     assert stack.query is not None
     edge = Edge(
@@ -55,6 +61,7 @@ def edge(stack: LocalStack, pages: Path, tmp_path_factory: pytest.TempPathFactor
         command=[f"127.0.0.1:{stack.command.port}"],
         query=[f"127.0.0.1:{stack.query.port}"],
         pages=pages,
+        origins=origins,
     )
     edge.start()
     try:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from deploy.local import LocalStack
+from deploy.local.ports import free_port
 from tests.contract.client import Workspace
 from tests.support.edge import PAGES, Edge
 
@@ -56,9 +57,27 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-async def chromium(edge: Edge, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
-    """It trusts the edge's certificate alone, not whatever it is shown."""
-    trust = f"--ignore-certificate-errors-spki-list={edge.certificates.server_spki}"
+def elsewhere(pages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """Another origin of the same site: it has the page, and no services."""
+    nobody = [f"127.0.0.1:{free_port()}"]
+    server = Edge(tmp_path_factory.mktemp("elsewhere") / "nginx", command=nobody, query=nobody, pages=pages)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def origins(elsewhere: Edge) -> str:
+    return f"https://app.test, {elsewhere.url}"
+
+
+@pytest.fixture(scope="module")
+async def chromium(edge: Edge, elsewhere: Edge, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
+    """It trusts these certificates alone, not whatever it is shown."""
+    known = ",".join(server.certificates.server_spki for server in (edge, elsewhere))
+    trust = f"--ignore-certificate-errors-spki-list={known}"
     home = str(tmp_path_factory.mktemp("home"))
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
@@ -210,6 +229,22 @@ async def test_it_resumes_by_itself_and_sees_everything_once(
     assert "reset" not in await signed_in.evaluate("named")
     # It went on from where it was.
     assert (await signed_in.evaluate("opened"))[-1] > 0
+
+
+async def test_a_page_of_another_origin_does_not_give_up_either(
+    browser: BrowserContext, elsewhere: Edge, edge: Edge, stack: LocalStack, workspace: Workspace, token: str, room: str
+) -> None:
+    """It would at an answer that it may not read, and the edge's own is one of those it gets."""
+    page = await browser.new_page()
+    await page.goto(f"{elsewhere.url}/watch.html")
+    assert await page.evaluate("([token, edge]) => session('POST', token, edge)", [token, edge.url]) == 204
+    run = await workspace.running(room)
+    await page.evaluate("([room, edge]) => watch(room, edge)", [room, edge.url])
+    await has_seen(page, 2)
+    await service_killed(stack, edge, page)
+    await workspace.complete(run["run_id"])
+    await has_seen(page, 3)
+    assert await seen(page) == [1, 2, 3]
 
 
 async def test_without_the_cookie_there_is_nothing_to_see(page: Page, workspace: Workspace, room: str) -> None:

@@ -197,6 +197,52 @@ async def test_answers_of_its_own_are_problems_too(
     assert b'"instance":"/"' in body
 
 
+PAGE, OTHER_PAGE = "https://app.test", "https://[::1]:8443"
+
+
+def granted(answer: httpx.Response) -> tuple[list[str], list[str], bool]:
+    """The origins it names, what it says of credentials, and whether a cache has to heed the origin."""
+    names = ("access-control-allow-origin", "access-control-allow-credentials")
+    origins, credentials = (answer.headers.get_list(name) for name in names)
+    return origins, credentials, answer.headers.get_list("vary").count("Origin") == 1
+
+
+@pytest.mark.parametrize("origin", [PAGE, OTHER_PAGE])
+async def test_pages_of_known_origins_read_whatever_is_answered(
+    http: httpx.AsyncClient, http1: httpx.AsyncClient, stack: LocalStack, origin: str
+) -> None:
+    page = {"origin": origin}
+    answers = [
+        await http.get("/v1/runs", headers=page),
+        await http.get("/v1/runs/run_0", headers=page),
+        await http.get("/nowhere", headers=page),
+        await http1.post("/v1/runs", headers=page, content=b" " * (LIMIT + 1)),
+        await http1.get("/v1/runs", headers={**page, "x-large": "x" * 20_000}),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 404, 404, 413, 400]
+    query_of(stack).kill()
+    try:
+        answers += [await http.get(path, headers=page) for path in ("/v1/runs", "/v1/streams/rooms/r")]
+    finally:
+        await ready_again(query_of(stack))
+    assert [answer.status_code for answer in answers[5:]] == [502, 200]
+    for answer in answers:
+        assert granted(answer) == ([origin], ["true"], True)
+    assert "Retry-After" in answers[5].headers["access-control-expose-headers"]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("https://evil.test", "https://app.test.evil.test", "https://app", "app.test", "https://appxtest", "null"),
+        *("https://app.test,", "https://app.test|", "https://app.test, https://[::1]:8443", ",", " ", ".*", ""),
+    ],
+)
+async def test_no_other_page_reads_anything(http: httpx.AsyncClient, origin: str) -> None:
+    for path in ("/v1/runs", "/nowhere"):
+        assert granted(await http.get(path, headers={"origin": origin})) == ([], [], True)
+
+
 async def test_both_services_methods_are_allowed(http: httpx.AsyncClient) -> None:
     for path in ("/v1/runs", "/v1/runs/run_01/steps"):
         answer = await http.put(path)

@@ -14,7 +14,7 @@ USED = set(VARIABLE.findall(TEMPLATE))
 
 
 def test_the_template_says_what_it_takes() -> None:
-    assert len(USED) == 7
+    assert len(USED) == 8
     assert set(re.findall(r"^#   (EDGE_[A-Z_]+)", TEMPLATE, re.MULTILINE)) == USED
 
 
@@ -29,4 +29,5 @@ def test_compose_fills_it_in() -> None:
     assert {name for name in given if name.startswith("EDGE_")} == USED
     assert given["EDGE_COMMAND"] == "server command:8001;"
     assert given["EDGE_QUERY"] == "server query:8002;"
+    assert given["EDGE_ORIGINS"] == "${CORS_ORIGINS:-}"
     assert compose["services"]["edge"]["profiles"] == ["edge"]

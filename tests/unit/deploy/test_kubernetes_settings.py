@@ -103,8 +103,10 @@ def test_migrations_take_what_they_take() -> None:
 def test_the_edge_gets_every_variable() -> None:
     (container,) = of("Deployment", "edge")["spec"]["template"]["spec"]["containers"]
     template = of("ConfigMap", "edge-configuration")["data"]["nginx.conf.template"]
-    given = {one["name"] for one in container["env"]}
+    given = {one["name"]: one["value"] for one in container["env"]}
     assert {name for name in given if name.startswith("EDGE_")} == set(VARIABLE.findall(template))
+    for service in ("command", "query"):
+        assert given["EDGE_ORIGINS"] == settings(service).get("CORS_ORIGINS", "")
 
 
 def test_every_secret_is_documented() -> None:
