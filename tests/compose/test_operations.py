@@ -10,22 +10,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.contract.stacks import ROOT, ComposeProject, compose_project
+from tests.contract.stacks import ComposeProject, compose_project
+from tests.support.manual import typed
 
 from .watched import expect_broken_connections_alone, told_and_watched
 
-MANUAL = (ROOT / "docs" / "operations.md").read_text()
 VOLUME = "runroom_nats"
 """As the manual names it, for the project of the usual name."""
-
-
-def commands(section: str, first: str) -> str:
-    """What the section of the manual has in a block of commands, from the line that begins like this."""
-    text = MANUAL.split(f"\n## {section}\n")[1].split("\n## ")[0]
-    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
-        if (found := re.search(rf"^{re.escape(first)}.*", block, re.MULTILINE | re.DOTALL)) is not None:
-            return found[0]
-    raise AssertionError(f"the manual has no {first!r} in {section!r}")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +41,7 @@ async def test_an_upgrade_leaves_the_servers_alone(project: ComposeProject, http
     urls = project.deployment
     servers = project.run("ps", "--quiet", "postgres", "nats")
     async with told_and_watched(urls, "upgraded") as load:
-        said = await asyncio.to_thread(project.shell, commands("Upgrade it", "docker compose build"), REVISION="next1")
+        said = await asyncio.to_thread(project.shell, typed("Upgrade it", "docker compose build"), REVISION="next1")
         assert "all is well" in said
         assert load.acknowledged
         expect_broken_connections_alone(load)
@@ -76,10 +67,10 @@ async def are_there(project: ComposeProject, http: httpx.AsyncClient, runs: list
 
 async def test_a_backup_is_brought_back(project: ComposeProject, http: httpx.AsyncClient, tmp_path: Path) -> None:
     kept = [await tell(project, http, room) for room in ("a", "b", "a")]
-    project.shell(commands("Back it up", "docker compose exec"), folder=tmp_path)
+    project.shell(typed("Back it up", "docker compose exec"), folder=tmp_path)
     lost = await tell(project, http, "a")
     assert await are_there(project, http, [*kept, lost])
-    script = commands("Bring it back", "docker compose stop")
+    script = typed("Bring it back", "docker compose stop")
     assert VOLUME in script
     said = await asyncio.to_thread(project.shell, script.replace(VOLUME, f"{project.name}_nats"), folder=tmp_path)
     assert "all is well" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from deploy.local.postgres import EmbeddedPostgres, binary
 from deploy.local.process import run
 from deploy.local.settings import LocalSettings
 from deploy.local.stack import LocalStack
+from tests.support.manual import typed
 from tests.support.servers import REPOSITORY
 
 ROOMS = [f"room_{number}" for number in range(5)]
@@ -86,6 +88,26 @@ def program(name: str, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def bring_back(postgres: EmbeddedPostgres, dump: Path) -> None:
+    """Store and projections, as the manual has it typed for programs of PostgreSQL."""
+    script = typed("Bring it back", "psql ").replace("event_store.dump", str(dump))
+    done = subprocess.run(
+        ["sh", "-e", "-c", script],
+        cwd=REPOSITORY,
+        env={
+            "PATH": os.pathsep.join([str(binary("psql").parent), str(Path(sys.executable).parent), os.defpath]),
+            "SUPERUSER_DSN": postgres.dsn("postgres"),
+            "EVENT_STORE_OWNER_DSN": postgres.dsn("event_store", "runroom_migrate"),
+            "PROJECTION_OWNER_DSN": postgres.dsn("projections", "runroom_migrate"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def make_databases(postgres: EmbeddedPostgres) -> None:
     program("psql", "--quiet", f"--file={REPOSITORY}/deploy/postgres/databases.sql", postgres.dsn("postgres"))
 
@@ -111,11 +133,7 @@ def test_an_event_store_from_a_backup_stream_and_projections_made_anew(deploymen
     deployment.stack.stop()
 
     with deployment.servers_alone() as postgres:
-        for name in ("event_store", "projections"):
-            program("psql", "--quiet", f"--command=drop database {name}", postgres.dsn("postgres"))
-        make_databases(postgres)
-        owner = postgres.dsn("event_store", "runroom_migrate")
-        program("pg_restore", "--exit-on-error", "--no-owner", "--no-privileges", f"--dbname={owner}", str(dump))
+        bring_back(postgres, dump)
     shutil.rmtree(deployment.data_dir / "nats" / "jetstream")
     deployment.stack.start()
 
@@ -136,6 +154,27 @@ def test_an_event_store_from_a_backup_stream_and_projections_made_anew(deploymen
     assert [line for line in deployment.frames(ROOMS[0], 0, "id: 8") if line.startswith("id: ")] == [
         f"id: {seq}" for seq in range(1, 9)
     ]
+
+
+def test_a_folder_that_was_copied_away(deployment: Deployment, tmp_path: Path) -> None:
+    """As the manual has it for `make up`."""
+    kept = [deployment.tell(room) for room in ROOMS]
+    deployment.stack.stop()
+    data, copy = deployment.data_dir / "postgres", tmp_path / "copy"
+    subprocess.run(["cp", "-a", data, copy], check=True, timeout=60)
+    deployment.stack.start()
+    lost = [deployment.tell(room) for room in ROOMS]
+    deployment.stack.stop()
+    shutil.rmtree(data)
+    shutil.rmtree(deployment.data_dir / "nats")
+    subprocess.run(["cp", "-a", copy, data], check=True, timeout=60)
+    deployment.stack.start()
+    for answer in kept:
+        found = deployment.read(str(answer["run_id"]), int(answer["stream_seq"]))
+        assert found.json()["run"]["status"] == "succeeded"
+    again = [deployment.tell(room) for room in ROOMS]
+    assert [answer["stream_seq"] for answer in again] == [answer["stream_seq"] for answer in lost]
+    assert "all is well" in deployment.verify()
 
 
 def test_projections_alone(deployment: Deployment) -> None:
