@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 
+import yaml
+
 from tests.support.servers import REPOSITORY
 
 from .manifests import (
     APART,
+    K8S,
     NATS,
     of,
     settings,
@@ -61,6 +64,20 @@ def test_postgres_keeps_what_it_acknowledged() -> None:
     assert backup["spec"]["pluginConfiguration"]["name"] == plugin["name"]
     assert len(backup["spec"]["schedule"].split()) == 6
     assert "reserved_connections" in spec["postgresql"]["parameters"]
+
+
+def test_postgres_comes_back_from_the_backups_it_makes() -> None:
+    readme = (K8S / "README.md").read_text()
+    (block,) = re.findall(r"```yaml\n( +bootstrap:.*?)```", readme, re.DOTALL)
+    changed = yaml.safe_load(block)
+    cluster = next(one for one in APART if one["kind"] == "Cluster")
+    (before,), (plugin,) = changed["externalClusters"], changed["plugins"]
+    assert changed["bootstrap"]["recovery"]["source"] == before["name"]
+    (archiver,) = cluster["spec"]["plugins"]
+    made = {**archiver["parameters"], "serverName": cluster["metadata"]["name"]}
+    assert before["plugin"] == {"name": archiver["name"], "parameters": made}
+    assert plugin["parameters"].pop("serverName") != made["serverName"]
+    assert plugin == archiver
 
 
 def test_the_ingress_holds_nothing_back() -> None:
