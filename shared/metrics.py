@@ -38,10 +38,11 @@ AUTH_REFUSALS = Counter(
     f"Requests whose caller was not let in: {', '.join(AUTH_ERRORS)}.",
     ["error"],
 )
+BROKEN_ERRORS: Final = ("invalid_request", "request_timeout", "uri_too_long", "headers_too_large")
 BROKEN_REQUESTS = Counter(
     "runroom_http_broken_requests_total",
-    "Requests refused before they were whole, and their connections closed: what is no HTTP, is too large or takes too"
-    " long. They are in no other metric and in no log.",
+    f"Requests that were refused before they were whole, and the connection closed: {', '.join(BROKEN_ERRORS)}. Those"
+    " refused within their body are in runroom_http_request_seconds as well.",
     ["error"],
 )
 LOOP_LAG_SECONDS = Histogram(
@@ -67,8 +68,11 @@ BROKER_CONNECTED = Gauge("runroom_broker_connected", "1 while NATS is connected.
 BROKER_DISCONNECTS = Counter("runroom_broker_disconnects_total", "Times the connection to NATS was lost.")
 BROKER_RECONNECTS = Counter("runroom_broker_reconnects_total", "Times it came back.")
 
+# What somebody waits for may be the first.
 for _error in AUTH_ERRORS:
-    AUTH_REFUSALS.labels(_error)  # what an alert waits for may be the first
+    AUTH_REFUSALS.labels(_error)
+for _error in BROKEN_ERRORS:
+    BROKEN_REQUESTS.labels(_error)
 
 
 def set_build_info(service: str) -> None:

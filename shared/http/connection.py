@@ -136,7 +136,7 @@ class _HeadWithBody:
 
     def close(self) -> None:
         head, self._head = self._head, None
-        if head:
+        if head and not self._transport.is_closing():
             self._transport.write(head)
         self._transport.close()
 

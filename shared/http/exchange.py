@@ -44,10 +44,11 @@ _seconds: dict[tuple[str, str, int], Histogram] = {}
 _failed, _refused, _slow = (LineBudget(_LINES_A_SECOND) for _ in range(3))
 
 
-def known_by(given: bytes | None) -> bytes:
-    """The id of a request whose ``x-request-id`` is ``given``."""
+def known_by(given: bytes | None, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The id of a request whose last ``x-request-id`` is ``given``. One that is made here is the last one then."""
     if given is None or not _WELL_FORMED.fullmatch(given):
-        return b"%b-%x" % (_prefix, next(_numbers))
+        given = b"%b-%x" % (_prefix, next(_numbers))
+        headers.append((REQUEST_ID, given))
     return given
 
 
@@ -61,7 +62,8 @@ class Exchange(RequestContext):
 
     def __init__(self, scope: Scope, send: Send) -> None:
         given = traceparent = None
-        for name, value in scope["headers"]:
+        headers = cast("list[tuple[bytes, bytes]]", scope["headers"])
+        for name, value in headers:
             if name == REQUEST_ID:
                 given = value
             elif name == b"traceparent":
@@ -73,7 +75,7 @@ class Exchange(RequestContext):
             self._span = tracer.begin_request(traceparent)
             if self._span is not None:
                 traceparent = self._span.traceparent
-        super().__init__(known_by(given), traceparent)
+        super().__init__(known_by(given, headers), traceparent)
         self.is_reported = False
         self.error: str | None = None
         self.reason: str | None = None

@@ -79,7 +79,6 @@ class Intake(HttpToolsProtocol):
         # In place of the server's own, which logs a line for whatever anybody sends.
         if self._is_deaf:
             return
-        self._unset_keepalive_if_required()
         stopped_at = self._feed(data)
         if stopped_at is not None:
             self._stay(memoryview(data)[stopped_at:])
@@ -87,6 +86,7 @@ class Intake(HttpToolsProtocol):
             self._await_rest()
 
     def on_message_begin(self) -> None:
+        self._unset_keepalive_if_required()  # not before: empty lines are no request (RFC 9112, 2.2)
         self._part = _HEAD
         # Where in the chunk it begins is not known: the head has at least what no message before it can have had.
         self._head_bytes, self._unclaimed_bytes = self._unclaimed_bytes, 0
@@ -213,7 +213,6 @@ class Intake(HttpToolsProtocol):
         """Answers with the problem if it is the turn of the request that is wrong, and ends the connection."""
         self._is_deaf = True
         self._forget()
-        BROKEN_REQUESTS.labels(problem.error).inc()
         broken = self.cycle if self._part is _BODY else None
         if broken is not None:
             broken.disconnected = True
@@ -228,6 +227,7 @@ class Intake(HttpToolsProtocol):
         if broken is not None and (broken.response_started or broken.response_complete):
             self.transport.close()
             return
+        BROKEN_REQUESTS.labels(problem.error).inc()
         self.transport.write(self._last_answer(problem))
         self._end()
 
@@ -238,7 +238,7 @@ class Intake(HttpToolsProtocol):
             b"HTTP/1.1 %d %b\r\n" % (problem.status, phrase(problem.status).encode()),
             *(b"%b: %b\r\n" % header for header in self.server_state.default_headers),
             b"content-type: %b\r\ncontent-length: %d\r\n" % (PROBLEM_JSON.encode(), len(body)),
-            b"%b: %b\r\n" % (REQUEST_ID, known_by(dict(self.headers).get(REQUEST_ID))),
+            b"%b: %b\r\n" % (REQUEST_ID, known_by(dict(self.headers).get(REQUEST_ID), self.headers)),
             self._cors.head_lines(self.headers),
             b"connection: close\r\n\r\n",
         )

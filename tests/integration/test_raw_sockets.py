@@ -148,7 +148,8 @@ async def broken(target: Target, error: str) -> float:
     async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
         said = (await http.get(f"{target.url}/metrics")).text
     counted = re.search(rf'runroom_http_broken_requests_total{{error="{error}"}} (\S+)', said)
-    return float(counted[1]) if counted else 0.0
+    assert counted is not None
+    return float(counted[1])
 
 
 def post(body: bytes, *headers: bytes, path: bytes = b"/v1/runs") -> bytes:
@@ -195,6 +196,24 @@ async def test_what_is_no_request_is_a_problem_and_the_end(target: Target, sent:
     answer.problem(400, "invalid_request")
     assert answer.headers["connection"] == "close"
     assert answer.headers["x-request-id"]
+
+
+async def test_one_refused_within_its_body_goes_by_one_id(command: Target) -> None:
+    (answer,) = await answers(command, post(b"{", b"Content-Length: 9"))
+    answer.problem(408, "request_timeout")
+    assert command.log is not None
+    async with asyncio.timeout(PATIENCE):
+        while answer.headers["x-request-id"] not in command.log.read_text():
+            await asyncio.sleep(0.05)
+
+
+async def test_one_that_is_answered_is_not_counted_as_refused(target: Target) -> None:
+    before = await broken(target, "request_timeout")
+    async with connected(target) as (reader, writer):
+        writer.write(HEAD + b"Content-Length: 9\r\n\r\n")
+        assert (await one(reader)).status == 200
+        assert await ended(reader) == b""
+    assert await broken(target, "request_timeout") == before
 
 
 @pytest.mark.parametrize("given", [b"mine", b"not\tmine", None])

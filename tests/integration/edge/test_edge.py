@@ -192,6 +192,8 @@ async def test_answers_of_its_own_are_problems_too(
         assert (status, json.loads(body)["error"], json.loads(body)["instance"]) == (400, "invalid_request", "/")
     status, body = await raw(edge, "no request at all\r\n")
     assert (status, json.loads(body)["error"]) == (400, "invalid_request")
+    status, body = await raw(edge, "POST /v1/runs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n")
+    assert (status, json.loads(body)["error"]) == (400, "invalid_request")
     strange, body = await raw(edge, 'GET /a"b\\c HTTP/1.1\r\nHost: localhost\r\n')
     assert strange == 404
     assert b'"instance":"/"' in body
@@ -218,17 +220,43 @@ async def test_pages_of_known_origins_read_whatever_is_answered(
         await http.get("/nowhere", headers=page),
         await http1.post("/v1/runs", headers=page, content=b" " * (LIMIT + 1)),
         await http1.get("/v1/runs", headers={**page, "x-large": "x" * 20_000}),
+        await http1.post("/v1/streams/rooms/r", headers=page, content=b" " * (LIMIT + 1)),
     ]
-    assert [answer.status_code for answer in answers] == [200, 404, 404, 413, 400]
+    assert [answer.status_code for answer in answers] == [200, 404, 404, 413, 400, 413]
     query_of(stack).kill()
     try:
         answers += [await http.get(path, headers=page) for path in ("/v1/runs", "/v1/streams/rooms/r")]
     finally:
         await ready_again(query_of(stack))
-    assert [answer.status_code for answer in answers[5:]] == [502, 200]
+    failed, busy = answers[-2:]
+    assert (failed.status_code, busy.status_code) == (502, 200)
     for answer in answers:
         assert granted(answer) == ([origin], ["true"], True)
-    assert "Retry-After" in answers[5].headers["access-control-expose-headers"]
+        assert answer is busy or answer.status_code == 200 or "problem+json" in answer.headers["content-type"]
+    assert "Retry-After" in failed.headers["access-control-expose-headers"]
+
+
+async def test_a_preflight_is_answered_as_the_services_do(http: httpx.AsyncClient, stack: LocalStack) -> None:
+    """And by the edge itself, so that a page learns of the request itself that a service is away."""
+    asked = {"origin": PAGE, "access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+
+    def told(answer: httpx.Response) -> dict[str, str]:
+        assert answer.status_code == 204
+        assert answer.headers.get_list("vary") == ["Origin"]
+        return {name: value for name, value in answer.headers.items() if name.startswith("access-control-")}
+
+    async with httpx.AsyncClient(trust_env=False) as past:
+        theirs = told(await past.options(f"{query_of(stack).url}/v1/runs", headers=asked))
+    exposed = {"access-control-expose-headers": "Retry-After, X-Request-Id"}
+    query_of(stack).kill()
+    try:
+        for path in ("/v1/runs", "/v1/streams/rooms/r", "/v1/session", "/nowhere"):
+            assert told(await http.options(path, headers=asked)) == theirs | exposed
+    finally:
+        await ready_again(query_of(stack))
+    for strange in ({**asked, "origin": "https://evil.test"}, {"origin": PAGE}):
+        answer = await http.options("/v1/runs", headers=strange)
+        assert "access-control-allow-methods" not in answer.headers
 
 
 @pytest.mark.parametrize(
@@ -236,6 +264,7 @@ async def test_pages_of_known_origins_read_whatever_is_answered(
     [
         *("https://evil.test", "https://app.test.evil.test", "https://app", "app.test", "https://appxtest", "null"),
         *("https://app.test,", "https://app.test|", "https://app.test, https://[::1]:8443", ",", " ", ".*", ""),
+        *("|", ",|", "a|,a,", "|a,|a", "https://evil.test|,https://evil.test,", "https://app.test,|https://app.test"),
     ],
 )
 async def test_no_other_page_reads_anything(http: httpx.AsyncClient, origin: str) -> None:
