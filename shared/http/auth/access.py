@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Protocol
 from litestar import Router
 from litestar.connection import ASGIConnection
 from litestar.handlers import HTTPRouteHandler
-from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult, DefineMiddleware
+from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 from litestar.types import ASGIApp, ControllerRouterHandler, Scope
 
 from shared.http.auth.claims import Grant
@@ -82,13 +82,12 @@ class TokenAccess:
     def protect(
         self, handlers: Sequence[HTTPRouteHandler], scope: TokenScope | None, *, takes_cookie: bool = False
     ) -> Sequence[ControllerRouterHandler]:
-        return [
-            Router(
-                "/",
-                route_handlers=handlers,
-                middleware=[DefineMiddleware(_LetIn, access=self, required=scope, takes_cookie=takes_cookie)],
-            )
-        ]
+        # A function, because the framework makes a deep copy of whatever else a router has: of the keys, that is, and
+        # nobody would keep those up to date.
+        def let_in(app: ASGIApp) -> ASGIApp:
+            return _LetIn(app, access=self, required=scope, takes_cookie=takes_cookie)
+
+        return [Router("/", route_handlers=handlers, middleware=[let_in])]
 
     async def _are_keys_known(self) -> str:
         self._keys.require_any()

@@ -38,12 +38,10 @@ def bearer_token(scope: Scope) -> bytes | None:
 
 def request_token(scope: Scope, *, takes_cookie: bool) -> bytes | None:
     """The token of a request that may also show it in the cookie. Raises ``MalformedCredentialsError``."""
-    if not takes_cookie:
+    if not takes_cookie or any(name == b"authorization" for name, _ in scope["headers"]):
         return bearer_token(scope)
     token: bytes | None = None
     for name, value in scope["headers"]:
-        if name == b"authorization":
-            return bearer_token(scope)
         if name == b"cookie":
             for pair in value.split(b";"):
                 key, _, text = pair.partition(b"=")

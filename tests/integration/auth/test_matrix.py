@@ -183,6 +183,10 @@ CALLERS: dict[str, Caller] = {
     "cookie-twice": Caller(
         lambda at, ws: [("cookie", cookie(_token_of(at, ws))["cookie"])] * 2, _invalid_if_cookie
     ),
+    "two-cookies-before-the-header": Caller(
+        lambda at, ws: [*[("cookie", cookie(value)["cookie"]) for value in "xy"], *bearer(_token_of(at, ws)).items()],
+        _good,
+    ),
     "header-and-bad-cookie": Caller(lambda at, ws: {**bearer(_token_of(at, ws)), **cookie("nonsense")}, _good),
     "bad-header-and-cookie": Caller(lambda at, ws: {**bearer("nonsense"), **cookie(_token_of(at, ws))}, _invalid),
     "basic-and-cookie": Caller(
