@@ -20,6 +20,7 @@ import uvicorn
 import uvloop
 from litestar.types import ASGIApp
 
+from shared.http.backlog import Backlog
 from shared.http.connection import REQUESTS_AT_ONCE, Connection
 from shared.http.cors import Cors
 from shared.http.deadlines import Deadlines
@@ -89,6 +90,7 @@ async def serve(
     listener: socket.socket,
     *,
     cors: Cors | None = None,
+    backlog: Backlog | None = None,
     grace_seconds: float = 10.0,
     drain: Callable[[], Awaitable[None] | None] | None = None,
     tasks: tuple[asyncio.Task[None], ...] = (),
@@ -100,12 +102,13 @@ async def serve(
     ``drain`` is called once when stopping begins, before connections are waited for: long-lived responses end there,
     because uvicorn waits for them. ``grace_seconds`` bounds that wait; what is left then is cut. A request's
     head has to be whole within ``head_seconds``, its body within ``body_seconds`` after that. ``cors`` is for whatever
-    is answered, also to what is no request.
+    is answered, also to what is no request; ``backlog`` is told what is not taken.
     """
     log: Logger = structlog.get_logger("serving")
     cors = cors or Cors(())
     times = RequestTimes(Deadlines(head_seconds), Deadlines(body_seconds))
-    connection = partial(Connection, turns=Turns(REQUESTS_AT_ONCE), times=times, cors=cors)
+    turns = Turns(REQUESTS_AT_ONCE)
+    connection = partial(Connection, turns=turns, backlog=backlog or Backlog(), times=times, cors=cors)
     server = _Server(
         uvicorn.Config(
             cast("Any", ObservedApp(cors.wrap(app))),

@@ -21,10 +21,14 @@ from services.query.paging import RunPosition
 from services.query.statement import OptionalStatement
 from shared.contracts.forms import TIME_PATTERN, CorrelationId, EventId, RunId, StepId, StreamSeq, Token
 from shared.contracts.times import format_time
+from shared.http.backlog import Backlog
 from shared.postgres import STORE_ERRORS, Pool, load_queries
 
 _SQL: Final = load_queries(Path(__file__).parent / "sql")
-_LOOK_UPS_TOGETHER: Final = 100
+_LOOK_UPS_TOGETHER: Final = 32
+"""A run may have 2 MB."""
+_PAGE_BYTES: Final = 4 * 1024 * 1024
+"""A page has no more rows than it takes to come to this."""
 _LISTS_AT_ONCE: Final = 5
 _STEPS_AT_ONCE: Final = 2
 _LOOK_UPS_AT_ONCE: Final = 2
@@ -38,7 +42,7 @@ class StoreUnavailableError(Exception):
 
 
 class ReadsOverloadedError(Exception):
-    """There are more reads under way than may queue."""
+    """There are more reads under way than may queue, or more answers that were not taken than may be kept."""
 
 
 RunStatus = Annotated[str, Meta(extra_json_schema={"enum": ["queued", "running", "succeeded", "failed"]})]
@@ -113,15 +117,16 @@ class RunRead(NamedTuple):
 
 
 class StepsRead(NamedTuple):
-    """``steps`` is None when there is no such run."""
+    """``steps`` is None when there is no such run; ``has_more`` if others come after them."""
 
     room_id: str | None
     applied_seq: int
     steps: list[Step] | None
+    has_more: bool
 
 
 NO_RUN: Final = RunRead(None, 0, None)
-NO_STEPS: Final = StepsRead(None, 0, None)
+NO_STEPS: Final = StepsRead(None, 0, None, has_more=False)
 
 
 class RunsPage(NamedTuple):
@@ -152,11 +157,12 @@ class Reads:
     """Reads of the projections. Every method raises ``StoreUnavailableError`` and ``ReadsOverloadedError``.
 
     ``pool`` keeps one plan for each statement, ``planned`` makes one for the values each time: between several filters
-    it is those that decide which index is right.
+    it is those that decide which index is right. Nothing is read while the ``backlog`` of answers has no room.
     """
 
-    def __init__(self, pool: Pool, planned: Pool, *, limit: int) -> None:
+    def __init__(self, pool: Pool, planned: Pool, backlog: Backlog, *, limit: int) -> None:
         self._pool = pool
+        self._backlog = backlog
         self._limit = limit
         self._under_way = 0
         self._runs = Batched(self._look_up_runs, most=_LOOK_UPS_TOGETHER, at_once=_LOOK_UPS_AT_ONCE)
@@ -202,13 +208,16 @@ class Reads:
 
     @contextmanager
     def _admitted(self) -> Generator[None, None, None]:
-        if self._under_way >= self._limit:
+        if self._under_way >= self._limit or not self._backlog.has_room():
             raise ReadsOverloadedError
         self._under_way += 1
         try:
             yield
         finally:
             self._under_way -= 1
+        # Many may have waited for the same page, and each makes an answer of it.
+        if not self._backlog.has_room():
+            raise ReadsOverloadedError
 
     async def _look_up_runs(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str], RunRead]:
         rows = await _fetch(self._pool, _SQL["get_runs"], *_columns(keys))
@@ -221,15 +230,17 @@ class Reads:
         return {(row["workspace_id"], row["room_id"]): row["applied_seq"] for row in rows}
 
     async def _list_steps(self, wanted: _StepList) -> StepsRead:
-        rows = await _fetch(self._pool, _SQL["get_steps"], *wanted)
+        workspace_id, run_id, after, limit = wanted
+        rows = await _fetch(self._pool, _SQL["get_steps"], workspace_id, run_id, after, limit + 1, _PAGE_BYTES)
         if not rows:
             return NO_STEPS
-        steps = [_step(row) for row in rows if row[0] is not None]
-        return StepsRead(rows[0]["room_id"], rows[0]["applied_seq"], steps)
+        first = rows[0]
+        steps = [_step(row) for row in rows[:limit] if row[0] is not None]
+        return StepsRead(first["room_id"], first["applied_seq"], steps, has_more=(first["found"] or 0) > len(steps))
 
     async def _list_runs(self, pool: Pool, wanted: _RunList) -> RunsPage:
         filters, limit = wanted.filters, wanted.limit
-        given: dict[str, object] = {"workspace_id": wanted.workspace_id, "limit": limit + 1}
+        given: dict[str, object] = {"workspace_id": wanted.workspace_id, "limit": limit + 1, "bytes": _PAGE_BYTES}
         # A scan for each of several statuses; all of them are no filter.
         if len(filters.statuses) == 1:
             given["status"] = filters.statuses[0]
@@ -247,10 +258,10 @@ class Reads:
         text, values = (_LIST_TAGGED_RUNS if filters.tags else _LIST_RUNS).bind(given)
         rows = await _fetch(pool, text, *values)
         last = None
-        if len(rows) > limit:
-            rows = rows[:limit]
-            last = RunPosition(rows[-1]["created_at"], rows[-1]["run_id"])
-        return RunsPage(Raw(_encode([_run(row) for row in rows])), last)
+        page = rows[:limit]
+        if page and page[0]["found"] > len(page):
+            last = RunPosition(page[-1]["created_at"], page[-1]["run_id"])
+        return RunsPage(Raw(_encode([_run(row) for row in page])), last)
 
 
 async def _fetch(pool: Pool, text: str, *values: object) -> list[asyncpg.Record]:

@@ -46,6 +46,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Seconds it has for the body after that, with the same answer."""
     reads_limit: int
     """Requests that may read, or wait for a connection to do so, at one time."""
+    backlog_megabytes: int
+    """MiB of answers that clients have yet to take; beyond it the slowest are dropped, or reads are ``overloaded``."""
     waiters_limit: int
     """Requests with ``min_seq`` that may wait at one time; a tenth of them for one token's subject in its workspace."""
     feed: FeedSettings
@@ -81,6 +83,7 @@ def read_settings(variables: Mapping[str, str]) -> Settings:
         request_head_seconds=env.number("REQUEST_HEAD_SECONDS", 10.0, 0.1, 3600.0),
         request_body_seconds=env.number("REQUEST_BODY_SECONDS", 30.0, 0.1, 3600.0),
         reads_limit=env.integer("READS_LIMIT", 1000, 1, 1_000_000),
+        backlog_megabytes=env.integer("BACKLOG_MEGABYTES", 64, 1, 1_000_000),
         waiters_limit=env.integer("WAITERS_LIMIT", 1000, 0, 1_000_000),
         feed=feed,
     )

@@ -21,6 +21,7 @@ from services.query.reads import Reads
 from services.query.settings import Settings
 from shared.http.auth.access import Access, open_access
 from shared.http.auth.session import session_routes
+from shared.http.backlog import Backlog
 from shared.http.cors import Cors
 from shared.http.health import health_routes
 from shared.http.problems import EXCEPTION_HANDLERS
@@ -58,7 +59,8 @@ async def run(settings: Settings) -> None:
             dsn, _NAME, most=6, name="lists", command_timeout=_COMMAND_SECONDS, parameters=_PLANNED
         ) as planned,
     ):
-        reads = Reads(pool, planned, limit=settings.reads_limit)
+        backlog = Backlog(settings.backlog_megabytes * 1024 * 1024)
+        reads = Reads(pool, planned, backlog, limit=settings.reads_limit)
         progress = Progress(broker, limit=settings.waiters_limit)
         projected, stored = ProjectedFeed(pool), StoredFeed(broker)
         hub = Hub(broker, Looker(projected, stored), Replay(projected, stored), feed)
@@ -76,6 +78,7 @@ async def run(settings: Settings) -> None:
                     app,
                     listener,
                     cors=cors,
+                    backlog=backlog,
                     grace_seconds=_CUT_SECONDS,
                     drain=streams.drain,
                     tasks=tasks,

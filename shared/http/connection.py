@@ -15,10 +15,13 @@ from litestar.types import Scope
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from shared.http.backlog import Backlog
 from shared.http.intake import Intake
 from shared.http.problems import CONNECTION
 from shared.turns import Turns
 
+_LARGE: Final = 64 * 1024
+"""An answer below it is not worth to be counted where it is not taken."""
 REQUESTS_AT_ONCE: Final = 32
 """Begun in one turn of the loop: 3 ms of it when all ask for streams. A herd of them would stop others for 80 ms."""
 
@@ -27,14 +30,15 @@ class Connection(Intake):
     """One client's connection. A response finds it by ``connection_of``.
 
     ``on_lost`` is called once when the client is gone; who sets it takes it away again. The requests of all connections
-    are begun in ``turns``.
+    are begun in ``turns``; what large answers their clients have yet to take is in the ``backlog``.
     """
 
-    __slots__ = ("_held", "_responding", "_turns", "on_lost")
+    __slots__ = ("_backlog", "_held", "_responding", "_turns", "on_lost")
 
-    def __init__(self, *arguments: Any, turns: Turns, **named: Any) -> None:
+    def __init__(self, *arguments: Any, turns: Turns, backlog: Backlog, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._turns = turns
+        self._backlog = backlog
         self.on_lost: Callable[[], None] | None = None
         self._held = b""
         self._responding: RequestResponseCycle | None = None
@@ -87,7 +91,20 @@ class Connection(Intake):
         """Waits until the client has taken enough, or is gone."""
         await self.flow.drain()
 
+    def wrote_large(self) -> None:
+        """To be called when a large answer was written, which the client may not take at once."""
+        if self.flow.write_paused:
+            self._backlog.hold(self, self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        self._backlog.release(self)
+        super().resume_writing()
+
+    def drop(self) -> None:
+        self.transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self._backlog.release(self)
         super().connection_lost(exc)
         if (cycle := self._responding) is not None:
             self._responding = None
@@ -107,7 +124,7 @@ class Connection(Intake):
         else:
             self._responding = cycle
             if cycle.scope["method"] != "HEAD" and not cycle.waiting_for_100_continue:
-                cycle.transport = cast("asyncio.Transport", _HeadWithBody(self.transport))
+                cycle.transport = cast("asyncio.Transport", _HeadWithBody(self))
             cycle.scope["extensions"] = {CONNECTION: cast("dict[object, object]", self)}
         super()._start_asgi_task(cycle, app)
 
@@ -118,10 +135,11 @@ class _HeadWithBody:
     The head may be kept until then: ASGI has it sent with the first of the body, not before.
     """
 
-    __slots__ = ("_head", "_transport")
+    __slots__ = ("_connection", "_head", "_transport")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._transport = connection.transport
         self._head: bytes | None = b""
 
     def write(self, data: bytes) -> None:
@@ -133,6 +151,8 @@ class _HeadWithBody:
         else:
             self._head = None
             self._transport.writelines((head, data))
+            if len(data) > _LARGE:
+                self._connection.wrote_large()
 
     def close(self) -> None:
         head, self._head = self._head, None

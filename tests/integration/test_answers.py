@@ -17,6 +17,7 @@ import uvloop
 from litestar.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from shared.http.backlog import Backlog
 from shared.http.connection import Connection
 from shared.http.cors import Cors
 from shared.http.deadlines import Deadlines
@@ -92,7 +93,9 @@ async def served(end: str, *, keep_alive: int = 75) -> AsyncGenerator[Served, No
     times, turns, cors = RequestTimes(Deadlines(5), Deadlines(5)), Turns(32), Cors(())
 
     def connection() -> Connection:
-        return Connection(config=config, server_state=state, app_state={}, turns=turns, times=times, cors=cors)
+        return Connection(
+            config=config, server_state=state, app_state={}, turns=turns, backlog=Backlog(), times=times, cors=cors
+        )
 
     server = await loop.create_server(connection, "127.0.0.1", 0)
     try:

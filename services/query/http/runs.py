@@ -173,15 +173,14 @@ def run_routes(reads: Reads, progress: Progress, identify: Identify) -> list[HTT
         _require_form(run_id)
 
         async def read() -> StepsRead:
-            answer = await reads.steps(workspace_id, run_id, after, limit + 1)
+            answer = await reads.steps(workspace_id, run_id, after, limit)
             return answer if _is_seen(answer, identity) else NO_STEPS
 
         answer = await fresh(identity, freshness, read)
         if answer.steps is None:
             raise _run_not_found()
-        steps = answer.steps[:limit]
-        following = write_step_cursor(mark, steps[-1].stream_seq) if len(answer.steps) > limit else None
-        return EncodedJson(encode_page("steps", steps, following))
+        following = write_step_cursor(mark, answer.steps[-1].stream_seq) if answer.has_more else None
+        return EncodedJson(encode_page("steps", answer.steps, following))
 
     return [list_runs, get_run, list_steps]
 
@@ -210,7 +209,12 @@ def _problems() -> Generator[None, None, None]:
             extra={"stream_seq": error.stream_seq},
         ) from None
     except (ReadsOverloadedError, WaitersOverloadedError):
-        raise Problem(503, "overloaded", "too many requests are being read or waited for", retry_after=1) from None
+        raise Problem(
+            503,
+            "overloaded",
+            "too many requests are being read or waited for, or too many answers are not taken",
+            retry_after=1,
+        ) from None
     except StoreUnavailableError as error:
         _log.warning("store_unavailable", error=str(error))
         raise Problem(503, "store_unavailable", "the projections cannot be read now", retry_after=1) from error

@@ -11,13 +11,11 @@ from .service import QueryService
 from .world import Projections, fresh
 
 _LISTS_WAITING = """
-    select count(*) from pg_stat_activity
-    where wait_event_type = 'Lock' and datname = current_database() and query like '%from proj_runs%'
+    select count(*) from pg_locks where not granted and relation = 'proj_runs_v1'::regclass
 """
 
 
 async def _lists_waiting(projections: Projections) -> int:
-    await projections.connection.execute("select pg_stat_clear_snapshot()")
     return await projections.connection.fetchval(_LISTS_WAITING)
 
 

@@ -1,0 +1,149 @@
+"""Pages are bounded in bytes as well as in rows, and so are the answers that clients do not take."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import uuid
+from typing import Any
+
+import pytest
+
+from .service import QueryService, running
+from .world import NOON, Projections, Stream, fresh
+
+MIB = 1024 * 1024
+MOST = 4 * MIB
+"""As limits.md has it."""
+LARGEST = 2 * MIB + 64 * 1024
+"""A row, with what has been squeezed into a body of 1 MiB twice."""
+
+
+def text(kind: str) -> str:
+    """A MiB that can be compressed, or one that cannot."""
+    return "x" * MIB if kind == "compressible" else "".join(uuid.uuid4().hex for _ in range(MIB // 32))
+
+
+@pytest.fixture(scope="module")
+async def large(projections: Projections) -> dict[str, list[str]]:
+    """Runs by room, oldest first: those of each kind have a MiB in one member, and there are many small ones."""
+    rooms: dict[str, list[str]] = {}
+    for kind in ("compressible", "incompressible"):
+        body = text(kind)
+        for number in range(12):
+            member = ("title", "input", "output", "summary")[number % 4]
+            value = json.dumps({"a": body}) if member in ("input", "output") else body
+            run_id = fresh("run")
+            rooms.setdefault(kind, []).append(run_id)
+            run: dict[str, Any] = {"run_id": run_id, "room_id": kind, "tags": ["big", kind], "minute": number}
+            await projections.apply_run({**run, member: value, "stream_seq": number + 1})
+    for number in range(150):
+        run_id = fresh("run")
+        rooms.setdefault("small", []).append(run_id)
+        await projections.apply_run({"run_id": run_id, "room_id": "small", "minute": number, "stream_seq": number + 1})
+    return rooms
+
+
+async def pages(query: QueryService, path: str, name: str, params: dict[str, Any]) -> list[tuple[list[str], int]]:
+    """The ids on each page, oldest page last, and how long the answer was."""
+    found: list[tuple[list[str], int]] = []
+    cursor: str | None = None
+    while True:
+        answer = await query.get(path, {**params, **({"cursor": cursor} if cursor else {})})
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        assert body[name], "a page has one row at least"
+        found.append(([row["run_id" if name == "runs" else "step_id"] for row in body[name]], len(answer.content)))
+        cursor = body["next_cursor"]
+        if cursor is None:
+            return found
+
+
+@pytest.mark.parametrize("kind", ["compressible", "incompressible"])
+@pytest.mark.parametrize("filters", [{}, {"tag": "big"}, {"status": ["queued", "running"]}])
+async def test_large_runs_come_in_short_pages(
+    query: QueryService, large: dict[str, list[str]], kind: str, filters: dict[str, Any]
+) -> None:
+    found = await pages(query, "/v1/runs", "runs", {"room_id": kind, "limit": 200, **filters})
+    assert [run for page, _ in found for run in page] == large[kind][::-1]
+    assert max(size for _, size in found) < MOST + LARGEST
+    assert len(found) == 3
+    small = await pages(query, "/v1/runs", "runs", {"room_id": kind, "limit": 1, **filters})
+    assert [run for page, _ in small for run in page] == large[kind][::-1]
+
+
+async def test_small_runs_come_in_full_pages(query: QueryService, large: dict[str, list[str]]) -> None:
+    found = await pages(query, "/v1/runs", "runs", {"room_id": "small", "limit": 75})
+    assert [len(page) for page, _ in found] == [75, 75]
+    assert [run for page, _ in found for run in page] == large["small"][::-1]
+    (whole,) = await pages(query, "/v1/runs", "runs", {"room_id": "small", "limit": 150})
+    assert len(whole[0]) == 150
+
+
+@pytest.mark.parametrize("kind", ["compressible", "incompressible"])
+async def test_large_steps_come_in_short_pages(query: QueryService, projections: Projections, kind: str) -> None:
+    run_id = fresh("run")
+    await projections.apply_run({"run_id": run_id, "room_id": fresh("room"), "stream_seq": 20})
+    body = text(kind)
+    steps = [fresh("step") for _ in range(12)]
+    for number, step_id in enumerate(steps):
+        title, given = (body, "{}") if number % 2 else (None, json.dumps({"a": body}))
+        await projections.connection.execute(
+            """
+            insert into proj_steps values
+            ($1, $2, 'ws_dev', 'room', null, 'tool', 'queued', $3, $4, '{}', '{}', $5, $5, $6, $7)
+            """,
+            step_id,
+            run_id,
+            title,
+            given,
+            NOON,
+            uuid.uuid4(),
+            number + 2,
+        )
+    found = await pages(query, f"/v1/runs/{run_id}/steps", "steps", {})
+    assert [step for page, _ in found for step in page] == steps
+    assert max(size for _, size in found) < MOST + LARGEST
+    assert len(found) == 3
+    assert [len(page) for page, _ in await pages(query, f"/v1/runs/{run_id}/steps", "steps", {"limit": 1})] == [1] * 12
+
+
+async def test_who_takes_nothing_keeps_others_out_for_a_moment_only(
+    variables: dict[str, str], stream: Stream, large: dict[str, list[str]]
+) -> None:
+    """``stream`` is there for the service to be ready."""
+    async with running(variables | {"BACKLOG_MEGABYTES": "8"}) as query:
+        clients: list[socket.socket] = []
+        with contextlib.ExitStack() as opened:
+            for _ in range(6):
+                client = opened.enter_context(socket.socket())
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.connect(("127.0.0.1", query.port))
+                client.sendall(b"GET /v1/runs?room_id=compressible HTTP/1.1\r\nHost: q\r\n\r\n")
+                clients.append(client)
+            async with asyncio.timeout(20):
+                while await query.metric("runroom_http_backlog_bytes") < 8 * MIB:
+                    await asyncio.sleep(0.05)
+                refused = await query.get("/v1/runs", {"room_id": "small"})
+                assert (refused.status_code, refused.json()["error"]) == (503, "overloaded")
+                assert refused.headers["retry-after"] == "1"
+                assert (await query.get("/healthz")).status_code == 200
+                while (await query.get("/v1/runs", {"room_id": "small"})).status_code != 200:
+                    await asyncio.sleep(0.2)
+            assert await query.metric("runroom_http_backlog_drops_total") >= 1
+            assert await query.metric("runroom_http_backlog_bytes") < 8 * MIB
+        await query.until("runroom_http_backlog_bytes", 0)
+
+
+async def test_who_takes_the_answer_slowly_gets_all_of_it(query: QueryService, large: dict[str, list[str]]) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", query.port, limit=MIB)
+    writer.write(b"GET /v1/runs?room_id=compressible HTTP/1.1\r\nHost: q\r\nConnection: close\r\n\r\n")
+    await asyncio.sleep(1)
+    async with asyncio.timeout(20):
+        head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
+    writer.close()
+    assert f"content-length: {len(body)}".encode() in head
+    assert json.loads(body)["runs"][0]["run_id"] == large["compressible"][-1]
+    await query.until("runroom_http_backlog_bytes", 0)
