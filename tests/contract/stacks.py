@@ -112,9 +112,9 @@ class ComposeProject:
         """One `docker compose` command, to its end; what it writes."""
         return self._do(["docker", "compose", *arguments], ROOT, self._environment)
 
-    def shell(self, script: str, folder: Path = ROOT, **variables: str) -> str:
-        """Commands as somebody types them in this folder, each to its end; what they write."""
-        return self._do(["sh", "-e", "-c", script], folder, {**self._environment, **variables})
+    def shell(self, script: str, folder: Path = ROOT) -> str:
+        """Commands as somebody types them in this folder; what they write."""
+        return self._do(["sh", "-c", script], folder, self._environment)
 
     def _do(self, command: list[str], folder: Path, environment: dict[str, str]) -> str:
         done = subprocess.run(

@@ -20,6 +20,10 @@ DECIDED_BY_COMPOSE = {
     *("NATS_PASSWORD_FILE", "NATS_CA_FILE", "NATS_CERTIFICATE_FILE", "NATS_KEY_FILE"),
 }
 """One NATS server, in the network of the containers, and what the image listens on."""
+OF_OPENTELEMETRY = {
+    *("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_TRACES_SAMPLER"),
+    "OTEL_TRACES_SAMPLER_ARG",
+}
 NONE = "\N{EN DASH}"
 DEFAULT_OF_GETTER = {"text": 0, "choice": 1, "integer": 0, "number": 0, "port": 0}
 
@@ -85,9 +89,10 @@ def test_nothing_is_documented_that_is_none(read: dict[str, tuple[str, str]]) ->
 @pytest.mark.parametrize("service", SERVICES)
 def test_compose_passes_on_every_setting(service: str) -> None:
     compose = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
-    passed = {name for name in compose["services"][service]["environment"] if not name.startswith("OTEL_TRACES_")}
+    passed = set(compose["services"][service]["environment"])
+    assert {name for name in passed if name.startswith("OTEL_")} == OF_OPENTELEMETRY
     of_service = {name for name, (of, _) in documented().items() if SERVICES[service] in of.split()}
-    assert passed == of_service - DECIDED_BY_COMPOSE
+    assert passed - OF_OPENTELEMETRY == of_service - DECIDED_BY_COMPOSE - OF_OPENTELEMETRY
 
 
 def plain(default: str) -> str:
