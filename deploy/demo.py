@@ -2,7 +2,8 @@
 
 Uses the public HTTP API alone, so it is also an example of both sides: `Agent` posts commands, `Watcher` follows the
 room's stream. Everything printed about the run comes from the stream, not from what the agent knows.
-COMMAND_URL and QUERY_URL (or COMMAND_PORT and QUERY_PORT) say where the services are, TOKEN who asks, where they ask.
+COMMAND_URL and QUERY_URL (or COMMAND_PORT and QUERY_PORT) say where the services are, and else `make up`, if it runs on
+DATA_DIR; TOKEN says who asks, where they ask.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import secrets
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,6 +24,9 @@ from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
+
+from deploy.local.process import LocalError
+from deploy.local.stack import read_stack_file
 
 JSON = dict[str, Any]
 
@@ -99,8 +104,7 @@ class Watcher:
 
 async def main(console: Console, environment: Mapping[str, str]) -> None:
     """Play the whole story. Raises `DemoError`, or `httpx.HTTPError` when a service is not there."""
-    command_url = environment.get("COMMAND_URL") or f"http://127.0.0.1:{environment.get('COMMAND_PORT') or 8001}"
-    query_url = environment.get("QUERY_URL") or f"http://127.0.0.1:{environment.get('QUERY_PORT') or 8002}"
+    command_url, query_url = addresses(environment)
     room_id = f"demo-{secrets.token_hex(3)}"
     token = environment.get("TOKEN")
     who = {"Authorization": f"Bearer {token}"} if token else {}
@@ -121,6 +125,22 @@ async def main(console: Console, environment: Mapping[str, str]) -> None:
         seen = await _watch_a_run(console, agent, watcher)
         await _join_late(console, watcher, seen)
         await _read_the_run(console, reads, agent)
+
+
+def addresses(environment: Mapping[str, str]) -> tuple[str, str]:
+    """Of the command and the query service: as the environment says, or the running local stack, or by default."""
+    try:
+        stack = read_stack_file(Path(environment.get("DATA_DIR") or ".data").expanduser())
+    except LocalError:
+        stack = {}
+
+    def address(service: str, default: int) -> str:
+        url, port = environment.get(f"{service}_URL"), environment.get(f"{service}_PORT")
+        if url or port:
+            return url or f"http://127.0.0.1:{port}"
+        return stack.get(f"{service}_URL", f"http://127.0.0.1:{default}")
+
+    return address("COMMAND", 8001), address("QUERY", 8002)
 
 
 async def _watch_a_run(console: Console, agent: Agent, watcher: Watcher) -> int:
