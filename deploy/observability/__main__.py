@@ -6,6 +6,7 @@ from pathlib import Path
 
 from deploy.observability.dashboard import dashboard
 from deploy.observability.page import metrics_page
+from deploy.observability.prometheus_rule import prometheus_rule
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -15,6 +16,7 @@ def generated() -> dict[Path, str]:
     return {
         ROOT / "docs" / "metrics.md": metrics_page(),
         ROOT / "deploy" / "observability" / "grafana" / "dashboards" / "runroom.json": dashboard(),
+        ROOT / "deploy" / "k8s" / "overlays" / "production" / "rules.yaml": prometheus_rule(),
     }
 
 

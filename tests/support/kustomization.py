@@ -34,8 +34,8 @@ def build(folder: Path) -> list[Manifest]:
     for name in kustomization.get("resources", []):
         place = folder / name
         manifests += build(place) if place.is_dir() else load(place)
-    annotations = kustomization.get("generatorOptions", {}).get("annotations")
-    manifests += [_config_map(folder, entry, annotations) for entry in kustomization.get("configMapGenerator", [])]
+    options = kustomization.get("generatorOptions", {})
+    manifests += [_config_map(folder, entry, options) for entry in kustomization.get("configMapGenerator", [])]
     for entry in kustomization.get("patches", []):
         assert entry.keys() == {"path"}, entry
         for patch in load(folder / entry["path"]):
@@ -68,8 +68,9 @@ def _identity(manifest: Manifest) -> tuple[str, str]:
     return manifest["kind"], manifest["metadata"]["name"]
 
 
-def _config_map(folder: Path, entry: Manifest, annotations: dict[str, str] | None) -> Manifest:
+def _config_map(folder: Path, entry: Manifest, options: Manifest) -> Manifest:
     assert entry.keys() <= {"name", "envs", "files"}, entry
+    assert options.keys() <= {"annotations", "labels", "disableNameSuffixHash"}, options
     data: dict[str, str] = {}
     for name in entry.get("envs", []):
         lines = (line.strip() for line in (folder / name).read_text().splitlines())
@@ -77,7 +78,8 @@ def _config_map(folder: Path, entry: Manifest, annotations: dict[str, str] | Non
     for given in entry.get("files", []):
         key, _, name = given.rpartition("=")
         data[key or name] = (folder / name).read_text()
-    metadata: Manifest = {"name": entry["name"]} | ({"annotations": dict(annotations)} if annotations else {})
+    metadata: Manifest = {"name": entry["name"]}
+    metadata |= {key: dict(options[key]) for key in ("annotations", "labels") if key in options}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 
 

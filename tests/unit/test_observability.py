@@ -18,6 +18,7 @@ from deploy.observability.catalogue import metrics
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = REPOSITORY / "deploy" / "observability"
+PRODUCTION = REPOSITORY / "deploy" / "k8s" / "overlays" / "production"
 TARGET_LABELS = frozenset({"job", "instance"})
 """What Prometheus adds when it scrapes."""
 PUBLISHED = re.compile(r"127\.0\.0\.1:\$\{[A-Z_]+:-\d+\}:\d+")
@@ -175,6 +176,34 @@ def test_prometheus_finds_the_services_of_compose() -> None:
         assert f"http://127.0.0.1:{found['port']}/readyz" in " ".join(services[name]["healthcheck"]["test"])
 
 
+def test_prometheus_operator_gets_the_same_rules() -> None:
+    rule = read_yaml(PRODUCTION / "rules.yaml")
+    assert rule["kind"] == "PrometheusRule"
+    files = sorted((FOLDER / "rules").glob("*.yml"))
+    assert rule["spec"] == {"groups": [group for path in files for group in read_yaml(path)["groups"]]}
+
+
+def test_jobs_have_the_same_names_in_kubernetes() -> None:
+    """They are asked for by name; by itself Prometheus' operator would call all of them runroom/runroom."""
+    spec = read_yaml(PRODUCTION / "monitoring.yaml")["spec"]
+    (endpoint,) = spec["podMetricsEndpoints"]
+    (label,) = [one for one in endpoint["relabelings"] if one["targetLabel"] == "job"]
+    (source,) = label["sourceLabels"]
+    (names,) = spec["selector"]["matchExpressions"]
+    assert source == "__meta_kubernetes_pod_label_" + re.sub(r"[^a-zA-Z0-9]", "_", names["key"])
+    jobs = {job["job_name"] for job in read_yaml(FOLDER / "prometheus.yml")["scrape_configs"]}
+    assert {label["replacement"].replace("$1", name) for name in names["values"]} == jobs
+    asked = {
+        matcher.value
+        for question in QUESTIONS.values()
+        for selector in selectors(question)
+        for matcher in selector.matchers.matchers
+        if matcher.name == "job"
+    }
+    assert asked
+    assert all(any(re.fullmatch(pattern, job) for job in jobs) for pattern in asked)
+
+
 def test_the_profile_is_not_there_unasked_and_on_loopback_alone() -> None:
     compose = read_yaml(REPOSITORY / "docker-compose.yml")
     services = {name: one for name, one in compose["services"].items() if "observability" in one.get("profiles", [])}
@@ -192,11 +221,14 @@ def test_the_profile_is_not_there_unasked_and_on_loopback_alone() -> None:
     assert {panel["datasource"]["uid"] for panel in dashboard["panels"] if "targets" in panel} == {prometheus["uid"]}
 
 
-def test_tools_that_are_here_take_the_files() -> None:
+def test_tools_that_are_here_take_the_files(tmp_path: Path) -> None:
     """Prometheus's own checker and Docker Compose, on machines that have them; the tests above need neither."""
     commands: list[list[str]] = []
     if shutil.which("promtool"):
         commands.append(["promtool", "check", "config", str(FOLDER / "prometheus.yml")])
+        rules_alone = tmp_path / "rules.yml"
+        rules_alone.write_text(yaml.safe_dump(read_yaml(PRODUCTION / "rules.yaml")["spec"]))
+        commands.append(["promtool", "check", "rules", str(rules_alone)])
     docker = shutil.which("docker")
     if docker and subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0:
         file = str(REPOSITORY / "docker-compose.yml")

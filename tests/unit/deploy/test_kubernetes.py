@@ -27,7 +27,7 @@ from .manifests import (
 
 VERSIONS = ("1.30", "1.34")
 OWN_KINDS = {  # of operators: their schemas are not published with Kubernetes', so what we use of them is checked here
-    "ScaledObject", "PodMonitor", "Cluster", "ObjectStore", "ScheduledBackup",
+    "ScaledObject", "PodMonitor", "PrometheusRule", "Cluster", "ObjectStore", "ScheduledBackup",
 }  # fmt: skip
 
 

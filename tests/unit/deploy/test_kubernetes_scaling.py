@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -10,6 +11,7 @@ from shared.contracts.subjects import PARTITIONS
 from tests.support.servers import REPOSITORY
 
 from .manifests import (
+    K8S,
     SERVICES,
     of,
 )
@@ -49,3 +51,16 @@ def test_metrics_are_collected_from_every_service() -> None:
     for name in SERVICES:
         (container,) = of("Deployment", name)["spec"]["template"]["spec"]["containers"]
         assert endpoint["port"] in [port["name"] for port in container["ports"]]
+
+
+def test_the_dashboard_is_found_by_grafana() -> None:
+    dashboard = of("ConfigMap", "runroom-dashboard")
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert json.loads(dashboard["data"]["runroom.json"])["uid"]
+    readme = (K8S / "README.md").read_text()
+    (uid,) = {
+        panel["datasource"]["uid"]
+        for panel in json.loads(dashboard["data"]["runroom.json"])["panels"]
+        if "targets" in panel
+    }
+    assert f"uid `{uid}`" in readme
