@@ -14,6 +14,7 @@ from .manifests import (
     K8S,
     SERVICES,
     of,
+    settings,
 )
 
 
@@ -64,3 +65,22 @@ def test_the_dashboard_is_found_by_grafana() -> None:
         if "targets" in panel
     }
     assert f"uid `{uid}`" in readme
+
+
+MIB = 2**20
+MOST_MEMORY = {"command": (145 + 64) * MIB, "query": 60 * MIB + 20_000 * 14 * 1024, "projector": 75 * MIB}
+"""With caches, queue and streams full: docs/operations.md, "Size it"."""
+
+
+@pytest.mark.parametrize("name", list(SERVICES))
+def test_memory_is_noticed_before_a_pod_ends_of_it(name: str) -> None:
+    groups = of("PrometheusRule", "runroom")["spec"]["groups"]
+    (expression,) = [
+        rule["expr"] for group in groups for rule in group["rules"] if rule.get("alert") == "RunroomMemoryHigh"
+    ]
+    (most,) = re.findall(rf'process_resident_memory_bytes{{job="runroom-{name}"}} > (\S+)', expression)
+    (container,) = of("Deployment", name)["spec"]["template"]["spec"]["containers"]
+    limit = container["resources"]["limits"]["memory"]
+    assert limit.endswith("Mi")
+    assert 1.15 * MOST_MEMORY[name] < float(most) < 0.85 * int(limit.removesuffix("Mi")) * MIB
+    assert not {"STREAM_LIMIT_PROCESS", "QUEUE_MEGABYTES"} & settings(name).keys()
