@@ -39,6 +39,8 @@ def pods(manifests: list[Manifest] = BASE) -> Iterator[tuple[str, Manifest]]:
     for manifest in manifests:
         if manifest["kind"] in ("Deployment", "Job"):
             yield manifest["metadata"]["name"], manifest["spec"]["template"]["spec"]
+        elif manifest["kind"] == "CronJob":
+            yield manifest["metadata"]["name"], manifest["spec"]["jobTemplate"]["spec"]["template"]["spec"]
 
 
 def containers(manifests: list[Manifest] = BASE) -> Iterator[tuple[str, Manifest, Manifest]]:

@@ -98,3 +98,21 @@ def test_nobody_talks_to_anybody_but_as_is_written() -> None:
         assert any('"app.kubernetes.io/name": "nats"' in target for target in targets)
         ports = [port["port"] for egress in policies[name]["egress"] for port in egress["ports"]]
         assert ports == [5432, 4222]
+
+
+def test_servers_let_in_whoever_may_go_to_them() -> None:
+    policies = {one["metadata"]["name"]: one["spec"] for one in BASE if one["kind"] == "NetworkPolicy"}
+    ways = (("postgres", 5432, {"cnpg.io/cluster": "postgres"}), ("nats", 4222, {"app.kubernetes.io/name": "nats"}))
+    for server, port, labels in ways:
+        going = {
+            name
+            for name, spec in policies.items()
+            if name != server
+            for way in spec.get("egress", [])
+            if {"podSelector": {"matchLabels": labels}} in way.get("to", []) and way["ports"] == [{"port": port}]
+        }
+        let_in = policies[server]["ingress"][0]
+        assert let_in["ports"] == [{"port": port}]
+        (expression,) = let_in["from"][0]["podSelector"]["matchExpressions"]
+        assert set(expression["values"]) == going
+        assert {"command", "query", "projector", "operator"} <= going

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from deploy.secret_files import write_seed
 from shared.settings import SettingsError
@@ -98,6 +99,36 @@ def test_migrations_take_what_they_take() -> None:
     assert {name for name in given["migrate/roles"] if name.startswith("RUNROOM_")} == wanted
     mapped = of("ConfigMap", "postgres-sql")["data"]
     assert mapped.keys() == {file.name for file in (REPOSITORY / "deploy/postgres").glob("*.sql")}
+
+
+def test_an_operator_has_what_a_projector_has_and_the_owner_of_its_tables() -> None:
+    """As `operator` of docker-compose.yml."""
+    cron = of("CronJob", "operator")["spec"]
+    assert cron["suspend"] is True
+    job = cron["jobTemplate"]["spec"]
+    assert job["backoffLimit"] == 0
+    (container,) = job["template"]["spec"]["containers"]
+    assert container["image"] == of("Deployment", "projector")["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert container["envFrom"] == [{"configMapRef": {"name": "projector-settings"}}]
+    given = {one["name"]: one["value"] for one in container["env"]}
+    assert given.keys() == {"ORDER", "PROJECTION_OWNER_DSN"}
+    dsn = settings("projector")["PROJECTION_DSN"]
+    owner = given["PROJECTION_OWNER_DSN"]
+    assert owner == dsn.replace("runroom_projector", "runroom_migrate").replace("/pgpass", "/owner.pgpass")
+    (installs,) = job["template"]["spec"]["initContainers"]
+    assert installs["command"][-1].endswith(" /run/runroom/owner.pgpass")
+    volumes = {
+        one["name"]: one["secret"]["secretName"] for one in job["template"]["spec"]["volumes"] if "secret" in one
+    }
+    assert (volumes["secret"], volumes["owner"]) == ("projector-credentials", "migrate-credentials")
+    compose = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())["services"]
+    there = compose["operator"]["environment"].keys() - compose["projector"]["environment"].keys()
+    assert there == {"PROJECTION_OWNER_DSN"}
+    # What it is asked to do are the words of the program.
+    orders = re.findall(r"^operator (\w+)", (K8S / "README.md").read_text(), re.MULTILINE)
+    assert set(orders) == {"verify", "parked", "rebuild"}
+    program = (REPOSITORY / "services/projector/__main__.py").read_text()
+    assert all(f'["{order}"' in program for order in [*orders, given["ORDER"]])
 
 
 def test_the_edge_gets_every_variable() -> None:
