@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
+from services.projector.projections import PROJECTIONS
 from shared.contracts.subjects import PARTITIONS
 from tests.support.servers import REPOSITORY
 
 from .manifests import (
+    APART,
     K8S,
     SERVICES,
     of,
@@ -28,7 +31,77 @@ def test_what_scales_has_no_number_of_its_own(name: str) -> None:
 
 
 def test_projectors_are_no_more_than_partitions() -> None:
-    assert of("ScaledObject", "projector")["spec"]["maxReplicaCount"] == PARTITIONS
+    assert of("ScaledObject", "projector")["spec"]["maxReplicaCount"] <= PARTITIONS
+
+
+CONNECTIONS = {"command": 5, "query": 16, "projector": 17}
+OF_A_REBUILD = {"projector": 4, "operator": 10}
+"""What each projector takes besides, and what `rebuild` itself takes: half of it in the projector's role."""
+OF_THE_SERVER = 3 + 10
+"""`superuser_reserved_connections` as it is by default, and what CloudNativePG asks by itself."""
+MOST_OF_A_ROLE = 0.45
+
+
+def source(path: str) -> str:
+    return (REPOSITORY / "services" / path).read_text()
+
+
+def test_connections_are_as_many_as_the_code_opens() -> None:
+    def pools(path: str) -> int:
+        return sum(map(int, re.findall(r"running_pool\([^)]*?most=(\d+)", source(path))))
+
+    connects = sum(len(re.findall(r"await connect\(", file.read_text())) for file in _modules("command"))
+    assert CONNECTIONS["command"] == pools("command/wiring.py") + connects
+    assert CONNECTIONS["query"] == pools("query/wiring.py")
+    assert not any("connect(" in file.read_text().replace("_connect(", "") for file in _modules("query"))
+    of_itself = len(re.findall(r"(?<!lambda: )session\(settings\.\w+_dsn\)", source("projector/wiring.py")))
+    of_itself += len(re.findall(r"= sessions\.\w+\(\)", source("projector/crew.py")))
+    of_a_version = len(
+        re.findall(r"(?<!def )\b(?:store\(\)|session\(self\._sessions\.events\))", source("projector/crew.py"))
+    )
+    for_health = 2 * pools("projector/wiring.py")  # one in each database
+    assert of_a_version == OF_A_REBUILD["projector"]
+    assert CONNECTIONS["projector"] == of_itself + len(PROJECTIONS) * of_a_version + for_health
+    # `rebuild` has a connection to each database, and so has each of its processes.
+    (jobs,) = re.findall(r"_MOST_JOBS = (\d+)", source("projector/rebuild/command.py"))
+    assert OF_A_REBUILD["operator"] == 2 + 2 * int(jobs)
+
+
+def _modules(service: str) -> list[Path]:
+    return sorted((REPOSITORY / "services" / service).rglob("*.py"))
+
+
+def test_connections_fit_the_server() -> None:
+    """With every autoscaler at its limit, one pod more of each in a rollout, and a rebuild."""
+    parameters = next(one for one in APART if one["kind"] == "Cluster")["spec"]["postgresql"]["parameters"]
+    most = int(parameters["max_connections"])
+    readme = (K8S / "README.md").read_text()
+    of_roles: dict[str, int] = {}
+    for name, each in CONNECTIONS.items():
+        spec = of("ScaledObject" if name == "projector" else "HorizontalPodAutoscaler", name)["spec"]
+        surge = of("Deployment", name)["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
+        pods = spec.get("maxReplicas", spec.get("maxReplicaCount")) + surge
+        of_roles[name] = pods * (each + OF_A_REBUILD.get(name, 0))
+        assert re.search(rf"^\| {name} \| {each}\b.* \| {of_roles[name]} \|$", readme, re.MULTILINE), of_roles
+    together = sum(of_roles.values()) + OF_A_REBUILD["operator"]
+    assert f"{together} of the {most}" in readme
+    assert together + OF_THE_SERVER + int(parameters["reserved_connections"]) <= most
+    of_roles["projector"] += OF_A_REBUILD["operator"] // 2
+    assert max(of_roles.values()) <= MOST_OF_A_ROLE * most, of_roles
+
+
+def test_the_manual_counts_connections_likewise() -> None:
+    (said,) = re.findall(
+        r"command service takes up to (\d+), a query service (\d+), a projector\s+(\d+), and (\d+) more",
+        (REPOSITORY / "docs" / "operations.md").read_text(),
+    )
+    assert tuple(map(int, said)) == (*CONNECTIONS.values(), OF_A_REBUILD["projector"])
+
+
+def test_query_services_are_planned_for_half_of_what_they_take() -> None:
+    metrics = of("HorizontalPodAutoscaler", "query")["spec"]["metrics"]
+    (streams,) = [one["pods"]["target"]["averageValue"] for one in metrics if one["type"] == "Pods"]
+    assert int(streams) == 20_000 // 2
 
 
 def test_every_metric_exists() -> None:
