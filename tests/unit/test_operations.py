@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from importlib import import_module
 from typing import Any
@@ -98,3 +99,19 @@ def test_compose_passes_on_every_setting(service: str) -> None:
 def plain(default: str) -> str:
     """10.0 and 10 are the same."""
     return default.removesuffix(".0")
+
+
+def test_sizes_keep_to_the_rule_they_state() -> None:
+    """Every query service of the table has half of the streams that it takes, at the most."""
+    section = (REPOSITORY / "docs" / "operations.md").read_text().split("## Size it")[1].split("\n## ")[0]
+    assert "Plan for half of that" in section
+    (most,) = re.findall(r"([\d,]+) streams \(`STREAM_LIMIT_PROCESS`\)", section)
+    assert str(whole(most)) == documented()["STREAM_LIMIT_PROCESS"][1]
+    (streams,) = re.findall(r"^\| open streams .*?\) \| (.*?) \|$", section, re.MULTILINE)
+    (instances,) = re.findall(r"^\| \*\*instances: command, projector, query\*\* \| (.*?) \|$", section, re.MULTILINE)
+    services = [int(column.split(", ")[2]) for column in instances.split(" | ")]
+    assert services == [math.ceil(whole(cell) / (whole(most) / 2)) for cell in streams.split(" | ")]
+
+
+def whole(text: str) -> int:
+    return int(text.replace(",", ""))
