@@ -31,7 +31,7 @@ def test_what_scales_has_no_number_of_its_own(name: str) -> None:
 
 
 def test_projectors_are_no_more_than_partitions() -> None:
-    assert of("ScaledObject", "projector")["spec"]["maxReplicaCount"] <= PARTITIONS
+    assert of("ScaledObject", "projector")["spec"]["maxReplicaCount"] == PARTITIONS
 
 
 CONNECTIONS = {"command": 5, "query": 16, "projector": 17}
