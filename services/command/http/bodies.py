@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from services.command.domain.commands import CompleteRun, CreateRun, CreateStep, FailRun, StartRun
-from services.command.http.numbers import check_numbers
+from services.command.http.numbers import check_numbers, is_huge, may_have_huge_integers
 from shared.contracts.forms import MAX_DEPTH, MAX_TAG, MAX_TAGS, CorrelationId, EventId, JsonObject, Tags, Text, Token
 from shared.contracts.ids import is_correlation_id, is_event_id, is_token
 from shared.http.problems import Problem, invalid_request
@@ -172,10 +172,13 @@ def _too_deep() -> Problem:
 
 
 def _check_storable(raw: bytes, body: Body) -> None:
-    """PostgreSQL has no NUL in text, and a bounded stack for nesting. Looks closer only where the bytes give cause."""
+    """PostgreSQL has no NUL in text, and a bounded stack for nesting; readers may have no integers but doubles.
+
+    Looks closer only where the bytes give cause.
+    """
     maybe_nul = b"\\u0000" in raw
     maybe_deep = raw.count(b"{") + raw.count(b"[") > MAX_DEPTH
-    if not (maybe_nul or maybe_deep):
+    if not (maybe_nul or maybe_deep or may_have_huge_integers(raw)):
         return
     # Depth-first, without recursion: (member's name at the top, value, depth).
     pending: list[tuple[str, Any, int]] = [(name, getattr(body, name), 1) for name in body.__struct_fields__]
@@ -184,6 +187,9 @@ def _check_storable(raw: bytes, body: Body) -> None:
         if isinstance(value, str):
             if "\0" in value:
                 raise invalid_request(f"{member}: a string holds NUL (\\u0000), which cannot be stored")
+        elif isinstance(value, int):
+            if is_huge(value):
+                raise invalid_request(f"{member}: an integer is out of range, larger than any IEEE 754 double")
         elif isinstance(value, dict | list | tuple):
             if depth >= MAX_DEPTH:
                 raise _too_deep()

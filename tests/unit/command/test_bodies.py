@@ -1,5 +1,6 @@
 """Bodies: what is taken, and what is refused by which name."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -17,6 +18,9 @@ from shared.contracts.forms import MAX_DEPTH
 from shared.http.problems import Problem
 
 decode = body_decoder(CreateRunBody)
+
+
+LARGEST = int(sys.float_info.max)
 
 
 def nested(depth: int) -> bytes:
@@ -43,6 +47,10 @@ def nested(depth: int) -> bytes:
         (b'{"room_id":"r","tags":["\\u0000"]}', "tags: a string holds NUL"),
         (b'{"room_id":"r","input":{"a":1e999}}', "input[...]: number out of range"),
         (b'{"room_id":"r","input":{"a":' + b"9" * 5000 + b"}}", "input[...]: integer value out of range"),
+        (b'{"room_id":"r","input":{"a":' + b"9" * 310 + b"}}", "input: an integer is out of range"),
+        (b'{"room_id":"r","input":{"a":["b",[-' + b"9" * 4000 + b"]]}}", "input: an integer is out of range"),
+        (b'{"room_id":"r","input":{"a":%d}}' % (LARGEST + 1), "input: an integer is out of range"),
+        (b'{"room_id":"r","input":{"a":%d}}' % (-LARGEST - 1), "input: an integer is out of range"),
         (b'{"room_id":"r","input":{"a":NaN}}', "body: not valid JSON"),
         (nested(MAX_DEPTH), "nested deeper"),
         (nested(100_000), "nested deeper"),
@@ -59,6 +67,23 @@ def test_what_only_looks_dangerous_is_taken() -> None:
     body = decode(b'{"room_id":"r","title":"a \\\\u0000 is not a NUL","input":{"a":"' + b"[{" * 300 + b'"}}')
     assert body.title == "a \\u0000 is not a NUL"
     assert decode(nested(MAX_DEPTH - 1)).input is not None
+
+
+@pytest.mark.parametrize("number", [LARGEST, -LARGEST, 10**307], ids=["largest", "least", "a power of ten"])
+@pytest.mark.parametrize("before", range(0, 210, 10))
+def test_integers_that_a_double_can_hold_are_kept_digit_for_digit(number: int, before: int) -> None:
+    raw = b'{"room_id":"r","input":{"a":"' + b" " * before + b'","b":%d}}' % number
+    kept = decode(raw).input
+    assert kept is not None
+    assert kept["b"] == number
+    with pytest.raises(Problem):
+        decode(raw.replace(b"%d" % number, b"%d" % (number * 100)))
+
+
+def test_many_digits_that_are_no_integer_are_taken() -> None:
+    digits = b"7" * 400
+    body = decode(b'{"room_id":"r","title":"%b","input":{"%b":["%b",0.%b]}}' % (digits, digits, digits, digits))
+    assert body.title == digits.decode()
 
 
 def test_an_empty_body_is_an_empty_object() -> None:
