@@ -111,7 +111,10 @@ class Intake(HttpToolsProtocol):
             self._stop(Problem(414, "uri_too_long", f"the URI is longer than {MAX_URI_BYTES} bytes"))
         if len(self.headers) > MAX_HEADERS or (self._chunk_bytes > MAX_HEAD_BYTES and self._measure() > MAX_HEAD_BYTES):
             self._stop(_headers_too_large())
-        if self._hosts != 1 and (self._hosts > 1 or self.parser.get_http_version() == "1.1"):
+        version = self.parser.get_http_version()
+        if version != "1.1":
+            self._take_older(version)
+        if self._hosts != 1 and (self._hosts > 1 or version == "1.1"):
             self._stop(invalid_request("Host: once in a request (RFC 9112, 3.2)"))
         if self.parser.should_upgrade():
             self._upgrade = self._head_without_upgrade()
@@ -179,6 +182,10 @@ class Intake(HttpToolsProtocol):
 
     def _measure(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _take_older(self, version: str) -> None:
+        if version != "1.0":  # the parser knows some more, and reads them as if they were 1.1
+            self._stop(invalid_request("the request is neither HTTP/1.1 nor HTTP/1.0"))
 
     def _stop(self, problem: Problem) -> None:
         self._problem = problem

@@ -162,6 +162,11 @@ NO_REQUESTS = {
     "TLS hello": bytes.fromhex("16030100c8010000c40303") + bytes(200),
     "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "SMTP": b"EHLO mail\r\n",
+    "HTTP/0.9": b"GET /healthz\r\n\r\n",
+    "HTTP/0.9, spelt out": b"GET /healthz HTTP/0.9\r\n\r\n",
+    "HTTP/2.0": b"GET /healthz HTTP/2.0\r\n\r\n",
+    "HTTP/2.0 with a host": b"GET /healthz HTTP/2.0\r\nHost: h\r\n\r\n",
+    "HTTP/2.0, with an upgrade": b"GET /healthz HTTP/2.0\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
     "HTTP/3.0": b"GET /healthz HTTP/3.0\r\nHost: h\r\n\r\n",
     "no version": b"GET /healthz HTTP/\r\n\r\n",
     "no such method": b"BREW /healthz HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -326,13 +331,12 @@ async def test_a_thousand_slow_clients_keep_nobody_out(target: Target) -> None:
 @pytest.mark.parametrize(
     "sent",
     [
-        b"GET /healthz\r\n\r\n",
         b"GET /healthz HTTP/1.0\r\n\r\n",
         b"GET http://elsewhere/healthz HTTP/1.1\r\nHost: elsewhere\r\nConnection: close\r\n\r\n",
         b"\r\n\r\nGET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\nX-Obs: caf\xe9\r\n\r\n",
     ],
-    ids=["HTTP/0.9", "HTTP/1.0", "absolute form", "empty lines before", "bytes in a value"],
+    ids=["HTTP/1.0", "absolute form", "empty lines before", "bytes in a value"],
 )
 async def test_unusual_requests(target: Target, sent: bytes) -> None:
     (answer,) = await answers(target, sent)
