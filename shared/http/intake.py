@@ -186,6 +186,7 @@ class Intake(HttpToolsProtocol):
     def _take_older(self, version: str) -> None:
         if version != "1.0":  # the parser knows some more, and reads them as if they were 1.1
             self._stop(invalid_request("the request is neither HTTP/1.1 nor HTTP/1.0"))
+        self.expect_100_continue = False  # such a client would take a 100 for the answer (RFC 9110, 10.1.1)
 
     def _stop(self, problem: Problem) -> None:
         self._problem = problem

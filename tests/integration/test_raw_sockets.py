@@ -562,6 +562,22 @@ async def test_a_body_that_is_waited_for_is_asked_for(command: Target) -> None:
         assert (await one(reader)).status == 201
 
 
+async def test_a_client_of_http_1_0_is_sent_no_interim_answer(command: Target) -> None:
+    """It would take that for the answer (RFC 9110, 10.1.1)."""
+    body = b'{"room_id":"expected-older"}'
+    head = post(b"", b"Content-Length: %d" % len(body), b"Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0")
+    (answer,) = await answers(command, head, body)
+    assert answer.status == 201
+
+
+async def test_a_client_of_http_1_0_is_sent_no_stream(query: Target) -> None:
+    """It does not know chunks (RFC 9112, 6.1)."""
+    (answer,) = await answers(query, b"GET /v1/streams/rooms/r HTTP/1.0\r\n\r\n")
+    answer.problem(400, "invalid_request")
+    assert answer.headers["connection"] == "close"
+    assert "HTTP/1.1" in json.loads(answer.body)["detail"]
+
+
 async def test_a_body_that_does_not_come(command: Target) -> None:
     async with connected(command) as (reader, writer):
         writer.write(post(b'{"room_id":', b"Content-Length: 100"))

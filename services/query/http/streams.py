@@ -31,6 +31,9 @@ def stream_route(hub: Hub, streams: Streams, identify: Identify, cors: Cors) -> 
         operation_class=STREAM_ROOM,
     )
     async def stream_room(request: Request[Any, Any, Any], room_id: FromPath[str]) -> ASGIApp:
+        if request.scope["http_version"] == "1.0":
+            # All clients of a room are sent the same bytes, in chunks, which these do not know (RFC 9112, 6.1).
+            raise invalid_request("HTTP/1.0: a stream is for clients of HTTP/1.1 or later")
         require_acceptable(request, "text/event-stream")
         identity = identify(request)
         if not is_token(room_id):
