@@ -22,6 +22,7 @@ MAX_URI_BYTES: Final = 32 * 1024
 MAX_HEADERS: Final = 100
 _LINGER_SECONDS: Final = 2.0
 """Closed at once, with something unread, the connection would be reset, and the client might not see the answer."""
+_HEEDED: Final = frozenset({b"host", b"expect", b"transfer-encoding"})
 _IDLE, _HEAD, _BODY = range(3)
 
 
@@ -100,10 +101,8 @@ class Intake(HttpToolsProtocol):
             if name in (b"connection", b"proxy-connection"):  # the parser heeds it, and would hear nothing after it
                 self._stop(invalid_request("Connection: not in a trailer (RFC 9110, 6.5.1)"))
             return
-        if name == b"host":
-            self._hosts += 1
-        elif name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
+        if name in _HEEDED:
+            self._heed(name, value.lower())
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -182,6 +181,15 @@ class Intake(HttpToolsProtocol):
 
     def _measure(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _heed(self, name: bytes, value: bytes) -> None:
+        if name == b"host":
+            self._hosts += 1
+        elif name == b"expect":
+            if value == b"100-continue":
+                self.expect_100_continue = True
+        elif value.strip() != b"chunked" or any(earlier == name for earlier, _ in self.headers):
+            self._stop(invalid_request("Transfer-Encoding: chunked, and nothing else (RFC 9112, 6.1)"))
 
     def _take_older(self, version: str) -> None:
         if version != "1.0":  # the parser knows some more, and reads them as if they were 1.1

@@ -29,7 +29,10 @@ def require_acceptable(request: Request[Any, Any, Any], media_type: str) -> None
 
 
 def require_json_body(request: Request[Any, Any, Any]) -> None:
-    """Raises a 415 ``Problem`` when the request says its body is something else than JSON."""
+    """Raises a 415 ``Problem`` when the request says its body is something else than JSON, as it stands."""
+    for coding in request.headers.getall("content-encoding", ()):
+        if coding.strip().lower() not in ("", "identity"):
+            raise Problem(415, "unsupported_media_type", "Content-Encoding: a body is taken in no coding but identity")
     content_type = request.headers.get("content-type")
     if content_type is None:
         return

@@ -157,6 +157,10 @@ def post(body: bytes, *headers: bytes, path: bytes = b"/v1/runs") -> bytes:
     return b"\r\n".join(lines) + body
 
 
+def chunked(*chunks: bytes) -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+
+
 NO_REQUESTS = {
     "garbage": b"\x00\xff\x16\x03\x01\x02garbage\r\n\r\n",
     "TLS hello": bytes.fromhex("16030100c8010000c40303") + bytes(200),
@@ -184,6 +188,11 @@ NO_REQUESTS = {
     "length with a sign": post(b"{}", b"Content-Length: +2"),
     "endless length": post(b"{}", b"Content-Length: 99999999999999999999999"),
     "no number": post(b"{}", b"Content-Length: two"),
+    "a coding before chunks": post(chunked(b"{}") + b"0\r\n\r\n", b"Transfer-Encoding: gzip, chunked"),
+    "a coding of its own": post(
+        chunked(b"{}") + b"0\r\n\r\n", b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked"
+    ),
+    "chunked twice": post(chunked(b"{}") + b"0\r\n\r\n", b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"),
     "an unknown coding": post(b"{}", b"Transfer-Encoding: chunked, gzip"),
     "authority form": b"CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n",
     "a URI that is none": b"GET http://[::1 HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -421,14 +430,11 @@ async def seq_of(target: Target, room: str) -> int:
         return (await http.post(f"{target.url}/v1/runs", json={"room_id": room})).json()["stream_seq"]
 
 
-def chunked(*chunks: bytes) -> bytes:
-    return b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
-
-
 async def test_a_chunked_body(command: Target) -> None:
     body = chunked(b'{"room_id":', b'"chunked"}') + b"0\r\n\r\n"
-    (answer,) = await answers(command, post(body, b"Transfer-Encoding: chunked", b"Connection: close"))
-    assert answer.status == 201
+    for coding in (b"chunked", b" Chunked "):
+        (answer,) = await answers(command, post(body, b"Transfer-Encoding: " + coding, b"Connection: close"))
+        assert answer.status == 201
 
 
 BAD = b"bad-chunks"

@@ -1,4 +1,4 @@
-"""What Accept and Content-Type rule out."""
+"""What Accept, Content-Type and Content-Encoding rule out."""
 
 import pytest
 from litestar import Request
@@ -55,4 +55,16 @@ def test_json(content_type: str) -> None:
 def test_not_json(content_type: str) -> None:
     with pytest.raises(Problem) as raised:
         require_json_body(request(content_type=content_type))
+    assert (raised.value.status, raised.value.error) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", ""])
+def test_no_coding(coding: str) -> None:
+    require_json_body(request(content_encoding=coding))
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip", "nonsense"])
+def test_a_coding(coding: str) -> None:
+    with pytest.raises(Problem) as raised:
+        require_json_body(request(content_encoding=coding, content_type="application/json"))
     assert (raised.value.status, raised.value.error) == (415, "unsupported_media_type")
