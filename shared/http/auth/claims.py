@@ -50,6 +50,14 @@ def read_grant(claims: Mapping[str, Any], leeway_seconds: float) -> Grant:
     return Grant(identity, _scopes(claims))
 
 
+def read_start(claims: Mapping[str, Any]) -> float:
+    """From when on the token is good, in seconds of the epoch: the later of ``nbf`` and ``iat``, or ever.
+
+    Raises ``ClaimsError``.
+    """
+    return max((_seconds(claims, claim) for claim in ("nbf", "iat") if claims.get(claim) is not None), default=0.0)
+
+
 def _given(claims: Mapping[str, Any], claim: str) -> Any:
     value = claims.get(claim)
     if value is None:

@@ -64,6 +64,15 @@ def _token(verdict: Callable[[Rule], tuple[int, str | None]], **changed: Any) ->
     return Caller(lambda at, ws: bearer(at.token(**{"workspace": ws, **changed})), verdict)
 
 
+def _signed(verdict: Callable[[Rule], tuple[int, str | None]], **changed: Any) -> Caller:
+    """The same, where None is null, and not left out."""
+
+    def headers(at: Guarded, ws: str) -> Headers:
+        return bearer(at.noted(signed(at.rsa, claims(workspace=ws, iss=ISSUER, aud=AUDIENCE) | changed)))
+
+    return Caller(headers, verdict)
+
+
 def _made(make: Callable[[Guarded, dict[str, Any]], str]) -> Caller:
     """A token that somebody made by himself: good claims, and not to be accepted."""
     return Caller(lambda at, ws: bearer(at.noted(make(at, claims(workspace=ws, iss=ISSUER, aud=AUDIENCE)))), _invalid)
@@ -132,6 +141,16 @@ CALLERS: dict[str, Caller] = {
     "expires-at-infinity": _token(_invalid, exp=float("inf")),
     "expires-in-a-list": _token(_invalid, exp=[NOW + 3600]),
     "starts-in-a-list": _token(_invalid, nbf=[0]),
+    "starts-as-text": _token(_invalid, nbf=str(NOW - 60)),
+    "starts-true": _token(_invalid, nbf=True),
+    "issued-as-text": _token(_invalid, iat=str(NOW - 60)),
+    "issued-true": _token(_invalid, iat=True),
+    "started": _token(_good, nbf=NOW - 60.5),
+    "starts-null": _signed(_good, nbf=None),
+    "issued-null": _signed(_good, iat=None),
+    "audience-null": _signed(_invalid, aud=None),
+    "audience-empty": _token(_invalid, aud=""),
+    "audiences-none": _token(_invalid, aud=[]),
     "issued-at-infinity": _token(_invalid, iat=float("inf")),
     "expires-true": _token(_invalid, exp=True),
     "not-yet-valid": _token(_invalid, nbf=NOW + 3600),

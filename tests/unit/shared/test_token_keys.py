@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -284,7 +285,26 @@ async def test_what_was_refused_is_not_remembered() -> None:
     assert await verifier.verify(hs256(SECRET, claims()).encode())
 
 
-async def test_a_token_for_an_audience_is_for_nobody_where_none_is_set() -> None:
+@pytest.mark.parametrize("audience", ["other", ["other"], "", [], {}, 0, False])
+async def test_a_token_for_an_audience_is_for_nobody_where_none_is_set(audience: Any) -> None:
     verifier = Verifier(SecretKey(SECRET), ANYBODY)
     with pytest.raises(TokenRefusedError, match="not for this service"):
-        await verifier.verify(hs256(SECRET, claims(aud="other")).encode())
+        await verifier.verify(hs256(SECRET, claims(aud=audience)).encode())
+
+
+async def test_an_audience_that_is_null_is_none() -> None:
+    verifier = Verifier(SecretKey(SECRET), ANYBODY)
+    assert await verifier.verify(hs256(SECRET, claims() | {"aud": None}).encode())
+
+
+@pytest.mark.parametrize("claim", ["nbf", "iat"])
+async def test_a_token_is_good_from_its_start_on(claim: str) -> None:
+    verifier = Verifier(SecretKey(SECRET), Policy(None, None, 5.0))
+    now = time.time()
+    for start in (now + 3, now - 3.5, 0):
+        assert await verifier.verify(hs256(SECRET, claims(**{claim: start})).encode())
+    with pytest.raises(TokenRefusedError, match="not valid yet"):
+        await verifier.verify(hs256(SECRET, claims(**{claim: now + 60})).encode())
+    for wrong in (str(int(now)), True, False, [0], float("nan"), float("inf")):
+        with pytest.raises(TokenRefusedError, match=f"{claim}: expected seconds"):
+            await verifier.verify(hs256(SECRET, claims(**{claim: wrong})).encode())
