@@ -151,6 +151,8 @@ def _explain(message: str, raw: bytes, members: set[str]) -> str:
 
 
 def _explain_malformed(raw: bytes, error: Exception) -> str:
+    if json.detect_encoding(raw) != "utf-8":
+        return "body: expected UTF-8, without a byte order mark"
     if isinstance(error, UnicodeDecodeError):
         return "body: not valid UTF-8"
     try:

@@ -40,6 +40,10 @@ def nested(depth: int) -> bytes:
         (b"{", "body: not valid JSON"),
         (b'{"room_id":"r"} x', "body: not valid JSON"),
         (b'{"room_id":"\xff"}', "body: not valid UTF-8"),
+        *[
+            ('{"room_id":"r","title":"é"}'.encode(encoding), "body: expected UTF-8, without a byte order mark")
+            for encoding in ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
+        ],
         (b'{"room_id":"r","title":"\\ud800"}', "lone surrogate"),
         (b'{"room_id":"r","title":"a\\u0000"}', "title: a string holds NUL"),
         (b'{"room_id":"r","input":{"a":["\\u0000"]}}', "input: a string holds NUL"),
