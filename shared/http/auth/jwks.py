@@ -1,7 +1,8 @@
 """JSON Web Key Sets (RFC 7517): which keys may have signed a token.
 
 Invariant: a key comes with the one algorithm it is used with. What a key set says beyond public signature keys with an
-id is not used: shared secrets, private parts, keys for encryption. Whatever is wrong with one entry, the others count.
+id is not used: shared secrets, private parts, keys for encryption, and those that anybody can sign for. Whatever is
+wrong with one entry, the others count.
 """
 
 from contextlib import suppress
@@ -10,11 +11,26 @@ from typing import Any, Final, NamedTuple, cast
 
 import jwt
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 MOST_BYTES: Final = 256 * 1024
 _LEAST_RSA_BITS: Final = 2048
 """RFC 7518, section 3.3."""
+_SMALL_ORDER: Final = frozenset(
+    bytes.fromhex(point)
+    for point in (
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    )
+)
+"""Points of Ed25519 whose order divides 8, by their y in every encoding (libsodium's ``ge25519_has_small_order``). For
+such a key, a signature is found by a few attempts."""
 _PUBLIC_MEMBERS: Final = {"RSA": ("kty", "n", "e"), "OKP": ("kty", "crv", "x")}
 
 
@@ -82,4 +98,11 @@ def _usable(jwk: dict[str, Any]) -> VerificationKey | None:
     key = jwt.PyJWK(cast("dict[str, Any]", public), algorithm).key
     if isinstance(key, RSAPublicKey) and key.key_size < _LEAST_RSA_BITS:
         return None
+    if isinstance(key, Ed25519PublicKey) and _is_of_small_order(key):
+        return None
     return VerificationKey(algorithm, key)
+
+
+def _is_of_small_order(key: Ed25519PublicKey) -> bool:
+    *y, last = key.public_bytes_raw()
+    return bytes((*y, last & 0x7F)) in _SMALL_ORDER  # the bit that is left out is the sign of x

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import json
 import threading
 import time
@@ -12,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from litestar import Litestar
 from litestar.testing import AsyncTestClient
 
@@ -59,6 +63,32 @@ def test_use_and_algorithm_may_be_left_out() -> None:
 
 def test_a_short_key_is_left_alone() -> None:
     assert not parse_jwks(jwks(rsa_key("short", 1024)))
+
+
+FIELD = 2**255 - 19
+
+
+@pytest.mark.parametrize("sign", [0, 1 << 255], ids=["even", "odd"])
+@pytest.mark.parametrize(
+    "y",
+    [
+        0, 1, FIELD - 1, FIELD, FIELD + 1,
+        0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
+        FIELD - 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
+    ],
+    ids=["0", "1", "-1", "p", "p + 1", "of order 8", "its negative"],
+)  # fmt: skip
+def test_a_key_that_anybody_can_sign_for_is_left_alone(y: int, sign: int) -> None:
+    point = (y | sign).to_bytes(32, "little")
+    key = Ed25519PublicKey.from_public_bytes(point)
+    forged = 0
+    for message in range(64):
+        with contextlib.suppress(InvalidSignature):
+            key.verify(b"\1" + bytes(63), b"%d" % message)  # the neutral element, and 0: nobody's private key
+            forged += 1
+    assert forged
+    weak = ED25519.jwk | {"kid": "weak", "x": base64.urlsafe_b64encode(point).rstrip(b"=").decode()}
+    assert parse_jwks(key_set(weak, ED25519.jwk)).keys() == {"b"}
 
 
 def test_of_two_keys_with_one_id_the_first_is_used() -> None:
