@@ -11,6 +11,7 @@ from litestar import Request
 
 from shared.contracts.events import ActorType
 from shared.contracts.ids import is_printable_ascii, is_token
+from shared.http.fields import single
 from shared.http.problems import insufficient_scope, invalid_request
 
 DEFAULT_WORKSPACE = "ws_dev"
@@ -43,16 +44,15 @@ Identify = Callable[[Request[Any, Any, Any]], Identity]
 def identify_by_headers(request: Request[Any, Any, Any]) -> Identity:
     """The caller by the headers ``x-workspace-id``, ``x-actor-type`` and ``x-actor-id`` (authentication off).
 
-    Raises a 400 ``Problem`` that names the header when one is malformed.
+    Raises a 400 ``Problem`` that names the header when one is malformed, or sent more than once.
     """
-    headers = request.headers
-    workspace_id = headers.get("x-workspace-id") or DEFAULT_WORKSPACE
+    workspace_id = single(request, "x-workspace-id") or DEFAULT_WORKSPACE
     if not is_token(workspace_id):
         raise invalid_request("x-workspace-id: expected 1-128 of A-Z a-z 0-9 _ -")
-    actor_type = headers.get("x-actor-type") or "service"
+    actor_type = single(request, "x-actor-type") or "service"
     if actor_type not in ACTOR_TYPES:
         raise invalid_request(f"x-actor-type: expected one of {', '.join(ACTOR_TYPES)}")
-    actor_id = headers.get("x-actor-id") or "api"
+    actor_id = single(request, "x-actor-id") or "api"
     if not is_printable_ascii(actor_id, 128):
         raise invalid_request("x-actor-id: expected 1-128 printable ASCII characters")
     return Identity(workspace_id, actor_type, actor_id)  # pyright: ignore[reportArgumentType]  # checked above
@@ -66,7 +66,7 @@ def identify_by_token(request: Request[Any, Any, Any]) -> Identity:
     """
     # Not there for a route that nothing protects: a KeyError, and never a stranger let in.
     identity = cast("Identity", request.scope["user"])
-    named = request.headers.get("x-workspace-id")
+    named = single(request, "x-workspace-id")
     if named and named != identity.workspace_id:
         raise insufficient_scope("x-workspace-id: the token is for another workspace")
     return identity

@@ -603,6 +603,22 @@ async def test_who_leaves_in_the_midst_of_a_body(command: Target, leave: int) ->
     assert await seq_of(command, f"left-{leave}") == 1
 
 
+@pytest.mark.parametrize(
+    "name", ["Idempotency-Key", "Last-Event-ID", "x-workspace-id", "x-actor-type", "x-actor-id"]
+)  # fmt: skip
+@pytest.mark.parametrize("second", [b"user", b"agent"], ids=["the same", "another"])
+async def test_what_has_one_value_is_sent_once(command: Target, query: Target, name: str, second: bytes) -> None:
+    target, method = (query, b"GET /v1/streams/rooms/r") if name == "Last-Event-ID" else (command, b"POST /v1/runs")
+    body = b'{"room_id":"once"}'
+    fields = (
+        b"Host: h", b"Connection: close", b"Content-Length: %d" % len(body),
+        name.encode() + b": user", name.upper().encode() + b": " + second,
+    )  # fmt: skip
+    (answer,) = await answers(target, b"\r\n".join((method + b" HTTP/1.1", *fields, b"", body)))
+    answer.problem(400, "invalid_request")
+    assert json.loads(answer.body)["detail"] == f"{name}: sent more than once"
+
+
 # One after the other
 
 

@@ -39,6 +39,7 @@ from shared.context import current_request
 from shared.contracts.ids import is_printable_ascii, is_token
 from shared.contracts.times import format_time
 from shared.http.encoded import EncodedJson
+from shared.http.fields import single
 from shared.http.identity import Identify, Identity
 from shared.http.negotiation import require_acceptable, require_json_body
 from shared.http.problems import Problem, invalid_request
@@ -146,7 +147,7 @@ async def _submit(commit: GroupCommit, request: AnyRequest, identity: Identity, 
 
 def _idempotency_key(request: AnyRequest, command: Command) -> IdempotencyKey | None:
     """The key with the fingerprint of the decoded request: member order and white space do not matter to it."""
-    key = request.headers.get("idempotency-key")
+    key = single(request, "Idempotency-Key")
     if key is None:
         return None
     if not is_printable_ascii(key, 255):

@@ -15,6 +15,7 @@ from services.query.http.describe import STREAM_ROOM
 from services.query.http.parameters import Parameters
 from shared.contracts.ids import is_token
 from shared.http.cors import Cors
+from shared.http.fields import single
 from shared.http.identity import Identify
 from shared.http.negotiation import require_acceptable
 from shared.http.problems import Problem, invalid_request
@@ -39,9 +40,9 @@ def stream_route(hub: Hub, streams: Streams, identify: Identify, cors: Cors) -> 
         if not is_token(room_id):
             raise invalid_request("room_id: expected 1-128 of A-Z a-z 0-9 _ -")
         identity.require_room(room_id)
-        from_seq = Parameters(request).text("from_seq")
+        last_event_id, from_seq = single(request, "Last-Event-ID"), Parameters(request).text("from_seq")
         try:
-            start = parse_start(request.headers.get("last-event-id"), from_seq)
+            start = parse_start(last_event_id, from_seq)
         except CursorError as error:
             raise Problem(400, "invalid_cursor", str(error)) from None
         return RoomStream(hub, streams, identity, room_id, start, cors.head_lines(request.scope["headers"]))

@@ -187,6 +187,10 @@ CALLERS: dict[str, Caller] = {
         lambda at, ws: {**bearer(_token_of(at, ws)), "x-workspace-id": "ws_somebody_else"},
         lambda rule: (403, "insufficient_scope") if rule.scope else _good(rule),
     ),
+    "workspace-named-twice": Caller(
+        lambda at, ws: [*bearer(_token_of(at, ws)).items(), ("x-workspace-id", ws), ("x-workspace-id", "ws_other")],
+        lambda rule: (400, "invalid_request") if rule.scope else _good(rule),
+    ),
     # The cookie
     "cookie": Caller(lambda at, ws: cookie(_token_of(at, ws)), _if_cookie),
     "cookie-among-others": Caller(
