@@ -126,6 +126,8 @@ class LeaseKeeper:
                 await self._tick(await self._session.get())
         except STORE_ERRORS as error:
             self._session.discard()
+            # What answers next may be another database, with nothing in it.
+            self._prepared.clear()
             if self._well:
                 self._log.warning("projection_store_unavailable", error=type(error).__name__)
             self._well = False
@@ -185,6 +187,9 @@ class LeaseKeeper:
             await self._ping()
         if len(kept) < share:
             rows = await connection.fetch(_SQL["claim"], holder.name, self._worker, share - len(kept))
+            if len(rows) < share - len(kept):
+                # Held by others, or there are none: the database may have been made anew without our noticing.
+                self._prepared.discard(holder.name)
             if rows:
                 leases = [
                     Lease(row["partition"], row["epoch"], row["stream_identity"], row["stream_position"])

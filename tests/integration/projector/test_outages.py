@@ -16,7 +16,7 @@ from shared.messaging.broker import Broker, BrokerUnavailableError
 from shared.messaging.stream import StreamSettings, StreamState, ensure_stream, mark_rewound, stream_state
 from shared.postgres import migrate
 from tests.integration.projector.history import RoomHistory, publish, recreate_stream, store
-from tests.integration.projector.workers import Workers, applied, feed_matches, running
+from tests.integration.projector.workers import Workers, applied, feed_matches, running, shared_by
 from tests.support.servers import EVENT_STORE_MIGRATIONS, PROJECTION_MIGRATIONS
 
 
@@ -125,6 +125,46 @@ async def test_a_stream_that_came_back_older_is_read_from_where_it_was_cut(
     await applied(workers.projection_dsn, again)
     await feed_matches(workers.projection_dsn, kept + lost + again)
     await came_by_the_stream(workers.projection_dsn, "again")
+
+
+@pytest.mark.parametrize("seconds_away", [0.0, 3.0], ids=["within a lease", "beyond a lease"])
+async def test_projections_that_are_made_anew_are_filled_by_the_workers_that_run(
+    workers: Workers, fresh_postgres: EmbeddedPostgres, event_store: str, stream_url: str, seconds_away: float
+) -> None:
+    before = rooms(f"anew-{seconds_away:.0f}", 1)
+    await store(event_store, all_events(before))
+    await publish(stream_url, all_events(before))
+    await applied(workers.projection_dsn, before)
+    epochs = await epochs_of(workers.projection_dsn)
+    fresh_postgres.execute("drop database projections with (force)")
+    await asyncio.sleep(seconds_away)
+    fresh_postgres.execute(
+        "create database projections owner runroom_migrate;"
+        "grant connect on database projections to runroom_projector, runroom_query"
+    )
+    await migrate(fresh_postgres.dsn("projections", "runroom_migrate"), PROJECTION_MIGRATIONS)
+    await applied(workers.projection_dsn, before)
+    after = rooms(f"filled-{seconds_away:.0f}", 1)
+    await store(event_store, all_events(after))
+    await publish(stream_url, all_events(after))
+    await applied(workers.projection_dsn, after)
+    await feed_matches(workers.projection_dsn, before + after)
+    await shared_by(workers.projection_dsn, 2)
+    # Whoever writes late, for the database of before, is fenced off in this one.
+    assert min((await epochs_of(workers.projection_dsn)).values()) > max(epochs.values())
+
+
+async def test_leases_that_were_deleted_are_made_again(workers: Workers, fresh_postgres: EmbeddedPostgres) -> None:
+    fresh_postgres.execute("delete from projector_leases", database="projections")
+    await shared_by(workers.projection_dsn, 2)
+
+
+async def epochs_of(dsn: str) -> dict[tuple[str, int], int]:
+    """Of every partition of each projection."""
+    connection = await asyncpg.connect(dsn)
+    rows = await connection.fetch("select projection, partition, epoch from projector_leases")
+    await connection.close()
+    return {(row["projection"], row["partition"]): row["epoch"] for row in rows}
 
 
 async def seen(broker: Broker) -> StreamState:

@@ -1,8 +1,10 @@
--- Hands a filled version to the workers: every partition from the position the fill started from.
+-- Hands a filled version to the workers: every partition from the position the fill started from. Epochs begin with the
+-- time, as in lease_rows.sql.
 with ready as (
     update projector_versions set state = 'ready' where name = $1
     returning name, stream_identity, stream_position
 )
 
-insert into projector_leases (projection, partition, stream_identity, stream_position)
-select r.name, p, r.stream_identity, r.stream_position from ready as r, generate_series(0, $2 - 1) as p
+insert into projector_leases (projection, partition, epoch, stream_identity, stream_position)
+select r.name, p, (extract(epoch from clock_timestamp()) * 1000)::bigint, r.stream_identity, r.stream_position
+from ready as r, generate_series(0, $2 - 1) as p
