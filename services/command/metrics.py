@@ -50,7 +50,8 @@ RELAY_UNPUBLISHED_EVENTS = Gauge(
 )
 RELAY_UNPUBLISHED_SECONDS = Gauge(
     "runroom_relay_unpublished_seconds",
-    "Age of the oldest of them, among the first 1000 rooms; 0 when there is none. The same in every process.",
+    "Age of the oldest of them, among the first 1000 rooms; 0 when there is none. Rooms whose next event is larger than"
+    " the broker takes are left out.",
 )
 
 for _outcome in ("accepted", "replayed", "overloaded", "store_unavailable"):

@@ -45,7 +45,7 @@ async def run(settings: Settings) -> None:
             asyncio.create_task(forget_expired_outcomes(pool), name="expiry"),
             asyncio.create_task(vacuum_rooms(pool), name="vacuum"),
             asyncio.create_task(access.run(), name="token keys"),
-            asyncio.create_task(measure_lag(pool), name="relay lag"),
+            asyncio.create_task(measure_lag(pool, broker), name="relay lag"),
         ) as tasks:
             await serve(
                 _app(settings, commit, access, pool, broker),

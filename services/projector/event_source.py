@@ -49,6 +49,13 @@ class UnpublishedRoom(NamedTuple):
     last_seq: int
 
 
+class Age(NamedTuple):
+    """``seconds`` since an event was recorded, and how large it is."""
+
+    seconds: float
+    size: int
+
+
 class EventSource:
     """One task's own way to the event store. Every method raises one of ``STORE_ERRORS``."""
 
@@ -93,15 +100,18 @@ class EventSource:
             for row in rows
         ]
 
-    async def ages(self, places: Sequence[tuple[RoomKey, int]]) -> dict[tuple[RoomKey, int], float]:
-        """Seconds since each of the events was recorded, by the event store's clock; absent where there is none."""
+    async def ages(self, places: Sequence[tuple[RoomKey, int]]) -> dict[tuple[RoomKey, int], Age]:
+        """How old each of the events is, by the event store's clock; absent where there is none."""
         rows = await self._fetch(
             "event_ages",
             [key.workspace_id for key, _ in places],
             [key.room_id for key, _ in places],
             [seq for _, seq in places],
         )
-        return {(RoomKey(row["workspace_id"], row["room_id"]), row["stream_seq"]): max(row["age"], 0.0) for row in rows}
+        return {
+            (RoomKey(row["workspace_id"], row["room_id"]), row["stream_seq"]): Age(max(row["age"], 0.0), row["bytes"])
+            for row in rows
+        }
 
     async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         connection = await self._session.get()

@@ -1,7 +1,8 @@
 """How far the projections are behind the event store, per partition, in events and in seconds.
 
 Invariant: measuring costs as much as there is lag, however many rooms there are: what is not yet published is in an
-index of its own, and of what is published the worker knows itself what it has yet to apply.
+index of its own, and of what is published the worker knows itself what it has yet to apply. A room that waits for an
+operator does not count: nothing that projectors do would make that less, and it has an alert of its own.
 """
 
 import asyncio
@@ -11,11 +12,11 @@ from typing import NamedTuple
 import structlog
 
 from services.projector import metrics
-from services.projector.event_source import EventSource, UnpublishedRoom
-from services.projector.partition import Partition
+from services.projector.event_source import Age, EventSource, UnpublishedRoom
 from services.projector.runner import Runner
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import partition_of
+from shared.messaging.broker import Broker
 from shared.postgres import STORE_ERRORS
 from shared.telemetry import Logger
 
@@ -35,10 +36,11 @@ class Lag(NamedTuple):
 class LagMeter:
     """``worst`` is the last measurement of each projection, over the partitions this worker holds."""
 
-    def __init__(self, events: EventSource, runners: Sequence[Runner]) -> None:
+    def __init__(self, events: EventSource, runners: Sequence[Runner], broker: Broker) -> None:
         self.worst: dict[str, Lag] = {}
         self._events = events
         self._runners = runners
+        self._broker = broker
         self._log: Logger = structlog.get_logger("lag")
 
     async def run(self) -> None:
@@ -55,21 +57,33 @@ class LagMeter:
         for room in await self._events.unpublished_rooms(MOST_ROOMS):
             unpublished.setdefault(partition_of(*room.key), []).append(room)
         held = [(runner, partition) for runner in self._runners for partition in runner.partitions()]
-        places = {partition: _places(partition, unpublished.get(partition.number, ())) for _, partition in held}
-        ages = await self._events.ages([place for some in places.values() for place in some])
+        places = {partition: partition.next_places(_MOST_BEHIND) for _, partition in held}
+        heads = [
+            _next(room)
+            for number in {partition.number for _, partition in held}
+            for room in unpublished.get(number, ())
+        ]
+        ages = await self._events.ages([*heads, *(place for some in places.values() for place in some)])
         worst = {runner.name: Lag(0, 0.0) for runner in self._runners}
         for runner, partition in held:
             if partition not in runner.partitions():
                 continue
-            waiting = unpublished.get(partition.number, ())
+            waiting = [
+                room for room in unpublished.get(partition.number, ()) if self._is_publishable(ages.get(_next(room)))
+            ]
             events = partition.lag + sum(room.last_seq - room.published_seq for room in waiting)
-            seconds = max((ages.get(place, 0.0) for place in places[partition]), default=0.0) if events else 0.0
+            oldest = [age.seconds for place in (*places[partition], *map(_next, waiting)) if (age := ages.get(place))]
+            seconds = max(oldest, default=0.0) if events else 0.0
             metrics.LAG.labels(runner.name, str(partition.number)).set(events)
             metrics.LAG_SECONDS.labels(runner.name, str(partition.number)).set(seconds)
             before = worst[runner.name]
             worst[runner.name] = Lag(before.events + events, max(before.seconds, seconds))
         self.worst = worst
 
+    def _is_publishable(self, head: Age | None) -> bool:
+        most = self._broker.most_bytes
+        return head is None or most is None or head.size <= most
 
-def _places(partition: Partition, unpublished: Sequence[UnpublishedRoom]) -> list[tuple[RoomKey, int]]:
-    return [*partition.next_places(_MOST_BEHIND), *((room.key, room.published_seq + 1) for room in unpublished)]
+
+def _next(room: UnpublishedRoom) -> tuple[RoomKey, int]:
+    return room.key, room.published_seq + 1

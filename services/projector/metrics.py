@@ -22,12 +22,13 @@ APPLY_SECONDS = Histogram(
 )
 LAG = Gauge(
     "runroom_projector_lag_events",
-    "Events committed and yet to be applied, of the partitions this worker holds.",
+    "Events committed and yet to be applied, of the partitions this worker holds. Rooms that wait behind a parked"
+    " event, or before one that is larger than the broker takes, are left out.",
     ["projection", "partition"],
 )
 LAG_SECONDS = Gauge(
     "runroom_projector_lag_seconds",
-    "Age of the oldest event yet to be applied, of the partitions this worker holds; 0 when there is none.",
+    "Age of the oldest of them; 0 when there is none.",
     ["projection", "partition"],
 )
 LEASES = Gauge("runroom_projector_leases", "Partitions held by this worker.", ["projection"])

@@ -115,14 +115,17 @@ class Partition:
 
     @property
     def lag(self) -> int:
-        """Events yet to be applied, as far as the worker knows of them."""
+        """Events yet to be applied, as far as the worker knows of them; without rooms that are held back."""
         arrived = len(self.consumer.buffer) + self.consumer.pending if self.consumer else 0
-        behind = sum(max(room.wanted_seq - max(room.applied_seq, 0), 0) for room in self.behind.values())
+        behind = sum(
+            max(room.wanted_seq - max(room.applied_seq, 0), 0) for room in self.behind.values() if not room.held_at
+        )
         return arrived + len(self.in_hand) + behind
 
     def next_places(self, most: int) -> list[tuple[RoomKey, int]]:
-        """Rooms and seqs among which is the oldest event yet to be applied, ``most`` of those behind at the most."""
-        places = [(room.key, room.applied_seq + 1) for room in islice(self.behind.values(), most)]
+        """Rooms and seqs among which is the oldest event that ``lag`` counts, ``most`` of those behind at the most."""
+        behind = (room for room in self.behind.values() if not room.held_at)
+        places = [(room.key, room.applied_seq + 1) for room in islice(behind, most)]
         waiting = self.in_hand or (self.consumer.buffer if self.consumer else ())
         for subject, recorded in islice(waiting, 1):
             if key := room_of(subject):

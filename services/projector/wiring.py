@@ -60,7 +60,7 @@ async def run(settings: Settings) -> None:
         )
         reconciler = Reconciler(EventSource(session(settings.event_store_dsn)), crew.reconciled)
         attendant = Attendant(EventSource(session(settings.event_store_dsn)), crew.attended)
-        meter = LagMeter(EventSource(session(settings.event_store_dsn)), runners)
+        meter = LagMeter(EventSource(session(settings.event_store_dsn)), runners, broker)
         broker.start()
         tasks = await stack.enter_async_context(
             running_tasks(

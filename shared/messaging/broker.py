@@ -28,6 +28,8 @@ ReconnectHook = Callable[[], Awaitable[None]]
 
 _REFUSALS = ("authorization", "authentication", "permissions violation", "tls")
 
+_HEADER_BYTES = 1024
+
 BROKER_ERRORS = (NatsError, OSError, TimeoutError, asyncio.InvalidStateError)
 """What the client raises when the server is away, slow or refusing."""
 
@@ -63,6 +65,7 @@ class Broker:
         if asks_for_tls(url):
             self._options["tls"] = access.tls()
         self._refusal = ""
+        self._was_connected = False
         self._hooks: list[ReconnectHook] = []
         self._up = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None
@@ -78,6 +81,11 @@ class Broker:
         if not self._client.is_connected:
             raise BrokerUnavailableError("NATS is not connected")
         return self._client
+
+    @property
+    def most_bytes(self) -> int | None:
+        """The largest event the server takes with its headers, as it last said; None before the first connection."""
+        return self._client.max_payload - _HEADER_BYTES if self._was_connected else None
 
     def on_connected(self, hook: ReconnectHook) -> None:
         self._hooks.append(hook)
@@ -191,6 +199,7 @@ class Broker:
 
     async def _run_hooks(self) -> None:
         self._refusal = ""
+        self._was_connected = True
         self._up.set()
         BROKER_CONNECTED.set(1)
         for hook in self._hooks:

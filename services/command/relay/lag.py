@@ -10,6 +10,7 @@ import structlog
 
 from services.command import metrics
 from services.command.relay import outbox
+from shared.messaging.broker import Broker
 from shared.postgres import STORE_ERRORS, Pool
 from shared.telemetry import Logger
 
@@ -18,11 +19,11 @@ _PERIOD_SECONDS = 5.0
 _log: Logger = structlog.get_logger("relay")
 
 
-async def measure_lag(pool: Pool) -> None:
+async def measure_lag(pool: Pool, broker: Broker) -> None:
     """Never returns."""
     while True:
         try:
-            waiting = await outbox.count_unpublished(pool)
+            waiting = await outbox.count_unpublished(pool, broker.most_bytes)
         except STORE_ERRORS as error:
             _log.debug("relay_lag_not_measured", error=type(error).__name__)
         else:

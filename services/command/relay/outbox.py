@@ -38,7 +38,7 @@ class RelayPosition(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """``seconds`` is the age of the oldest of the events."""
+    """``seconds`` is the age of the oldest event that can be published."""
 
     rooms: int
     events: int
@@ -124,7 +124,7 @@ async def reset_published(connection: Connection, found: dict[RoomKey, int], old
     )
 
 
-async def count_unpublished(pool: Pool) -> Waiting:
-    """What is waiting to be published. Raises one of ``STORE_ERRORS``."""
-    row = await pool.fetchrow(_SQL["relay_count_unpublished"])
+async def count_unpublished(pool: Pool, most_bytes: int | None) -> Waiting:
+    """What is waiting to be published, and for how long what is no larger than that. Raises one of ``STORE_ERRORS``."""
+    row = await pool.fetchrow(_SQL["relay_count_unpublished"], most_bytes)
     return Waiting(row["rooms"], row["events"], row["seconds"]) if row else Waiting(0, 0, 0.0)

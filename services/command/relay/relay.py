@@ -268,15 +268,24 @@ class Relay:
             await outbox.record_published(connection, {}, *standing)
 
     def _publishable(self, events: list[outbox.UnpublishedEvent]) -> list[outbox.UnpublishedEvent]:
-        """Leaves out what the broker would not take with the rest of its room, and strangers: the others go on."""
-        most = self._broker.client.max_payload - 1024  # room for headers, which count
-        stopped = {event.room for event in events if len(event.envelope) > most}
+        """Leaves out what the broker would not take, with what follows in its room, and strangers: the others go on."""
+        most = self._broker.most_bytes or 0
+        first: dict[RoomKey, int] = {}
+        for event in events:
+            if len(event.envelope) > most:
+                first.setdefault(event.room, event.stream_seq)
+        stopped = first.keys()
         for room in stopped - self._oversize:
             self._log.error("event_too_large_for_broker", workspace_id=room.workspace_id, room_id=room.room_id)
         self._oversize = self._oversize - {event.room for event in events} | stopped
         metrics.RELAY_OVERSIZE.set(len(self._oversize))
-        stopped |= self._strangers
-        return [event for event in events if event.room not in stopped] if stopped else events
+        if not (first or self._strangers):
+            return events
+        return [
+            event
+            for event in events
+            if event.room not in self._strangers and event.stream_seq < first.get(event.room, event.stream_seq + 1)
+        ]
 
     def _set_aside(self, strangers: set[RoomKey]) -> None:
         if news := strangers - self._strangers:

@@ -1,5 +1,6 @@
--- How many rooms have something to publish, how many events, and the age of the oldest of them in seconds, among those of
--- the first 1000 rooms.
+-- How many rooms have something to publish, how many events, and the age in seconds of the oldest that the broker would
+-- take, among those of the first 1000 rooms: a room whose next event is larger waits for somebody to see to that.
+-- $1 bigint: bytes of the largest event the broker takes, null when that is not known
 select
     (select count(*) from rooms where published_seq < last_seq) as rooms,
     (select coalesce(sum(last_seq - published_seq), 0)::bigint from rooms where published_seq < last_seq) as events,
@@ -12,4 +13,5 @@ select
             on event.workspace_id = room.workspace_id
             and event.room_id = room.room_id
             and event.stream_seq = room.published_seq + 1
+        where $1::bigint is null or octet_length(event.envelope) <= $1::bigint
     ) as seconds

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from deploy.local import EmbeddedNats
+from deploy.local.ports import free_port
 from deploy.local.service import Service
 from shared.contracts.subjects import HEADER_EVENT_ID, HEADER_STREAM_SEQ, room_subject
 from shared.messaging.broker import Broker
@@ -191,6 +192,50 @@ async def test_a_broker_that_refuses_what_it_took_before_is_found_again(
 def reload(nats: EmbeddedNats) -> None:
     assert nats.pid is not None
     os.kill(nats.pid, signal.SIGHUP)
+
+
+async def test_a_room_before_an_event_that_the_broker_does_not_take_waits_without_counting_as_late(
+    dsn: str, nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    """What is before that event is published; when the broker takes it, the rest is."""
+    config = nats.data_dir / "nats.conf"
+    before = config.read_text()
+    config.write_text(before.replace("max_payload: 8MB", "max_payload: 4096"))
+    reload(nats)
+    alone = command_service(tmp_path, dsn, f"nats://127.0.0.1:{free_port()}")
+    async with running(alone), Client([alone], "ws") as client:
+        for title in ("small", "x" * 20_000, "small"):
+            await client.send("/v1/runs", {"room_id": "big", "title": title})
+    service = command_service(tmp_path, dsn, nats.url)
+    async with running(service), Client([service], "ws2") as client:
+        await until_gauge(service, "runroom_relay_oversize_rooms", 1)
+        await load(client, 5)
+        async with asyncio.timeout(20):
+            while (await published(dsn, "big"), await unrecorded(dsn)) != (1, 1):
+                await asyncio.sleep(0.05)
+        await until_gauge(service, "runroom_relay_unpublished_rooms", 1)
+        await until_gauge(service, "runroom_relay_unpublished_seconds", 0)
+        config.write_text(before)
+        reload(nats)
+        await check_stream(dsn, nats.url)
+
+
+async def published(dsn: str, room_id: str) -> int:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetchval("select published_seq from rooms where room_id = $1", room_id)
+    finally:
+        await connection.close()
+
+
+async def until_gauge(service: Service, name: str, expected: float) -> None:
+    found = None
+    try:
+        async with asyncio.timeout(20):
+            while (found := await gauge(service, name)) != expected:
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise AssertionError(f"{name} is {found} instead of {expected}") from None
 
 
 async def test_a_broker_killed_under_load(dsn: str, nats: EmbeddedNats, tmp_path: Path) -> None:
