@@ -68,6 +68,7 @@ class Relay:
         self._standing: _Standing | None = None
         self._reached: _Standing | None = None
         """What the stream has acknowledged last: with less than that it has been rewound."""
+        self._store_is_well = True
         self._cause = "start"
         self._doubts = 0
         self._check_at = 0.0
@@ -97,8 +98,16 @@ class Relay:
                 async with self._leadership() as connection:
                     await self._lead(connection)
             except STORE_ERRORS as error:
-                self._log.warning("relay_store_failed", error=type(error).__name__)
+                if self._store_is_well:
+                    self._log.warning("relay_store_failed", error=type(error).__name__)
+                self._store_is_well = False
                 await asyncio.sleep(_RETRY_SECONDS)
+
+    def _store_answered(self) -> None:
+        """Not what a connection is worth, but that something was done with it: it may be refused only then."""
+        if not self._store_is_well:
+            self._log.info("relay_store_available")
+        self._store_is_well = True
 
     async def _on_connected(self) -> None:
         self._doubt("reconnect")
@@ -115,6 +124,7 @@ class Relay:
         connection = await connect(self._settings.dsn, "runroom-command-relay", command_timeout=10.0)
         try:
             while not await try_to_lead(connection):
+                self._store_answered()
                 await self._follow()
             self._log.info("relay_leads")
             metrics.RELAY_LEADER.set(1)
@@ -170,6 +180,7 @@ class Relay:
         try:
             standing = self._standing or await self._reconcile(connection)
             more = await self._publish_next(connection, standing)
+            self._store_answered()
             if time.monotonic() >= self._check_at:
                 await self._record(connection)
                 await self._check()

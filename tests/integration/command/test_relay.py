@@ -12,11 +12,12 @@ import asyncpg
 import httpx
 import pytest
 
-from deploy.local import EmbeddedNats
+from deploy.local import EmbeddedNats, EmbeddedPostgres
 from deploy.local.ports import free_port
 from deploy.local.service import Service
 from shared.contracts.subjects import HEADER_EVENT_ID, HEADER_STREAM_SEQ, room_subject
 from shared.messaging.broker import Broker
+from shared.postgres import migrate
 from tests.integration.command.deployment import (
     Client,
     check_store,
@@ -25,7 +26,7 @@ from tests.integration.command.deployment import (
     locked_room,
     running,
 )
-from tests.support.servers import MigratedDatabases, running_nats
+from tests.support.servers import EVENT_STORE_MIGRATIONS, MigratedDatabases, running_nats
 
 
 @pytest.fixture
@@ -236,6 +237,30 @@ async def until_gauge(service: Service, name: str, expected: float) -> None:
                 await asyncio.sleep(0.1)
     except TimeoutError:
         raise AssertionError(f"{name} is {found} instead of {expected}") from None
+
+
+async def test_an_outage_of_the_event_store_is_said_once_and_so_is_its_end(
+    fresh_postgres: EmbeddedPostgres, nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    dsn = fresh_postgres.dsn("event_store")
+    await migrate(dsn, EVENT_STORE_MIGRATIONS)
+    services = [command_service(tmp_path, dsn, nats.url) for _ in range(2)]
+    async with running(*services), Client(services, "ws") as client:
+        await load(client, 5)
+        for outages in (1, 2):
+            fresh_postgres.kill()
+            await asyncio.sleep(2.0)
+            await asyncio.to_thread(fresh_postgres.start)
+            async with asyncio.timeout(20):
+                while any(
+                    service.log_file.read_text().count("relay_store_available") < outages for service in services
+                ):
+                    await asyncio.sleep(0.05)
+            await load(client, 5)
+            logs = [service.log_file.read_text() for service in services]
+            assert [log.count("relay_store_failed") for log in logs] == [outages, outages]
+            assert [log.count("relay_store_available") for log in logs] == [outages, outages]
+        await check_stream(dsn, nats.url)
 
 
 async def test_a_broker_killed_under_load(dsn: str, nats: EmbeddedNats, tmp_path: Path) -> None:
