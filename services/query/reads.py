@@ -4,8 +4,9 @@ Invariant: one answer is one snapshot. What says how far a room is applied is re
 after, so an answer is never older than the position it is judged by. JSON columns pass through as the bytes they are.
 """
 
+import asyncio
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 import asyncpg
 import msgspec
+import structlog
 from msgspec import Meta, Raw, Struct
 
 from services.query.batched import Batched
@@ -23,6 +25,7 @@ from shared.contracts.forms import TIME_PATTERN, CorrelationId, EventId, RunId, 
 from shared.contracts.times import format_time
 from shared.http.backlog import Backlog
 from shared.postgres import STORE_ERRORS, Pool, load_queries
+from shared.telemetry import Logger
 
 _SQL: Final = load_queries(Path(__file__).parent / "sql")
 _LOOK_UPS_TOGETHER: Final = 32
@@ -33,6 +36,7 @@ _LISTS_AT_ONCE: Final = 5
 _STEPS_AT_ONCE: Final = 2
 _LOOK_UPS_AT_ONCE: Final = 2
 """Together fewer than a pool has connections: a pool may give one to whoever asks last, turns are taken in order."""
+_CHECK_SECONDS: Final = 5.0
 _LIST_RUNS: Final = OptionalStatement(_SQL["list_runs"])
 _LIST_TAGGED_RUNS: Final = OptionalStatement(_SQL["list_tagged_runs"])
 
@@ -154,7 +158,7 @@ class _StepList(NamedTuple):
 
 
 class Reads:
-    """Reads of the projections. Every method raises ``StoreUnavailableError`` and ``ReadsOverloadedError``.
+    """Reads of the projections. They raise ``StoreUnavailableError`` and ``ReadsOverloadedError``.
 
     ``pool`` keeps one plan for each statement, ``planned`` makes one for the values each time: between several filters
     it is those that decide which index is right. Nothing is read while the ``backlog`` of answers has no room.
@@ -165,6 +169,8 @@ class Reads:
         self._backlog = backlog
         self._limit = limit
         self._under_way = 0
+        self._is_well = True
+        self._log: Logger = structlog.get_logger("reads")
         self._runs = Batched(self._look_up_runs, most=_LOOK_UPS_TOGETHER, at_once=_LOOK_UPS_AT_ONCE)
         self._rooms = Batched(self._look_up_rooms, most=_LOOK_UPS_TOGETHER, at_once=1)
         self._steps = Joined(self._list_steps, at_once=_STEPS_AT_ONCE)
@@ -172,9 +178,25 @@ class Reads:
         self._planned_lists = Joined(partial(self._list_runs, planned), at_once=_LISTS_AT_ONCE)
 
     async def check(self) -> str:
-        """For readiness."""
-        await _fetch(self._pool, "select 1")
+        """For readiness. Raises one of ``STORE_ERRORS`` as it is: its name says what is wrong."""
+        try:
+            await self._pool.fetch("select 1")
+        except STORE_ERRORS as error:
+            if self._is_well:
+                self._log.warning("projection_store_unavailable", error=type(error).__name__)
+            self._is_well = False
+            raise
+        if not self._is_well:
+            self._log.info("projection_store_available")
+        self._is_well = True
         return "answers"
+
+    async def watch(self) -> None:
+        """Asks the database now and then, so that the log says what is wrong before somebody reads. Never returns."""
+        while True:
+            with suppress(*STORE_ERRORS):
+                await self.check()
+            await asyncio.sleep(_CHECK_SECONDS)
 
     async def run(self, workspace_id: str, run_id: str) -> RunRead:
         with self._admitted():

@@ -72,6 +72,7 @@ async def run(settings: Settings) -> None:
             async with running_tasks(
                 asyncio.create_task(hub.run(), name="tail check"),
                 asyncio.create_task(streams.run(), name="stream clock"),
+                asyncio.create_task(reads.watch(), name="projections check"),
                 asyncio.create_task(access.run(), name="token keys"),
             ) as tasks:
                 await serve(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -128,6 +129,26 @@ async def test_postgres_is_killed_and_comes_back(
             fresh_postgres.start()
         await query.until_ready("projections", "ok")
         assert (await query.get("/v1/runs")).status_code == 200
+
+
+async def test_a_database_that_does_not_let_it_in_is_named_before_anybody_reads(
+    variables: dict[str, str], fresh_postgres: EmbeddedPostgres, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url = urlsplit(variables["PROJECTION_DSN"])
+    wrong = url._replace(netloc=f"{url.username}:s3cret@{url.hostname}:{url.port}").geturl()
+    log = ""
+    async with running(variables | {"PROJECTION_DSN": wrong, "LOG_FORMAT": "json"}) as query:
+        async with asyncio.timeout(20):
+            while "projection_store_unavailable" not in log:
+                await asyncio.sleep(0.1)
+                log += capfd.readouterr().err
+        assert '"error": "InvalidPasswordError"' in log
+        for _ in range(2):
+            ready = (await query.get("/readyz")).json()
+            assert ready["dependencies"]["projections"] == {"status": "failed", "detail": "InvalidPasswordError"}
+        log += capfd.readouterr().err
+    assert log.count("projection_store_unavailable") == 1
+    assert "s3cret" not in log
 
 
 async def test_a_start_without_either(
