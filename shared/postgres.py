@@ -6,14 +6,17 @@ owns it. What other roles may do there is written beside those migrations, and a
 
 import contextlib
 import logging
+import re
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 from pogo_core.util import migrate as pogo
 
 from shared.pool import MeasuredPool
+from shared.settings import MOST_PORT, Environment
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -36,6 +39,64 @@ STORE_ERRORS = (
 
 ``InternalClientError`` too: the driver's state machine raises it when a connection breaks between two of its steps.
 """
+
+
+_SCHEMES = ("postgresql", "postgres")
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_TARGETS = ("any", "primary", "standby", "prefer-standby", "read-write", "read-only")
+_IPV6 = re.compile(r"\[[^\]]+\](?::(.*))?")
+
+
+def read_dsn(env: Environment, name: str, default: str | None = None) -> str:
+    """The variable: a DSN that the driver can connect with, if there is a server. Faults never quote it."""
+    dsn = env.url(name, _SCHEMES, default)
+    try:
+        parts = urlsplit(dsn)
+        # As the driver reads it: of several values the last one counts.
+        query = {key: values[-1] for key, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
+    except ValueError:
+        env.fault(f"{name} has parameters that are not written as name=value")
+        return dsn
+    if parts.scheme not in _SCHEMES:
+        return dsn  # which is a fault already, or the default
+    from_url = parts.netloc.partition("@")[2] if "@" in parts.netloc else parts.netloc
+    hosts = (from_url or query.get("host", "")).split(",")
+    ports = [_port_of(unquote(host) if from_url else host) for host in hosts]
+    if "port" in query and not from_url:
+        ports += query["port"].split(",")
+        if len(ports) - len(hosts) not in (1, len(hosts)):
+            env.fault(f"{name} has another number of ports than of hosts")
+    if "@" in from_url:
+        env.fault(f"{name} has an @ in its host: in a password it is written as %40")
+    elif hosts != [""] and "" in hosts:
+        env.fault(f"{name} names an empty host")
+    if not all(_is_port(port) for port in ports if port):
+        env.fault(
+            f"{name} has a port that is not a number from 1 to {MOST_PORT}; what is special in a password is escaped"
+        )
+    if query.get("sslmode", "prefer").replace("_", "-") not in _SSL_MODES:
+        env.fault(f"{name} has an sslmode that is none of {', '.join(_SSL_MODES)}")
+    if query.get("target_session_attrs", "any") not in _TARGETS:
+        env.fault(f"{name} has target_session_attrs that are none of {', '.join(_TARGETS)}")
+    # Either alone has a default, as in libpq: the local socket, and the role's own database.
+    is_named = hosts != [""] or parts.path.strip("/") or query.keys() & {"dbname", "database", "service"}
+    if not (is_named or any(map(env.optional, ("PGHOST", "PGDATABASE", "PGSERVICE")))):
+        env.fault(f"{name} names neither a host nor a database")
+    return dsn
+
+
+def _port_of(host: str) -> str:
+    """What stands behind a host, empty when nothing does."""
+    if host.startswith("/"):
+        return ""
+    if host.startswith("["):
+        found = _IPV6.fullmatch(host)
+        return (found[1] or "") if found else "none"
+    return host.partition(":")[2]
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and 1 <= int(text) <= MOST_PORT
 
 
 def load_queries(directory: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from shared.metrics import set_build_info
-from shared.postgres import migrate
+from shared.postgres import migrate, read_dsn
 from shared.serving import run
 from shared.settings import Environment, SettingsError
 from shared.telemetry import configure_logging
@@ -53,7 +53,7 @@ def serve_process(
 def migrate_process(service: str, dsn_variable: str, migrations: Path) -> int:
     """Brings the database that the variable names up to date; the exit status."""
     env = Environment(os.environ)
-    dsn = env.url(dsn_variable, ("postgresql", "postgres"))
+    dsn = read_dsn(env, dsn_variable)
     try:
         env.finish()
     except SettingsError as error:

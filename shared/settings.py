@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+MOST_PORT = 65535
+
 
 class SettingsError(Exception):
     """The environment does not describe a runnable service. The message has one line per fault."""
@@ -56,7 +58,7 @@ class Environment:
 
     def port(self, name: str, default: int) -> int:
         """A TCP port; 0 lets the system choose."""
-        return self.integer(name, default, 0, 65535)
+        return self.integer(name, default, 0, MOST_PORT)
 
     def url(self, name: str, schemes: tuple[str, ...], default: str | None = None) -> str:
         """A URL with one of the schemes. Faults never quote it: it may hold a password."""

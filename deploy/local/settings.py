@@ -10,6 +10,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from shared.messaging.access import read_nats_url
+from shared.postgres import read_dsn
 from shared.settings import Environment
 
 COMMAND_PORT = 8001
@@ -40,9 +42,9 @@ def read_settings(variables: Mapping[str, str]) -> LocalSettings:
         query_port=env.integer("QUERY_PORT", QUERY_PORT, 1, 65535),
         projector_port=env.integer("PROJECTOR_PORT", PROJECTOR_PORT, 1, 65535),
         projector_workers=env.integer("PROJECTOR_WORKERS", 1, 0, 32),
-        event_store_dsn=env.url("EVENT_STORE_DSN", ("postgresql", "postgres"), "") or None,
-        projection_dsn=env.url("PROJECTION_DSN", ("postgresql", "postgres"), "") or None,
-        nats_url=env.url("NATS_URL", ("nats", "tls"), "") or None,
+        event_store_dsn=read_dsn(env, "EVENT_STORE_DSN", "") or None,
+        projection_dsn=read_dsn(env, "PROJECTION_DSN", "") or None,
+        nats_url=read_nats_url(env, "") or None,
     )
     env.finish()
     return settings

@@ -6,7 +6,8 @@ from msgspec import Struct
 
 from shared.http.auth.settings import AuthSettings, read_auth_settings
 from shared.http.cors import read_origins
-from shared.messaging.access import NatsAccess, read_nats_access
+from shared.messaging.access import NatsAccess, read_nats_access, read_nats_url
+from shared.postgres import read_dsn
 from shared.settings import Environment
 
 
@@ -47,9 +48,9 @@ class Settings(Struct, frozen=True, kw_only=True):
 def read_settings(variables: Mapping[str, str]) -> Settings:
     """Raises ``SettingsError`` with a line per fault."""
     env = Environment(variables)
-    host, nats_url = env.text("HOST", "127.0.0.1"), env.url("NATS_URL", ("nats", "tls"))
+    host, nats_url = env.text("HOST", "127.0.0.1"), read_nats_url(env)
     settings = Settings(
-        event_store_dsn=env.url("EVENT_STORE_DSN", ("postgresql", "postgres")),
+        event_store_dsn=read_dsn(env, "EVENT_STORE_DSN"),
         nats_url=nats_url,
         nats_access=read_nats_access(env, nats_url),
         host=host,

@@ -21,15 +21,14 @@ from services.projector.rebuild.command import NotSwitchedError, parse_order, re
 from services.projector.rebuild.jobs import JobEndedError
 from services.projector.verify.command import verify
 from services.projector.verify.report import CannotLookError, Report
-from shared.messaging.access import read_nats_access
-from shared.postgres import STORE_ERRORS
+from shared.messaging.access import read_nats_access, read_nats_url
+from shared.postgres import STORE_ERRORS, read_dsn
 from shared.settings import Environment, SettingsError
 from shared.telemetry import configure_logging
 
 _T = TypeVar("_T")
 
 WELL, DIFFERENT, BLIND = 0, 1, 2
-_POSTGRES = ("postgresql", "postgres")
 
 
 def say(line: str) -> None:
@@ -65,8 +64,8 @@ def run_parked(arguments: Sequence[str]) -> int:
         complain(PARKED_USAGE)
         return BLIND
     env = Environment(os.environ)
-    projection_dsn = env.url("PROJECTION_DSN", _POSTGRES)
-    event_store_dsn = env.url("EVENT_STORE_DSN", _POSTGRES) if wish.verb == "show" else ""
+    projection_dsn = read_dsn(env, "PROJECTION_DSN")
+    event_store_dsn = read_dsn(env, "EVENT_STORE_DSN") if wish.verb == "show" else ""
     try:
         env.finish()
     except SettingsError as error:
@@ -84,7 +83,7 @@ def run_rebuild(arguments: Sequence[str]) -> int:
     order = parse_order(arguments)
     env = Environment(os.environ)
     where = _places(env)
-    if owner_dsn := env.url("PROJECTION_OWNER_DSN", _POSTGRES, ""):
+    if owner_dsn := read_dsn(env, "PROJECTION_OWNER_DSN", ""):
         where = where._replace(projection_dsn=owner_dsn)
     try:
         env.finish()
@@ -104,10 +103,10 @@ def run_rebuild(arguments: Sequence[str]) -> int:
 
 
 def _places(env: Environment) -> Places:
-    nats_url = env.url("NATS_URL", ("nats", "tls"))
+    nats_url = read_nats_url(env)
     return Places(
-        env.url("EVENT_STORE_DSN", _POSTGRES),
-        env.url("PROJECTION_DSN", _POSTGRES),
+        read_dsn(env, "EVENT_STORE_DSN"),
+        read_dsn(env, "PROJECTION_DSN"),
         nats_url,
         read_nats_access(env, nats_url),
     )

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from shared.messaging.access import NatsAccess, read_nats_access
+from shared.messaging.access import NatsAccess, read_nats_access, read_nats_url
+from shared.postgres import read_dsn
 from shared.settings import Environment
 
 DEFAULT_PORT = 8003
@@ -28,10 +29,10 @@ def read_settings(variables: Mapping[str, str]) -> Settings:
     """Raises ``SettingsError`` with a line per fault."""
     env = Environment(variables)
     port = env.port("PROJECTOR_PORT", DEFAULT_PORT)
-    nats_url = env.url("NATS_URL", ("nats", "tls"))
+    nats_url = read_nats_url(env)
     settings = Settings(
-        event_store_dsn=env.url("EVENT_STORE_DSN", ("postgresql", "postgres")),
-        projection_dsn=env.url("PROJECTION_DSN", ("postgresql", "postgres")),
+        event_store_dsn=read_dsn(env, "EVENT_STORE_DSN"),
+        projection_dsn=read_dsn(env, "PROJECTION_DSN"),
         nats_url=nats_url,
         nats_access=read_nats_access(env, nats_url),
         host=env.text("HOST", "127.0.0.1"),

@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from shared.http.auth.settings import AuthSettings, read_auth_settings
 from shared.http.cors import read_origins
-from shared.messaging.access import NatsAccess, read_nats_access
+from shared.messaging.access import NatsAccess, read_nats_access, read_nats_url
+from shared.postgres import read_dsn
 from shared.settings import Environment
 
 
@@ -69,9 +70,9 @@ def read_settings(variables: Mapping[str, str]) -> Settings:
         cursor_ahead_grace_seconds=env.number("CURSOR_AHEAD_GRACE_SECONDS", 2.0, 0.0, 60.0),
         tail_check_seconds=env.number("TAIL_CHECK_SECONDS", 2.0, 0.1, 60.0),
     )
-    host, nats_url = env.text("HOST", "127.0.0.1"), env.url("NATS_URL", ("nats", "tls"))
+    host, nats_url = env.text("HOST", "127.0.0.1"), read_nats_url(env)
     settings = Settings(
-        projection_dsn=env.url("PROJECTION_DSN", ("postgresql", "postgres")),
+        projection_dsn=read_dsn(env, "PROJECTION_DSN"),
         nats_url=nats_url,
         nats_access=read_nats_access(env, nats_url),
         host=host,

@@ -6,11 +6,12 @@ name in the URL. Secrets come from files or variables and are part of no message
 
 import ssl
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
 from shared.messaging.nkey import NkeyError, UserKey
-from shared.settings import Environment
+from shared.settings import MOST_PORT, Environment
 
 _TLS = "tls://"
 
@@ -40,6 +41,31 @@ class NatsAccess(Struct, frozen=True, kw_only=True):
         if self.certificate_file is not None:
             context.load_cert_chain(self.certificate_file, self.key_file)
         return context
+
+
+def read_nats_url(env: Environment, default: str | None = None) -> str:
+    """``NATS_URL``: one server or several, separated by commas. Faults never quote it: it may hold a password."""
+    url = env.url("NATS_URL", ("nats", "tls"), default)
+    if not url.startswith(("nats://", _TLS)):
+        return url  # which is a fault already, or the default
+    for number, server in enumerate(url.split(","), 1):
+        if (fault := _fault_of(server.strip())) is not None:
+            env.fault(f"NATS_URL: server {number} {fault}")
+    return url
+
+
+def _fault_of(server: str) -> str | None:
+    """What is wrong with it, read as the client does, which takes it without a scheme, too."""
+    try:
+        parts = urlsplit(server if "://" in server else f"nats://{server}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return f"is none, or its port is not a number from 1 to {MOST_PORT}"
+    if parts.scheme not in ("nats", "tls"):
+        return "does not start with nats:// or tls://"
+    if port == 0:
+        return f"has a port that is not a number from 1 to {MOST_PORT}"
+    return None if host else "has no host"
 
 
 def read_nats_access(env: Environment, url: str) -> NatsAccess:

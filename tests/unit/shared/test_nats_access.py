@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.messaging.access import NatsAccess, read_nats_access
+from shared.messaging.access import NatsAccess, read_nats_access, read_nats_url
 from shared.messaging.nkey import new_seed
 from shared.settings import Environment, SettingsError
 
@@ -76,3 +76,43 @@ def test_a_secret_has_one_place_and_is_not_empty(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         env.finish()
     assert str(caught.value).splitlines() == ["TOKEN and TOKEN_FILE exclude each other", "TOKEN_FILE is empty"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nats://a",
+        "nats://a:4222,nats://b:4223",
+        "tls://u:p@a:4222, tls://b",
+        "nats://a,b:4222",
+        "nats://token@[::1]:4222",
+        "nats://127.0.0.1:",
+    ],
+)
+def test_servers_that_the_client_can_look_for_are_let_through(url: str) -> None:
+    env = Environment({"NATS_URL": url})
+    assert read_nats_url(env) == url
+    env.finish()
+
+
+@pytest.mark.parametrize(
+    ("url", "line"),
+    [
+        ("nats://", "NATS_URL: server 1 has no host"),
+        ("nats://a:99999", "NATS_URL: server 1 is none, or its port is not a number from 1 to 65535"),
+        ("nats://u:hidden@127.0.0.1:abc", "NATS_URL: server 1 is none, or its port"),
+        ("nats://a:0", "NATS_URL: server 1 has a port that is not a number from 1 to 65535"),
+        ("nats://a,,nats://b", "NATS_URL: server 2 has no host"),
+        ("nats://a,http://hidden", "NATS_URL: server 2 does not start with nats:// or tls://"),
+        ("http://hidden", "NATS_URL is not a URL that starts with nats://"),
+        ("", "NATS_URL is required"),
+    ],
+)
+def test_others_are_one_fault_that_quotes_nothing(url: str, line: str) -> None:
+    env = Environment({"NATS_URL": url})
+    read_nats_url(env)
+    with pytest.raises(SettingsError) as caught:
+        env.finish()
+    [fault] = str(caught.value).splitlines()
+    assert fault.startswith(line)
+    assert "hidden" not in fault
