@@ -26,6 +26,7 @@ from shared.http.cors import Cors
 from shared.http.deadlines import Deadlines
 from shared.http.exchange import ObservedApp
 from shared.http.intake import RequestTimes
+from shared.http.paths import PathsAsWritten
 from shared.settings import SettingsError
 from shared.telemetry import Logger
 from shared.turns import Turns
@@ -111,7 +112,7 @@ async def serve(
     connection = partial(Connection, turns=turns, backlog=backlog or Backlog(), times=times, cors=cors)
     server = _Server(
         uvicorn.Config(
-            cast("Any", ObservedApp(cors.wrap(app))),
+            cast("Any", ObservedApp(cors.wrap(PathsAsWritten(app)))),
             interface="asgi3",
             http=cast("type[asyncio.Protocol]", connection),
             ws="none",

@@ -361,6 +361,32 @@ async def test_methods_that_are_not_here(target: Target, method: bytes) -> None:
         assert status in {204, 404, 405}
 
 
+@pytest.mark.parametrize(
+    "path",
+    [b"/healthz/", b"//healthz", b"/healthz//", b"/%2Fhealthz", b"/healthz%2f", b"/schema%2Fopenapi.json",
+     b"/schema//openapi.json", b"http://h/schema//openapi.json"],
+)  # fmt: skip
+async def test_a_path_has_one_form(target: Target, path: bytes) -> None:
+    async with connected(target) as (reader, writer):
+        writer.write(HEAD.replace(b"/healthz", path + b"?a=//") + b"\r\n" + HEALTHY.replace(b" HTTP", b"?a=%2F/ HTTP"))
+        answer = await one(reader)
+        answer.problem(404, "not_found")
+        assert answer.headers["x-request-id"]
+        assert json.loads(answer.body)["instance"] == path.removeprefix(b"http://h").decode()
+        assert (await one(reader)).status == 200
+
+
+async def test_a_command_has_one_path(command: Target) -> None:
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
+        run_id = (await http.post(f"{command.url}/v1/runs", json={"room_id": "paths"})).json()["run_id"]
+    for path in ("%2Fstart", "%2fstart", "//start", "/start/"):
+        (answer,) = await answers(
+            command, post(b"", b"Content-Length: 0", b"Connection: close", path=f"/v1/runs/{run_id}{path}".encode())
+        )
+        answer.problem(404, "not_found")
+    assert await seq_of(command, "paths") == 2
+
+
 @pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"TLS/1.2"])
 async def test_an_upgrade_nobody_grants(target: Target, protocol: bytes) -> None:
     upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: " + protocol + b"\r\nHTTP2-Settings: AAMAAABk\r\n"
