@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -163,6 +164,23 @@ def test_metrics_that_alerts_explain_with_exist() -> None:
     named = set(re.findall(r"`((?:runroom|process)_\w+)`", (REPOSITORY / "docs" / "alerts.md").read_text()))
     assert len(named) > 5
     assert named - {metric.name for metric in metrics()} == set()
+
+
+def test_what_alerts_tell_operators_to_type_is_there() -> None:
+    services = read_yaml(REPOSITORY / "docker-compose.yml")["services"]
+    text = (REPOSITORY / "docs" / "alerts.md").read_text()
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    assert lines
+    for line in lines:
+        program, compose, verb, *rest = shlex.split(line)
+        words = [word for word in rest if not word.startswith("--")]
+        assert (program, compose) == ("docker", "compose")
+        # The image of NATS has no client, and nobody is let into its system account.
+        assert words[1:2] != ["nats"]
+        assert set(words if verb == "restart" else words[:1]) <= services.keys(), line
+        mounted = {volume.split(":")[1] for volume in services[words[0]].get("volumes", [])}
+        assert all(str(Path(word).parent) in mounted for word in words if word.startswith("/")), line
+    assert "`nats " not in text
 
 
 def test_prometheus_finds_the_services_of_compose() -> None:
