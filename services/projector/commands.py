@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from services.projector.parked_command import PARKED_USAGE, parked, parse_wish
+from services.projector.parked_command import PARKED_USAGE, NoWishError, parked, parse_wish
 from services.projector.places import Places
 from services.projector.rebuild.command import NotSwitchedError, parse_order, rebuild
 from services.projector.rebuild.jobs import JobEndedError
@@ -59,9 +59,10 @@ def run_verify() -> int:
 
 def run_parked(arguments: Sequence[str]) -> int:
     """The exit status: 0 done, 1 not done or not yet, 2 wrong arguments or a database that does not answer."""
-    wish = parse_wish(arguments)
-    if wish is None:
-        complain(PARKED_USAGE)
+    try:
+        wish = parse_wish(arguments)
+    except NoWishError as error:
+        complain(f"{error}\n{PARKED_USAGE}")
         return BLIND
     env = Environment(os.environ)
     projection_dsn = read_dsn(env, "PROJECTION_DSN")

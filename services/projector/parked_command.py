@@ -19,6 +19,7 @@ _SQL = load_queries(Path(__file__).parent / "sql")
 
 _NAME = "runroom-projector"
 PATIENCE_SECONDS = 10.0
+_VERBS = ("list", "show", "retry", "skip")
 PARKED_USAGE = """usage: python -m services.projector parked list [projection] [workspace/room]
        python -m services.projector parked show [projection] [workspace/room] [--payload]
        python -m services.projector parked retry projection [workspace/room]
@@ -37,28 +38,41 @@ class Wish(NamedTuple):
     payload: bool
 
 
-def parse_wish(arguments: Sequence[str]) -> Wish | None:
-    """The arguments after ``parked``, or None when they make no sense."""
+class NoWishError(Exception):
+    """The arguments make no sense. The message says in a line what is wrong with them."""
+
+
+def parse_wish(arguments: Sequence[str]) -> Wish:
+    """What the arguments after ``parked`` ask for. Raises ``NoWishError``."""
     payload = "--payload" in arguments
-    match [argument for argument in arguments if argument != "--payload"]:
-        case [("list" | "show" | "retry" | "skip") as verb, *rest] if len(rest) <= 2:
-            pass
-        case _:
-            return None
-    projection = rest.pop(0) if rest and "/" not in rest[0] else None
-    room = None
-    if rest:
-        workspace_id, _, room_id = rest.pop(0).partition("/")
-        if not is_token(workspace_id) or not is_token(room_id):
-            return None
-        room = RoomKey(workspace_id, room_id)
-    if rest or (projection is not None and projection.partition("@")[0] not in PROJECTIONS):
-        return None
-    if (verb in ("retry", "skip") and projection is None) or (verb == "skip" and room is None):
-        return None
+    words = [argument for argument in arguments if argument != "--payload"]
+    if not words or words[0] not in _VERBS:
+        raise NoWishError(f"{words[0]!r} is none of {', '.join(_VERBS)}" if words else "what is to be done is missing")
+    verb, *rest = words
+    if option := next((word for word in rest if word.startswith("-") and "/" not in word), None):
+        raise NoWishError(f"there is no option {option!r}")
     if payload and verb != "show":
-        return None
+        raise NoWishError(f"--payload is for show, not for {verb}")
+    projection = rest.pop(0) if rest and "/" not in rest[0] else None
+    if projection is not None and projection.partition("@")[0] not in PROJECTIONS:
+        raise NoWishError(f"there is no projection {projection!r}: there are {', '.join(PROJECTIONS)}")
+    room = _parse_room(rest.pop(0)) if rest else None
+    if rest:
+        raise NoWishError(f"{rest[0]!r} is one too many: it takes a projection and a room")
+    if verb in ("retry", "skip") and projection is None:
+        raise NoWishError(f"{verb} needs a projection: {' or '.join(PROJECTIONS)}")
+    if verb == "skip" and room is None:
+        raise NoWishError("skip needs a room, as workspace/room")
     return Wish(verb, projection, room, payload)
+
+
+def _parse_room(text: str) -> RoomKey:
+    workspace_id, slash, room_id = text.partition("/")
+    if not slash:
+        raise NoWishError(f"{text!r} has no workspace: a room is named as workspace/room")
+    if not is_token(workspace_id) or not is_token(room_id):
+        raise NoWishError(f"{text!r} is no room: one is named as workspace/room")
+    return RoomKey(workspace_id, room_id)
 
 
 async def parked(wish: Wish, projection_dsn: str, event_store_dsn: str, say: Say) -> bool:
