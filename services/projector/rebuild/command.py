@@ -37,7 +37,10 @@ Say = Callable[[str], None]
 
 
 class Order(NamedTuple):
-    """``version`` is None for the one begun, or the next; ``changed``: it is meant to differ from the old one."""
+    """``version`` is one that there is, or None for the one begun, or the next.
+
+    ``changed``: it is meant to differ from the old one.
+    """
 
     projection: str
     version: int | None
@@ -55,7 +58,7 @@ def parse_order(arguments: Sequence[str]) -> Order:
     parser = argparse.ArgumentParser(prog="python -m services.projector rebuild", allow_abbrev=False)
     parser.add_argument("projection", choices=PROJECTIONS)
     parser.add_argument(
-        "--version", type=_number, help="the number of the version, which may be one that was read before"
+        "--version", type=_number, help="the number of a version that there is: one that was read before, or was begun"
     )
     parser.add_argument("--changed", action="store_true", help="it is meant to differ from the version that is read")
     parser.add_argument(
@@ -118,6 +121,9 @@ async def _find(
     begun = next((version for version in known if version.state in ("building", "ready")), None)
     number = order.version or (begun.version if begun else known[0].version + 1)
     found = next((version for version in known if version.version == number), None)
+    if order.version is not None and found is None:
+        there = ", ".join(f"{version.version} ({version.state})" for version in known)
+        raise NotSwitchedError(f"{order.projection} has no version {order.version}, but {there}")
     if found == active:
         raise NotSwitchedError(f"{active.name} is what is read already")
     if begun not in (None, found):

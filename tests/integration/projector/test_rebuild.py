@@ -213,6 +213,10 @@ async def test_a_version_that_was_read_before_is_brought_up_to_now_and_read_agai
     await publish(stream_url, events)
     await applied_by_active(projection_dsn, histories)
 
+    status, output = await run("rebuild", "room_feed", "--version", "77")
+    there = f"{after.partition('@')[2]} (active), {number} (retired)"
+    assert (status, output) == (1, f"not switched: room_feed has no version 77, but {there}\n")
+
     await connection.execute("update projector_versions set schema = 7 where name = $1", before)
     status, output = await run("rebuild", "room_feed", "--version", number)
     assert (status, "tables of schema 7, and this release is for schema 1" in output) == (1, True), output
