@@ -20,17 +20,21 @@ _OTHER_RIGHTS = ("REFERENCES", "TRIGGER", "MAINTAIN")
 
 
 class Rights(NamedTuple):
-    """``update`` are the columns that may be."""
+    """``update`` are the columns that may be. ``lock``: keep everybody else out, readers too."""
 
     select: bool = False
     insert: bool = False
     update: frozenset[str] = frozenset()
     delete: bool = False
     others: frozenset[str] = frozenset()
+    lock: bool = False
 
 
 def _rights(text: str) -> Rights:
-    """From words as they stand in a grant: ``select insert update(a,b) delete maintain``."""
+    """From words as they stand in a grant: ``select insert update(a,b) delete maintain``.
+
+    ``lock`` is said of a table that may be deleted from or maintained: PostgreSQL asks for no more than that.
+    """
     words = text.split()
     columns = [word[7:-1].split(",") for word in words if word.startswith("update(")]
     return Rights(
@@ -39,21 +43,19 @@ def _rights(text: str) -> Rights:
         frozenset(columns[0]) if columns else frozenset(),
         "delete" in words,
         frozenset({"MAINTAIN"} & {word.upper() for word in words}),
+        "lock" in words,
     )
 
 
-_EVERY_RUN_COLUMN = (
-    "run_id,workspace_id,room_id,thread_id,status,title,goal,input,output,error,summary,tags,created_at,started_at,"
-    "ended_at,updated_at,correlation_id,last_event_id,stream_seq"
-)
+_RUN_MOVES = "status,output,error,summary,started_at,ended_at,updated_at,last_event_id,stream_seq"
 _VIEW = {"projector": "select", "query": "select"}
 
 RULES: dict[str, dict[str, dict[str, str]]] = {
     "event_store": {
-        "rooms": {"command": "select insert update(last_seq,published_seq) maintain", "projector": "select"},
+        "rooms": {"command": "select insert update(last_seq,published_seq) maintain lock", "projector": "select"},
         "events": {"command": "select insert", "projector": "select"},
         "runs": {"command": "select insert update(status,version,last_event_id)", "projector": "select"},
-        "commands": {"command": "select insert update(fingerprint,status,response,expires_at) delete"},
+        "commands": {"command": "select insert update(fingerprint,status,response,expires_at) delete lock"},
         "relay": {
             "command": "select update(stream_created,stream_epoch,stream_position)",
             "projector": "select",
@@ -62,14 +64,14 @@ RULES: dict[str, dict[str, dict[str, str]]] = {
         "_pogo_version": {},
     },
     "projections": {
-        "projector_workers": {"projector": "select insert update(projections,expires_at) delete"},
+        "projector_workers": {"projector": "select insert update(projections,expires_at) delete lock"},
         "projector_leases": {"projector": "select insert update(owner,epoch,stream_identity,stream_position)"},
         "projector_parked": {
-            "projector": "select insert update(error,attempts,tried_at,wanted,skipped_at) delete",
+            "projector": "select insert update(error,attempts,tried_at,wanted,skipped_at) delete lock",
         },
         "projector_versions": {"projector": "select"},
         "proj_rooms": {"projector": "select insert update(applied_seq,updated_at)"},
-        "proj_runs_vN": {"projector": f"select insert update({_EVERY_RUN_COLUMN})"},
+        "proj_runs_vN": {"projector": f"select insert update({_RUN_MOVES})"},
         "proj_steps_vN": {"projector": "select insert"},
         "proj_room_events_vN": {"projector": "select insert"},
         "proj_run_tags_vN": {"projector": "insert"},
@@ -130,6 +132,7 @@ async def _try_all(connection: asyncpg.Connection, table: str, is_view: bool, co
         ),
         await allows(connection, f"delete from {table} where false"),
         frozenset(others),
+        await allows(connection, f"lock table {table} in access exclusive mode"),
     )
 
 

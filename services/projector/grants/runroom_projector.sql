@@ -16,8 +16,13 @@ do $$
 declare
     name text;
 begin
+    -- What a run is and where it is stays; and who may update a whole table may lock it against everybody who reads.
     for name in select tablename from pg_tables where schemaname = 'public' and tablename ~ '^proj_runs_v[0-9]+$' loop
-        execute format('grant select, insert, update on %I to runroom_projector', name);
+        execute format(
+            'grant select, insert, update (status, output, error, summary, started_at, ended_at, updated_at, last_event_id,'
+            ' stream_seq) on %I to runroom_projector',
+            name
+        );
     end loop;
     for name in
         select tablename from pg_tables
