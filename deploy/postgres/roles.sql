@@ -25,7 +25,8 @@ alter role runroom_command reset all;
 alter role runroom_projector reset all;
 alter role runroom_query reset all;
 
--- The services end their statements themselves, and earlier. This is for whoever comes with their password.
+-- The services end their statements themselves, and earlier. These bound accidents: a service that hangs, a person with
+-- psql. They are no right: a session sets them as it likes.
 alter role runroom_command set statement_timeout = '60s';
 alter role runroom_command set idle_in_transaction_session_timeout = '60s';
 -- Not its statements: `verify` and filling take as long as they take.
