@@ -34,7 +34,7 @@ ROLES = ("runroom_migrate", "runroom_command", "runroom_projector", "runroom_que
 
 _SCRIPTS = Path(__file__).resolve().parents[1] / "postgres"
 _SET_UP = "runroom.setup"
-"""A file in the cluster that says with which scripts it was set up."""
+"""A file in the cluster that says with which scripts it was set up, and for how many connections."""
 _TAKEOVER_S = 10.0
 _SETTINGS = {
     "fsync": "on",
@@ -42,7 +42,6 @@ _SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
     "timezone": "UTC",
-    "max_connections": "200",
     "reserved_connections": "10",
 }
 _LEAST_BUFFERS_MIB, _MOST_BUFFERS_MIB = 64, 1024
@@ -55,8 +54,9 @@ class EmbeddedPostgres(EmbeddedServer):
     port_taken = "could not bind"
     telling = ("FATAL:", "could not bind")
 
-    def __init__(self, data_dir: Path, port: int = 0) -> None:
+    def __init__(self, data_dir: Path, port: int = 0, *, max_connections: int = 500) -> None:
         super().__init__(data_dir, port)
+        self._max_connections = str(max_connections)
         self._cluster = self.data_dir / "cluster"
         self._password_file = self.data_dir / "password"
 
@@ -149,7 +149,11 @@ class EmbeddedPostgres(EmbeddedServer):
         deadline = time.monotonic() + _TAKEOVER_S
         while True:
             self.log_file.unlink(missing_ok=True)
-            settings = _SETTINGS | {"port": str(port), "shared_buffers": f"{_buffers_mib()}MB"}
+            settings = _SETTINGS | {
+                "port": str(port),
+                "max_connections": self._max_connections,
+                "shared_buffers": f"{_buffers_mib()}MB",
+            }
             arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
             with self.log_file.open("wb") as log:
                 self._child = spawn(
@@ -177,7 +181,10 @@ class EmbeddedPostgres(EmbeddedServer):
     def _finish_start(self) -> None:
         """Roles and databases, once, and again when it is said otherwise how they are to be."""
         files = [_SCRIPTS / name for name in ("roles.sql", "databases.sql", "ownership.sql")]
-        scripts = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+        said = [file.read_bytes() for file in files]
+        # Roles have shares of them.
+        said.append(self._max_connections.encode())
+        scripts = hashlib.sha256(b"".join(said)).hexdigest()
         set_up = self._cluster / _SET_UP
         if set_up.exists() and set_up.read_text() == scripts:
             return

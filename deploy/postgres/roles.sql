@@ -35,5 +35,22 @@ alter role runroom_query set statement_timeout = '30s';
 alter role runroom_query set idle_in_transaction_session_timeout = '30s';
 alter role runroom_query set default_transaction_read_only = on;
 
--- With `reserved_connections` on the server, however many readers there are, commands find a connection.
+-- Connections: whoever takes all that one role may have keeps no other role out. These are shares of what this server has,
+-- which is counted again each time this is run (docs/decisions/0042-connections-by-share.md).
+select format(
+    'alter role %I connection limit %s', name,
+    greatest(
+        1,
+        share * (
+            current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer
+            - current_setting('reserved_connections')::integer
+        ) / 100
+    )
+)
+from (
+    values ('runroom_query', 40), ('runroom_projector', 40), ('runroom_command', 12), ('runroom_migrate', 8)
+) as shares (name, share)
+\gexec
+
+-- With `reserved_connections` on the server, commands find a connection whatever else is on it, and beside these roles.
 grant pg_use_reserved_connections to runroom_command, runroom_migrate;

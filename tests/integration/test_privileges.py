@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+from pathlib import Path
+
 import asyncpg
 import pytest
 
@@ -9,7 +12,7 @@ from deploy.local import EmbeddedPostgres
 from deploy.local.postgres import ROLES, USER
 from shared.postgres import migrate
 from tests.integration.privileges import RULES, allows, check_rights, connected
-from tests.support.servers import EVENT_STORE_MIGRATIONS, PROJECTION_MIGRATIONS
+from tests.support.servers import EVENT_STORE_MIGRATIONS, PROJECTION_MIGRATIONS, running_postgres
 
 MIGRATIONS = {"event_store": EVENT_STORE_MIGRATIONS, "projections": PROJECTION_MIGRATIONS}
 
@@ -129,6 +132,34 @@ async def test_roles_are_no_more_than_roles(postgres_server: EmbeddedPostgres) -
         "runroom_command|pg_use_reserved_connections",
         "runroom_migrate|pg_use_reserved_connections",
     }
+
+
+async def test_no_role_takes_the_connections_of_another() -> None:
+    """Each takes all that it may have, and all that the others may have is still there."""
+    with running_postgres(max_connections=63) as server:
+        async with AsyncExitStack() as stack:
+            for role, databases, share in (
+                ("runroom_query", ["projections"], 20),
+                ("runroom_projector", ["event_store", "projections"], 20),
+                ("runroom_command", ["event_store"], 6),
+                ("runroom_migrate", ["event_store", "projections"], 4),
+            ):
+                for number in range(share):
+                    await stack.enter_async_context(connected(server.dsn(databases[number % len(databases)], role)))
+                for database in databases:
+                    with pytest.raises(asyncpg.TooManyConnectionsError, match="too many connections for role"):
+                        await stack.enter_async_context(connected(server.dsn(database, role)))
+
+
+async def test_shares_of_connections_follow_the_server(tmp_path: Path) -> None:
+    for most in (63, 113):
+        server = EmbeddedPostgres(tmp_path / "server", max_connections=most)
+        server.start()
+        try:
+            limits = server.execute("select rolconnlimit from pg_roles where rolname ~ '^runroom_' order by 1")
+            assert sum(map(int, limits.splitlines())) == most - 13
+        finally:
+            server.stop()
 
 
 async def test_the_query_service_writes_nothing_even_where_it_might(

@@ -42,10 +42,10 @@ def nats_users() -> str:
 
 
 @contextlib.contextmanager
-def running_postgres() -> Iterator[EmbeddedPostgres]:
+def running_postgres(**options: int) -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL server with the databases `event_store` and `projections`, both empty."""
     with tempfile.TemporaryDirectory(prefix="runroom-postgres-") as folder:
-        server = EmbeddedPostgres(Path(folder))
+        server = EmbeddedPostgres(Path(folder), **options)
         server.start()
         try:
             yield server

@@ -39,7 +39,6 @@ OF_A_REBUILD = {"projector": 4, "operator": 10}
 """What each projector takes besides, and what `rebuild` itself takes: half of it in the projector's role."""
 OF_THE_SERVER = 3 + 10
 """`superuser_reserved_connections` as it is by default, and what CloudNativePG asks by itself."""
-MOST_OF_A_ROLE = 0.45
 
 
 def source(path: str) -> str:
@@ -87,7 +86,11 @@ def test_connections_fit_the_server() -> None:
     assert f"{together} of the {most}" in readme
     assert together + OF_THE_SERVER + int(parameters["reserved_connections"]) <= most
     of_roles["projector"] += OF_A_REBUILD["operator"] // 2
-    assert max(of_roles.values()) <= MOST_OF_A_ROLE * most, of_roles
+    roles = (REPOSITORY / "deploy/postgres/roles.sql").read_text()
+    shares = {role: int(share) for role, share in re.findall(r"\('runroom_(\w+)', (\d+)\)", roles)}
+    assert sum(shares.values()) == 100
+    of_all = most - 3 - int(parameters["reserved_connections"])
+    assert all(taken <= of_all * shares[role] // 100 for role, taken in of_roles.items()), of_roles
 
 
 def test_the_manual_counts_connections_likewise() -> None:
