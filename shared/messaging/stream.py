@@ -1,18 +1,25 @@
 """The stream ``ROOMS``: its configuration, and the identity by which readers know it is still the same one.
 
 Invariant: a stream that was recreated, or came back as an older copy of itself, never passes for the one a position was
-taken in. Positions are only compared under the same ``StreamIdentity``.
+taken in. Positions are only compared under the same ``StreamIdentity``. Its configuration is what the relay wants, or
+becomes so within seconds.
 """
 
 from typing import Any, NamedTuple
 
+import structlog
+
 from shared.contracts.subjects import STREAM, STREAM_SUBJECTS
 from shared.messaging.broker import Broker, JetStreamError
+from shared.telemetry import LineBudget, Logger
 
 _EPOCH = "runroom-epoch"
 _REWOUND_TO = "runroom-rewound-to"
 _NOT_FOUND = 10059
 _NANOSECONDS = 1_000_000_000
+
+_log: Logger = structlog.get_logger("stream")
+_refused = LineBudget(1)
 
 
 class StreamSettings(NamedTuple):
@@ -61,12 +68,24 @@ async def stream_state(broker: Broker) -> StreamState | None:
 
 
 async def ensure_stream(broker: Broker, settings: StreamSettings) -> StreamState:
-    """The stream, created if there is none. Only the relay calls this: it alone can fill a new one."""
-    state = await stream_state(broker)
-    if state is not None:
-        return state
-    config: dict[str, Any] = {
-        "name": STREAM,
+    """The stream, created if there is none, and put right if it is not as it should be.
+
+    Only the relay calls this: it alone can fill a new one. Raises ``BrokerUnavailableError`` or ``JetStreamError``.
+    """
+    try:
+        info = await broker.jetstream(f"STREAM.INFO.{STREAM}")
+    except JetStreamError as error:
+        if error.code != _NOT_FOUND:
+            raise
+        config = {"name": STREAM, **_wanted(settings), "metadata": {_EPOCH: "0", _REWOUND_TO: "0"}}
+        info = await broker.jetstream(f"STREAM.CREATE.{STREAM}", config, seconds=10.0)
+    else:
+        info = await _put_right(broker, info, settings)
+    return _state(info)
+
+
+def _wanted(settings: StreamSettings) -> dict[str, Any]:
+    return {
         "subjects": [STREAM_SUBJECTS],
         "storage": "file",
         "retention": "limits",
@@ -81,9 +100,45 @@ async def ensure_stream(broker: Broker, settings: StreamSettings) -> StreamState
         "allow_direct": True,
         "deny_delete": True,
         "deny_purge": True,
-        "metadata": {_EPOCH: "0", _REWOUND_TO: "0"},
     }
-    return _state(await broker.jetstream(f"STREAM.CREATE.{STREAM}", config, seconds=10.0))
+
+
+_UNTOUCHED: dict[str, Any] = {
+    "max_msgs_per_subject": -1,
+    "max_msg_size": -1,
+    "discard_new_per_subject": False,
+    "no_ack": False,
+    "republish": None,
+    "subject_transform": None,
+    "sources": None,
+    "consumer_limits": None,
+    "mirror_direct": False,
+    "allow_rollup_hdrs": False,
+    "allow_batched": False,
+    "sealed": False,
+}
+"""What the relay leaves to the server, as the server has it then. Where the stream lies, and how it is packed, may be
+changed by whoever runs the server."""
+
+
+async def _put_right(broker: Broker, info: dict[str, Any], settings: StreamSettings) -> dict[str, Any]:
+    """The key of the relay is good for changing the stream, in anybody's hands; and settings change."""
+    found: dict[str, Any] = info["config"]
+    wanted = {**_UNTOUCHED, **_wanted(settings)}
+    changes = {name: value for name, value in wanted.items() if (found.get(name) or None) != (value or None)}
+    # There may be too few servers for the copies: that is to keep nothing else from being put right.
+    for part in (changes, {name: value for name, value in changes.items() if name != "num_replicas"}):
+        if not part:
+            break
+        try:
+            changed = await broker.jetstream(f"STREAM.UPDATE.{STREAM}", {**found, **part}, seconds=10.0)
+        except JetStreamError as error:
+            if (left_out := _refused.take()) is not None:
+                _log.error("stream_not_put_right", changes=sorted(part), error=str(error), left_out=left_out)
+        else:
+            _log.warning("stream_put_right", changes=sorted(part))
+            return changed
+    return info
 
 
 async def mark_rewound(broker: Broker, state: StreamState) -> StreamState:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nats.errors import Error as NatsError
@@ -201,6 +202,99 @@ async def test_a_consumer_cannot_deliver_into_the_stream(nats: EmbeddedNats) -> 
                 f"CONSUMER.CREATE.ROOMS.projector-in.{FILTER}",
                 {"stream_name": "ROOMS", "action": "create", "config": config},
             )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_msgs": 1},
+        {"max_msgs_per_subject": 1},
+        {"max_bytes": 1},
+        {"max_msg_size": 1},
+        {"max_age": 1_000_000_000, "duplicate_window": 100_000_000},
+        {"discard": "new", "max_msgs": 1, "max_msgs_per_subject": 1, "discard_new_per_subject": True},
+        {"retention": "interest"},
+        {"subjects": ["rooms.*.ws_dev.*", "relay.>"]},
+        {"subject_transform": {"src": "rooms.>", "dest": "rooms.1.>"}},
+        {"republish": {"src": "rooms.>", "dest": "projected.>"}},
+        {"sources": [{"name": "OTHER"}]},
+        {"no_ack": True},
+        {"allow_direct": False},
+        {"allow_atomic": False},
+        {"allow_batched": True},
+        {"max_consumers": 1},
+        {"consumer_limits": {"max_ack_pending": 1}},
+    ],
+    ids=lambda change: ", ".join(change),
+)
+async def test_what_the_key_of_the_relay_can_change_of_the_stream_is_put_right(
+    nats: EmbeddedNats, change: dict[str, Any]
+) -> None:
+    async with broker_as(nats, "command") as command:
+        state = await ensure_stream(command, StreamSettings())
+        before = await _configuration(command)
+        await command.jetstream("STREAM.UPDATE.ROOMS", {**before, **change})
+        assert await _configuration(command) != before
+        after = await ensure_stream(command, StreamSettings())
+        assert after.identity == state.identity
+        assert await _configuration(command) == before
+
+
+@pytest.mark.parametrize("change", [{"deny_delete": False}, {"deny_purge": False}, {"allow_rollup_hdrs": True}])
+async def test_what_keeps_messages_in_the_stream_cannot_be_changed(nats: EmbeddedNats, change: dict[str, Any]) -> None:
+    async with broker_as(nats, "command") as command:
+        await ensure_stream(command, StreamSettings())
+        with pytest.raises(JetStreamError, match=r"cancel deny|purge permission"):
+            await command.jetstream("STREAM.UPDATE.ROOMS", {**await _configuration(command), **change})
+
+
+async def test_a_setting_of_the_stream_is_that_of_a_stream_there_is(
+    nats: EmbeddedNats, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """But that one server makes no three copies: the rest is as it is set."""
+    async with broker_as(nats, "command") as command:
+        await ensure_stream(command, StreamSettings())
+        async with asyncio.timeout(10):
+            while "replicas > 1 not supported" not in capsys.readouterr().out:
+                await ensure_stream(command, StreamSettings(max_age_seconds=3600, replicas=3))
+                await asyncio.sleep(0.1)
+        found = await _configuration(command)
+        assert (found["max_age"], found["num_replicas"]) == (3600 * 10**9, 1)
+        await ensure_stream(command, StreamSettings())
+
+
+async def test_what_the_key_of_the_relay_can_do_for_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It can have the stream deleted, as what is published again may ask for that, and close it. The relay makes the
+    stream again; one that was closed wants an administrator, and the relay says so."""
+    server = EmbeddedNats(tmp_path / "nats", users=USERS_FILE.read_text())
+    server.start()
+    try:
+        async with broker_as(server, "command") as command:
+            first = await ensure_stream(command, StreamSettings())
+            before = await _configuration(command)
+            republish = {"src": "rooms.*.*.*", "dest": f"{API}.STREAM.{{{{wildcard(2)}}}}.{{{{wildcard(3)}}}}"}
+            await command.jetstream("STREAM.UPDATE.ROOMS", {**before, "republish": republish})
+            await command.client.publish("rooms.1.DELETE.ROOMS", b"")
+            async with asyncio.timeout(10):
+                while await stream_state(command) is not None:
+                    await asyncio.sleep(0.02)
+            second = await ensure_stream(command, StreamSettings())
+            assert second.identity != first.identity
+            assert await _configuration(command) == before
+            await command.jetstream("STREAM.UPDATE.ROOMS", {**before, "sealed": True})
+            async with asyncio.timeout(10):
+                while "can not unseal a sealed stream" not in capsys.readouterr().out:
+                    await ensure_stream(command, StreamSettings())
+                    await asyncio.sleep(0.1)
+            assert b"sealed" in (await command.client.request(ROOM, b"more", timeout=5)).data
+    finally:
+        server.stop()
+
+
+async def _configuration(broker: Broker) -> dict[str, Any]:
+    config: dict[str, Any] = (await broker.jetstream("STREAM.INFO.ROOMS"))["config"]
+    # Which version of the API the server needs for it.
+    return {**config, "metadata": {name: of for name, of in config["metadata"].items() if not name.startswith("_nats")}}
 
 
 async def test_query_hears_what_the_others_say(nats: EmbeddedNats) -> None:

@@ -1,13 +1,19 @@
-"""With the NATS key of a service that only reads in hand: no event gets into another room, for anybody.
+"""With the NATS key of a service that only reads in hand: no event gets into another room, for anybody. With that of a
+command service: no event is lost.
 
 NATS sends an answer wherever it was asked to, so whoever may ask for stored messages can have them sent to another
-room's subject (docs/decisions/0038-whose-event-it-is.md).
+room's subject (docs/decisions/0038-whose-event-it-is.md). The relay may change the stream, and with its key anybody can
+(docs/decisions/0043-the-stream-is-put-right.md).
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shutil
+import signal
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -20,9 +26,11 @@ from deploy.local.stack import LocalStack
 from shared.contracts.subjects import partition_filter, partition_of, room_subject
 from shared.messaging.broker import Broker
 from shared.messaging.direct_get import next_by_subject
+from shared.messaging.stream import StreamState, stream_state
 from tests.support.servers import broker_as
 
 PATIENCE = 20.0
+SOON = 100_000_000
 MINE, YOURS = {"x-workspace-id": "ws_mine"}, {"x-workspace-id": "ws_yours"}
 FROM = room_subject("ws_mine", "secret")
 TO = room_subject("ws_yours", "lobby")
@@ -38,9 +46,18 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
 
 async def forget_soon(stack: LocalStack) -> None:
     """The stream takes no event twice within two minutes, and the thief would have to wait."""
+    await change_stream(stack, {"duplicate_window": SOON})
+
+
+async def change_stream(stack: LocalStack, change: dict[str, Any]) -> None:
+    config = await configuration(stack)
     async with stolen(stack, "command") as broker:
-        config = (await broker.jetstream("STREAM.INFO.ROOMS"))["config"]
-        await broker.jetstream("STREAM.UPDATE.ROOMS", {**config, "duplicate_window": 100_000_000})
+        await broker.jetstream("STREAM.UPDATE.ROOMS", {**config, **change})
+
+
+async def configuration(stack: LocalStack) -> dict[str, Any]:
+    async with stolen(stack, "command") as broker:
+        return (await broker.jetstream("STREAM.INFO.ROOMS"))["config"]
 
 
 def stolen(stack: LocalStack, user: str) -> AbstractAsyncContextManager[Broker]:
@@ -94,7 +111,6 @@ async def test_what_is_sent_into_another_room_is_seen_by_nobody(
             assert answer.status_code == 201, answer.text
             return answer.json()
 
-        await forget_soon(stack)
         before = await create(YOURS, "lobby")
         # At once, for some to be published in a batch.
         while max(
@@ -106,11 +122,16 @@ async def test_what_is_sent_into_another_room_is_seen_by_nobody(
         watching = asyncio.create_task(_watch(query, "lobby", YOURS, before["stream_seq"], seen, live))
         async with asyncio.timeout(PATIENCE):
             await live.wait()
-        await asyncio.sleep(0.2)  # longer than the stream remembers what it has taken in
         dropped = await _counted(query, "runroom_query_misplaced_total")
-        await send(broker)
-        await broker.client.flush(5)
-        await asyncio.sleep(0.5)
+        forgotten = False
+        while not forgotten:
+            await forget_soon(stack)
+            await asyncio.sleep(0.2)  # longer than the stream remembers what it has taken in
+            await send(broker)
+            await broker.client.flush(5)
+            await asyncio.sleep(0.5)
+            # Or else the relay has put it right in between.
+            forgotten = (await configuration(stack))["duplicate_window"] == SOON
         assert seen == []
         assert (await _counted(query, "runroom_query_misplaced_total") > dropped) == (send is not by_another_answer)
         async with stolen(stack, "command") as reader:
@@ -138,6 +159,118 @@ async def test_what_is_sent_into_another_room_is_seen_by_nobody(
         assert {run["title"] for run in page.json()["runs"]} == {"lobby"}
         metrics = (await command.get("/metrics")).text
         assert "runroom_relay_stranger_rooms 0.0" in metrics
+
+
+async def test_a_stream_that_was_emptied_is_put_right_and_nothing_is_lost(stack: LocalStack) -> None:
+    """The projector has not read what is taken out; viewers come before and after."""
+    projector = stack.projectors[0]
+    async with (
+        httpx.AsyncClient(base_url=stack.command_url, trust_env=False, timeout=PATIENCE) as command,
+        httpx.AsyncClient(base_url=stack.query_url, trust_env=False, timeout=PATIENCE) as query,
+        stolen(stack, "projector") as broker,
+    ):
+        headers = {"x-workspace-id": "ws_emptied"}
+        told: dict[str, list[str]] = {f"room_{number}": [] for number in range(5)}
+
+        async def create_some() -> None:
+            for room_id in list(told) * 4:
+                answer = await command.post("/v1/runs", json={"room_id": room_id}, headers=headers)
+                told[room_id].append(answer.json()["event_id"])
+
+        await create_some()
+        seen: dict[str, list[dict[str, Any]]] = {room_id: [] for room_id in told}
+        watching = [asyncio.create_task(_watch(query, room_id, headers, 0, seen[room_id])) for room_id in told]
+        assert projector.pid is not None
+        os.kill(projector.pid, signal.SIGSTOP)
+        try:
+            await create_some()
+            before = await _standing_at(broker)
+            config = await configuration(stack)
+            await change_stream(stack, {"max_msgs": 1, "republish": {"src": "rooms.>", "dest": "projected.>"}})
+            emptied = await _standing_at(broker)
+            assert (emptied.first_seq, emptied.identity) == (before.last_seq, before.identity)
+            await create_some()
+            async with asyncio.timeout(PATIENCE):
+                while await configuration(stack) != config:
+                    await asyncio.sleep(0.1)
+            await create_some()
+        finally:
+            os.kill(projector.pid, signal.SIGCONT)
+        async with asyncio.timeout(PATIENCE):
+            while [len(events) for events in seen.values()] != [16] * 5:
+                await asyncio.sleep(0.05)
+        for task in watching:
+            task.cancel()
+        for room_id, expected in told.items():
+            assert [event["event_id"] for event in seen[room_id]] == expected
+            page = await query.get("/v1/runs", params={"min_seq": 16, "room_id": room_id}, headers=headers)
+            assert len(page.json()["runs"]) == 16
+            replayed: list[dict[str, Any]] = []
+            reading = asyncio.create_task(_watch(query, room_id, headers, 0, replayed))
+            async with asyncio.timeout(PATIENCE):
+                while len(replayed) < 16:
+                    await asyncio.sleep(0.02)
+            reading.cancel()
+            assert [event["event_id"] for event in replayed] == expected
+    verify = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.projector", "verify"),
+        env={**os.environ, **stack.addresses("projector")},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    printed, _ = await verify.communicate()
+    assert verify.returncode == 0, printed.decode()
+
+
+async def test_a_stream_that_was_closed_for_good_is_filled_again_once_an_administrator_has_removed_it(
+    stack: LocalStack,
+) -> None:
+    nats = stack.nats
+    assert nats is not None
+    async with (
+        httpx.AsyncClient(base_url=stack.command_url, trust_env=False, timeout=PATIENCE) as command,
+        httpx.AsyncClient(base_url=stack.query_url, trust_env=False, timeout=PATIENCE) as query,
+    ):
+        headers = {"x-workspace-id": "ws_closed"}
+
+        async def create() -> str:
+            answer = await command.post("/v1/runs", json={"room_id": "lobby"}, headers=headers)
+            assert answer.status_code == 201, answer.text
+            return answer.json()["event_id"]
+
+        told = [await create()]
+        await change_stream(stack, {"sealed": True})
+        told += [await create() for _ in range(5)]
+        seen: list[dict[str, Any]] = []
+        watching = asyncio.create_task(_watch(query, "lobby", headers, 0, seen))
+        # Live, of what the relay publishes in vain; reads are as they were.
+        async with asyncio.timeout(PATIENCE):
+            while len(seen) < 6:
+                await asyncio.sleep(0.02)
+        assert len((await query.get("/v1/runs", headers=headers)).json()["runs"]) <= 1
+        await asyncio.to_thread(nats.stop)
+        shutil.rmtree(nats.data_dir / "jetstream")
+        await asyncio.to_thread(nats.start)
+        await wait_for_runs(query, headers, 6)
+        told += [await create() for _ in range(3)]
+        await wait_for_runs(query, headers, 9)
+        async with asyncio.timeout(PATIENCE):
+            while len(seen) < 9:
+                await asyncio.sleep(0.02)
+        watching.cancel()
+        assert [event["event_id"] for event in seen] == told
+
+
+async def wait_for_runs(query: httpx.AsyncClient, headers: dict[str, str], number: int) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while len((await query.get("/v1/runs", headers=headers)).json()["runs"]) < number:
+            await asyncio.sleep(0.1)
+
+
+async def _standing_at(broker: Broker) -> StreamState:
+    state = await stream_state(broker)
+    assert state is not None
+    return state
 
 
 async def _watch(

@@ -26,7 +26,7 @@ from shared import tracing
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import RELAY_WAKE_SUBJECT
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, JetStreamError
-from shared.messaging.stream import StreamIdentity, StreamSettings, stream_state
+from shared.messaging.stream import StreamIdentity, StreamSettings, ensure_stream
 from shared.postgres import STORE_ERRORS, Connection, connect
 from shared.telemetry import Logger
 
@@ -34,7 +34,7 @@ _MOST_BYTES = 4 * 1024 * 1024
 _POLL_SECONDS = 0.5
 """How long an event waits at most when every wake-up was lost. Well below the leader's lease."""
 _CHECK_SECONDS = 5.0
-"""How often an idle relay asks whether the stream is still where it left it."""
+"""How often the relay asks whether the stream is still where it left it, and as it should be."""
 _RETRY_SECONDS = 0.2
 _STOP_SECONDS = 1.0
 _RECORD_SECONDS = 0.5
@@ -311,13 +311,13 @@ class Relay:
         metrics.RELAY_STRANGERS.set(len(strangers))
 
     async def _check(self) -> None:
-        """Whether the stream is still where it was left."""
+        """Whether the stream is still where it was left, and as it should be."""
         if self._oversize:
             # What the broker takes may be more by now, and is told at the beginning of a connection alone.
             await self._broker.reconnect()
         standing = self._standing
         if standing is None:
             return
-        stream = await stream_state(self._broker)
-        if stream is None or stream.identity != standing.identity or stream.last_seq != standing.position:
+        stream = await ensure_stream(self._broker, self._settings.stream)
+        if stream.identity != standing.identity or stream.last_seq != standing.position:
             self._doubt("moved")
