@@ -115,3 +115,20 @@ def test_sizes_keep_to_the_rule_they_state() -> None:
 
 def whole(text: str) -> int:
     return int(text.replace(",", ""))
+
+
+def test_the_shares_of_connections_are_those_of_the_roles_and_the_servers() -> None:
+    section = (REPOSITORY / "docs" / "operations.md").read_text().split("## Size it")[1].split("\n### ")[0]
+    roles = (REPOSITORY / "deploy/postgres/roles.sql").read_text()
+    shares = dict(re.findall(r"\('runroom_(\w+)', (\d+)\)", roles))
+    compose = (REPOSITORY / "docker-compose.yml").read_text()
+    kubernetes = (REPOSITORY / "deploy/k8s/postgres/cluster.yaml").read_text()
+    for file, pattern in ((compose, r"{}=(\d+)"), (kubernetes, r'{}: "(\d+)"')):
+        most, reserved = (
+            re.findall(rf"\b{pattern.format(name)}", file)[0] for name in ("max_connections", "reserved_connections")
+        )
+        assert f"of {most}" in section
+        for role, share in shares.items():
+            (row,) = re.findall(rf"^\| {role}\b.* %.*$", section, re.MULTILINE)
+            assert f"{share} %" in row
+            assert f"| {(int(most) - 3 - int(reserved)) * int(share) // 100}" in row
