@@ -15,14 +15,22 @@ grant select on proj_runs, proj_steps, proj_run_tags, proj_room_events, proj_app
 do $$
 declare
     name text;
+    moving text;
 begin
-    -- What a run is and where it is stays; and who may update a whole table may lock it against everybody who reads.
-    for name in select tablename from pg_tables where schemaname = 'public' and tablename ~ '^proj_runs_v[0-9]+$' loop
-        execute format(
-            'grant select, insert, update (status, output, error, summary, started_at, ended_at, updated_at, last_event_id,'
-            ' stream_seq) on %I to runroom_projector',
-            name
-        );
+    -- What a run is and where it is stays; and who may update a whole table may lock it against everybody who reads. The
+    -- other columns are not named: another release's version may have others.
+    for name, moving in
+        select c.relname, string_agg(quote_ident(a.attname), ', ')
+        from pg_class c join pg_attribute a on a.attrelid = c.oid
+        where
+            c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and c.relname ~ '^proj_runs_v[0-9]+$'
+            and a.attnum > 0 and not a.attisdropped
+            and a.attname <> all (
+                '{run_id, workspace_id, room_id, thread_id, title, goal, input, tags, created_at, correlation_id}'
+            )
+        group by c.relname
+    loop
+        execute format('grant select, insert, update (%s) on %I to runroom_projector', moving, name);
     end loop;
     for name in
         select tablename from pg_tables

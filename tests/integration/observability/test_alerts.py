@@ -65,6 +65,14 @@ def rising(a_minute: float, name: str, labels: str = "") -> list[Series]:
     return [series._replace(start=0, step=a_minute) for series in at(0, name, labels)]
 
 
+def memory(of_the_bound: float) -> list[Series]:
+    bounds = {"command": 370e6, "query": 430e6, "projector": 300e6}
+    return [
+        Series(f'process_resident_memory_bytes{{job="runroom-{service}",instance="1"}}', of_the_bound * bound)
+        for service, bound in bounds.items()
+    ]
+
+
 def leases(runs: int, feed: int, old: int = 0) -> list[Series]:
     held = {"runs": runs, "room_feed": feed, "runs@2": old}
     return [
@@ -153,10 +161,7 @@ CASES = {
     "RunroomBrokerFlapping": Case(
         rising(0.3, "runroom_broker_disconnects_total"), rising(0.15, "runroom_broker_disconnects_total")
     ),
-    "RunroomMemoryHigh": Case(
-        at(1.1e9, "process_resident_memory_bytes"),
-        [*at(0.9e9, "process_resident_memory_bytes"), Series('process_resident_memory_bytes{job="other"}', 8e9)],
-    ),
+    "RunroomMemoryHigh": Case(memory(1.01), [*memory(0.99), Series('process_resident_memory_bytes{job="other"}', 8e9)]),
     "RunroomDescriptorsNearLimit": Case(
         [*at(81, "process_open_fds"), *at(100, "process_max_fds")],
         [*at(79, "process_open_fds"), *at(100, "process_max_fds")],
