@@ -3,7 +3,7 @@
 Invariant: what is not taken is bounded. Beyond the limit, whoever has kept the process waiting longest loses the
 connection, if that has been long enough; if it has not, nothing more is to be read for anybody.
 
-Only what a transport had to keep is counted, so that an answer that is taken at once costs a comparison.
+Only what a transport had to keep beyond its 64 KiB is counted, so that an answer that is taken at once costs nothing.
 """
 
 import time
@@ -11,7 +11,8 @@ from typing import Final, NamedTuple, Protocol
 
 from shared.metrics import BACKLOG_BYTES, BACKLOG_DROPS
 
-PATIENCE_SECONDS: Final = 5.0
+PATIENCE_SECONDS: Final = 0.25
+"""Longer, and who comes again before it is over keeps the backlog full, and everybody out."""
 
 
 class Holder(Protocol):

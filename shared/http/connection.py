@@ -12,16 +12,13 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from litestar.types import Scope
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from shared.http.backlog import Backlog
-from shared.http.intake import Intake
+from shared.http.intake import Flow, Intake
 from shared.http.problems import CONNECTION
 from shared.turns import Turns
 
-_LARGE: Final = 64 * 1024
-"""An answer below it is not worth to be counted where it is not taken."""
 REQUESTS_AT_ONCE: Final = 32
 """Begun in one turn of the loop: 3 ms of it when all ask for streams. A herd of them would stop others for 80 ms."""
 
@@ -30,10 +27,11 @@ class Connection(Intake):
     """One client's connection. A response finds it by ``connection_of``.
 
     ``on_lost`` is called once when the client is gone; who sets it takes it away again. The requests of all connections
-    are begun in ``turns``; what large answers their clients have yet to take is in the ``backlog``.
+    are begun in ``turns``; what their clients have yet to take of other answers is in the
+    ``backlog``.
     """
 
-    __slots__ = ("_backlog", "_held", "_responding", "_turns", "on_lost")
+    __slots__ = ("_backlog", "_held", "_is_streaming", "_responding", "_turns", "on_lost")
 
     def __init__(self, *arguments: Any, turns: Turns, backlog: Backlog, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -41,6 +39,7 @@ class Connection(Intake):
         self._backlog = backlog
         self.on_lost: Callable[[], None] | None = None
         self._held = b""
+        self._is_streaming = False
         self._responding: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -48,7 +47,7 @@ class Connection(Intake):
         # 9 of the 190 µs that it takes to connect a stream.
         self.connections.add(self)
         self.transport = transport
-        self.flow = FlowControl(transport)
+        self.flow = Flow(transport)
         self.scheme = "http"
         self._times.head.watch(self)
 
@@ -61,6 +60,7 @@ class Connection(Intake):
         """Begins the response. Its head is held."""
         if (cycle := self._responding) is not None:
             cycle.transport = self.transport
+            self._is_streaming = True
             self.flow.resume_reading()  # as asking for the request's body would: a client's leaving is read, too
             cycle.response_started = cycle.chunked_encoding = True
             close = b"" if cycle.keep_alive else b"connection: close\r\n"
@@ -91,10 +91,14 @@ class Connection(Intake):
         """Waits until the client has taken enough, or is gone."""
         await self.flow.drain()
 
-    def wrote_large(self) -> None:
-        """To be called when a large answer was written, which the client may not take at once."""
-        if self.flow.write_paused:
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if not self._is_streaming:  # streams have bounds of their own
             self._backlog.hold(self, self.transport.get_write_buffer_size())
+
+    def on_response_complete(self) -> None:
+        self._is_streaming = False
+        super().on_response_complete()
 
     def resume_writing(self) -> None:
         self._backlog.release(self)
@@ -124,7 +128,7 @@ class Connection(Intake):
         else:
             self._responding = cycle
             if cycle.scope["method"] != "HEAD" and not cycle.waiting_for_100_continue:
-                cycle.transport = cast("asyncio.Transport", _HeadWithBody(self))
+                cycle.transport = cast("asyncio.Transport", _HeadWithBody(self.transport))
             cycle.scope["extensions"] = {CONNECTION: cast("dict[object, object]", self)}
         super()._start_asgi_task(cycle, app)
 
@@ -135,11 +139,10 @@ class _HeadWithBody:
     The head may be kept until then: ASGI has it sent with the first of the body, not before.
     """
 
-    __slots__ = ("_connection", "_head", "_transport")
+    __slots__ = ("_head", "_transport")
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._transport = connection.transport
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
         self._head: bytes | None = b""
 
     def write(self, data: bytes) -> None:
@@ -151,8 +154,6 @@ class _HeadWithBody:
         else:
             self._head = None
             self._transport.writelines((head, data))
-            if len(data) > _LARGE:
-                self._connection.wrote_large()
 
     def close(self) -> None:
         head, self._head = self._head, None

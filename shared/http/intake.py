@@ -5,9 +5,10 @@ What is refused here never takes the place of another request's answer: those be
 connection ends. A request that comes whole costs 1.3 µs more than with the server's own protocol.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from shared.http.cors import Cors
@@ -22,6 +23,10 @@ MAX_URI_BYTES: Final = 32 * 1024
 MAX_HEADERS: Final = 100
 _LINGER_SECONDS: Final = 2.0
 """Closed at once, with something unread, the connection would be reset, and the client might not see the answer."""
+_SLICE_BYTES: Final = 4096
+"""Read at a time: the parser makes requests of all it is given, and one of 26 bytes is 2 KB of objects."""
+_MOST_WAITING: Final = 2
+"""Requests behind the one that is answered; a slice may have some more."""
 _HEEDED: Final = frozenset({b"host", b"expect", b"transfer-encoding"})
 _IDLE, _HEAD, _BODY = range(3)
 
@@ -32,6 +37,16 @@ class RequestTimes(NamedTuple):
 
     head: Deadlines
     body: Deadlines
+
+
+class Flow(FlowControl):
+    """Of a connection that is not read on while it is ``is_held``, whoever asks."""
+
+    is_held = False
+
+    def resume_reading(self) -> None:
+        if not self.is_held:
+            super().resume_reading()
 
 
 class _RefusedError(Exception):
@@ -51,6 +66,7 @@ class Intake(HttpToolsProtocol):
         "_loose_bytes",
         "_part",
         "_problem",
+        "_rest",
         "_times",
         "_unclaimed_bytes",
         "_upgrade",
@@ -68,6 +84,7 @@ class Intake(HttpToolsProtocol):
         self._loose_bytes = 0
         self._hosts = 0
         self._is_deaf = False
+        self._rest = b""
         self._problem: Problem | None = None
         self._upgrade: bytes | None = None
         self._current: RequestResponseCycle | None = None
@@ -75,16 +92,17 @@ class Intake(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget()
         super().connection_lost(exc)
+        # They lead back here, and what goes in circles is collected late.
+        self.pipeline.clear()
+        self.cycle = self._current = None  # pyright: ignore[reportAttributeAccessIssue]  # as before the first
+        self._rest = b""
 
     def data_received(self, data: bytes) -> None:
         # In place of the server's own, which logs a line for whatever anybody sends.
-        if self._is_deaf:
-            return
-        stopped_at = self._feed(data)
-        if stopped_at is not None:
-            self._stay(memoryview(data)[stopped_at:])
-        if self._part is not _IDLE and not self._is_deaf:
-            self._await_rest()
+        if self._rest:
+            self._rest += data
+        else:
+            self._take(data)
 
     def on_message_begin(self) -> None:
         self._unset_keepalive_if_required()  # not before: empty lines are no request (RFC 9112, 2.2)
@@ -149,6 +167,37 @@ class Intake(HttpToolsProtocol):
             self._end()
         else:
             super().on_response_complete()
+            if self._rest and len(self.pipeline) < _MOST_WAITING and not self.transport.is_closing():
+                self._go_on()
+
+    def _take(self, data: bytes) -> None:
+        """Reads as much of it as there may be requests waiting, and keeps the rest until they are answered."""
+        view, at = memoryview(data), 0
+        while at < len(view) and not self._is_deaf:
+            if len(self.pipeline) >= _MOST_WAITING:
+                self._hold(bytes(view[at:]))
+                return
+            piece = view[at : at + _SLICE_BYTES]
+            stopped_at = self._feed(piece)
+            if stopped_at is None:
+                at += len(piece)
+            else:
+                at += stopped_at
+                self._read_again()
+            if self._part is not _IDLE and not self._is_deaf:
+                self._await_rest()
+
+    def _hold(self, rest: bytes) -> None:
+        self._rest = rest
+        self._forget()  # it has come, and waits for us
+        self.flow.pause_reading()
+        cast("Flow", self.flow).is_held = True
+
+    def _go_on(self) -> None:
+        rest, self._rest = self._rest, b""
+        cast("Flow", self.flow).is_held = False
+        self.flow.resume_reading()
+        self._take(rest)
 
     def _feed(self, data: bytes | memoryview) -> int | None:
         """Where the parser stops, to leave the rest to another protocol; None if it does not."""
@@ -212,22 +261,18 @@ class Intake(HttpToolsProtocol):
         version = self.parser.get_http_version().encode()
         return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(kept))
 
-    def _stay(self, rest: memoryview) -> None:
-        """Reads the request again as one of this protocol: the parser would leave its body to the other one. And so
-        with each that follows: in a loop, because thousands may have come at once."""
-        stopped_at: int | None = 0
-        while stopped_at is not None and not self._is_deaf:
-            rest = rest[stopped_at:]
-            head, self._upgrade = self._upgrade or b"", None
-            self.parser = httptools.HttpRequestParser(self)
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the server's own
-            self._part = _IDLE
-            self._feed(head)
-            stopped_at = None if self._is_deaf else self._feed(rest)
+    def _read_again(self) -> None:
+        """Reads the request's head as one of this protocol: the parser would leave its body to the other one."""
+        head, self._upgrade = self._upgrade or b"", None
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the server's own
+        self._part = _IDLE
+        self._feed(head)
 
     def _refuse(self, problem: Problem) -> None:
         """Answers with the problem if it is the turn of the request that is wrong, and ends the connection."""
         self._is_deaf = True
+        self._rest = b""
         self._forget()
         broken = self.cycle if self._part is _BODY else None
         if broken is not None:

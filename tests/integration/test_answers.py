@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 import uvloop
 from litestar.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from shared.http.backlog import Backlog
@@ -168,6 +169,41 @@ def test_who_sends_a_bad_body_while_it_is_answered_is_left_alone() -> None:
             assert b"body" in await service.whole()
 
     as_in_production(check())
+
+
+def test_thousands_sent_ahead_wait_as_they_came() -> None:
+    """And not as objects, which are eighty times as large; when the client leaves, nothing of them stays."""
+
+    async def check() -> None:
+        async with served("answer") as service:
+            before = cycles()
+            reader, writer = await service.half()
+            writer.write(b"GET /h HTTP/1.1\r\nHost:h\r\n\r\n" * 9000)
+            for _ in range(20):
+                await asyncio.sleep(0.01)
+            assert cycles() - before < 300
+            gc.disable()
+            try:
+                writer.transport.abort()
+                service.app.go_on.set()
+                async with asyncio.timeout(PATIENCE):
+                    while service.connections or cycles() > before:
+                        await asyncio.sleep(0.01)
+            finally:
+                gc.enable()
+            assert reader is not None
+            reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+            writer.write(b"GET /whole HTTP/1.1\r\nHost: h\r\n\r\n" * 9000)
+            async with asyncio.timeout(6 * PATIENCE):
+                for _ in range(9000):
+                    assert (await reader.readuntil(b"body")).startswith(b"HTTP/1.1 200 OK")
+            writer.close()
+
+    as_in_production(check())
+
+
+def cycles() -> int:
+    return sum(isinstance(one, RequestResponseCycle) for one in gc.get_objects())
 
 
 def test_empty_lines_are_no_request_to_stay_for() -> None:

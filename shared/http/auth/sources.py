@@ -5,12 +5,14 @@ network.
 """
 
 import asyncio
-import time
+import socket
+import threading
+from contextlib import suppress
 from http import HTTPStatus
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any, Final, cast
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from shared.http.auth.jwks import MOST_BYTES, JwksError, read_bounded
 
@@ -51,19 +53,73 @@ class _NoRedirects(HTTPRedirectHandler):
         return None
 
 
+class _Http(HTTPHandler):
+    """Notes the sockets it opens."""
+
+    def __init__(self, sockets: list[socket.socket]) -> None:
+        super().__init__()
+        self._sockets = sockets
+
+    def http_open(self, req: Request) -> Any:
+        sockets = self._sockets
+
+        class Noting(HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                sockets.append(self.sock)
+
+        return self.do_open(Noting, req)
+
+
+class _Https(HTTPSHandler):
+    """The same, with TLS as it is by default."""
+
+    def __init__(self, sockets: list[socket.socket]) -> None:
+        super().__init__()
+        self._sockets = sockets
+
+    def https_open(self, req: Request) -> Any:
+        sockets = self._sockets
+
+        class Noting(HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                sockets.append(self.sock)
+
+        return self.do_open(Noting, req)
+
+
 def _fetch(url: str) -> bytes:
-    ends_at = time.monotonic() + _WHOLE_SECONDS
+    sockets: list[socket.socket] = []
+    is_over = threading.Event()
+    # From outside: a byte now and then, wherever in the answer, would keep a reader for ever.
+    end = threading.Timer(_WHOLE_SECONDS, _shut, (sockets, is_over))
+    end.daemon = True
+    end.start()
     try:
         request = Request(url, headers={"accept": "application/json"})  # noqa: S310  # the setting's scheme was checked
-        with build_opener(_NoRedirects).open(request, timeout=_SILENT_SECONDS) as answer:
-            return _read(cast("HTTPResponse", answer), ends_at)
+        opener = build_opener(_NoRedirects, _Http(sockets), _Https(sockets))
+        with opener.open(request, timeout=_SILENT_SECONDS) as answer:
+            raw = _read(cast("HTTPResponse", answer))
+        if is_over.is_set():  # what was cut short may look whole
+            raise TimeoutError(f"not complete after {_WHOLE_SECONDS:.0f} seconds")
+        return raw
     except HTTPException as error:
         raise JwksError(f"not an HTTP answer: {type(error).__name__}") from error
     except ValueError as error:  # a UnicodeError of a host or a path that cannot be sent, for one
         raise JwksError(f"not a URL that can be asked: {type(error).__name__}") from error
+    finally:
+        end.cancel()
 
 
-def _read(response: HTTPResponse, ends_at: float) -> bytes:
+def _shut(sockets: list[socket.socket], is_over: threading.Event) -> None:
+    is_over.set()
+    for opened in sockets:
+        with suppress(OSError):
+            opened.shutdown(socket.SHUT_RDWR)
+
+
+def _read(response: HTTPResponse) -> bytes:
     if response.status != HTTPStatus.OK:
         raise JwksError(f"answered {response.status}")
     raw = b""
@@ -71,6 +127,4 @@ def _read(response: HTTPResponse, ends_at: float) -> bytes:
         raw += chunk
         if len(raw) > MOST_BYTES:
             raise JwksError(f"larger than {MOST_BYTES} bytes")
-        if time.monotonic() > ends_at:
-            raise TimeoutError(f"not complete after {_WHOLE_SECONDS:.0f} seconds")
     return raw

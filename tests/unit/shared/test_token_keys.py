@@ -20,6 +20,7 @@ from litestar import Litestar
 from litestar.testing import AsyncTestClient
 
 from shared.http.auth import keys as keys_module
+from shared.http.auth import sources as sources_module
 from shared.http.auth.access import TokenAccess
 from shared.http.auth.claims import Grant
 from shared.http.auth.jwks import MOST_BYTES, JwksError, parse_jwks
@@ -228,6 +229,36 @@ async def test_without_any_keys_there_is_no_telling(server: Server) -> None:
     server.status, server.document = 200, jwks(RSA)
     assert await accepted(verifier, RSA)
     assert keys.has_any
+
+
+@pytest.mark.parametrize(
+    ("said", "again"),
+    [
+        (b"HTTP/1.1 200 O", b"K"),
+        (b"HTTP/1.1 200 OK\r\nX-A: a", b"a"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0", b"0"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{", b" "),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+    ids=["status", "header", "chunk size", "body", "interim answers"],
+)
+async def test_who_dribbles_keys_is_not_waited_for(said: bytes, again: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources_module, "_WHOLE_SECONDS", 0.5)
+
+    async def dribble(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            writer.write(said)
+            for _ in range(200):
+                writer.write(again)
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        writer.close()
+
+    async with await asyncio.start_server(dribble, "127.0.0.1", 0) as http:
+        source = UrlSource(f"http://127.0.0.1:{http.sockets[0].getsockname()[1]}/")
+        async with asyncio.timeout(5):
+            with pytest.raises((OSError, JwksError)):
+                await source.read()
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/päth", "http://a..b/", f"http://{'a' * 64}.test/", "http://h/a b"])
