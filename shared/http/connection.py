@@ -27,8 +27,7 @@ class Connection(Intake):
     """One client's connection. A response finds it by ``connection_of``.
 
     ``on_lost`` is called once when the client is gone; who sets it takes it away again. The requests of all connections
-    are begun in ``turns``; what their clients have yet to take of other answers is in the
-    ``backlog``.
+    are begun in ``turns``; what clients have yet to take of answers that are no streams is in the ``backlog``.
     """
 
     __slots__ = ("_backlog", "_held", "_is_streaming", "_responding", "_turns", "on_lost")

@@ -53,35 +53,23 @@ class _NoRedirects(HTTPRedirectHandler):
         return None
 
 
-class _Http(HTTPHandler):
-    """Notes the sockets it opens."""
+class _Noting(HTTPHandler, HTTPSHandler):
+    """Both, with TLS as it is by default. Notes the sockets it opens."""
 
     def __init__(self, sockets: list[socket.socket]) -> None:
         super().__init__()
         self._sockets = sockets
 
     def http_open(self, req: Request) -> Any:
-        sockets = self._sockets
-
-        class Noting(HTTPConnection):
-            def connect(self) -> None:
-                super().connect()
-                sockets.append(self.sock)
-
-        return self.do_open(Noting, req)
-
-
-class _Https(HTTPSHandler):
-    """The same, with TLS as it is by default."""
-
-    def __init__(self, sockets: list[socket.socket]) -> None:
-        super().__init__()
-        self._sockets = sockets
+        return self._open(HTTPConnection, req)
 
     def https_open(self, req: Request) -> Any:
+        return self._open(HTTPSConnection, req)
+
+    def _open(self, kind: type[HTTPConnection], req: Request) -> Any:
         sockets = self._sockets
 
-        class Noting(HTTPSConnection):
+        class Noting(kind):
             def connect(self) -> None:
                 super().connect()
                 sockets.append(self.sock)
@@ -98,7 +86,7 @@ def _fetch(url: str) -> bytes:
     end.start()
     try:
         request = Request(url, headers={"accept": "application/json"})  # noqa: S310  # the setting's scheme was checked
-        opener = build_opener(_NoRedirects, _Http(sockets), _Https(sockets))
+        opener = build_opener(_NoRedirects, _Noting(sockets))
         with opener.open(request, timeout=_SILENT_SECONDS) as answer:
             raw = _read(cast("HTTPResponse", answer))
         if is_over.is_set():  # what was cut short may look whole
