@@ -50,6 +50,11 @@ BACKLOG_DROPS = Counter(
     "runroom_http_backlog_drops_total",
     "Connections dropped because the answers not taken came to the limit, and theirs had waited longest.",
 )
+ARRIVING_BYTES = Gauge("runroom_http_arriving_bytes", "Bytes of request bodies that have yet to come whole.")
+ARRIVING_REFUSED = Counter(
+    "runroom_http_arriving_refused_total",
+    "Requests refused because the bodies not yet whole came to the limit, and theirs had been coming for longest.",
+)
 LOOP_LAG_SECONDS = Histogram(
     "runroom_event_loop_lag_seconds",
     "Seconds by which a timer went off too late, ten times a second: how long everything in the process waits.",

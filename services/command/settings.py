@@ -28,6 +28,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Seconds it has for the body after that, with the same answer."""
     max_body_bytes: int
     """Longest request body, in bytes."""
+    intake_megabytes: int
+    """Most MiB of bodies that are not whole yet; beyond it those that take longest get 503 ``overloaded``."""
     batch_commands: int
     """Most commands in one transaction."""
     queue_commands: int
@@ -62,6 +64,7 @@ def read_settings(variables: Mapping[str, str]) -> Settings:
         request_head_seconds=env.number("REQUEST_HEAD_SECONDS", 10.0, 0.1, 3600.0),
         request_body_seconds=env.number("REQUEST_BODY_SECONDS", 30.0, 0.1, 3600.0),
         max_body_bytes=env.integer("MAX_BODY_BYTES", 1024 * 1024, 1024, 1024 * 1024),
+        intake_megabytes=env.integer("INTAKE_MEGABYTES", 32, 1, 65_536),
         batch_commands=env.integer("BATCH_COMMANDS", 500, 1, 5000),
         queue_commands=env.integer("QUEUE_COMMANDS", 5000, 1, 1_000_000),
         queue_megabytes=env.integer("QUEUE_MEGABYTES", 64, 1, 65_536),

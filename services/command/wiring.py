@@ -8,6 +8,7 @@ from litestar import Litestar
 from services.command.expiry import forget_expired_outcomes
 from services.command.group_commit import GroupCommit, GroupCommitSettings
 from services.command.http.describe import openapi
+from services.command.http.reception import Reception
 from services.command.http.routes import command_routes
 from services.command.ids import MintedIds
 from services.command.relay.lag import measure_lag
@@ -63,6 +64,8 @@ def _app(settings: Settings, commit: GroupCommit, access: Access, pool: Pool, br
         await pool.fetchval("select 1 from rooms limit 1")
         return "answers"
 
+    reception = Reception(max_body_bytes=settings.max_body_bytes, most_bytes=settings.intake_megabytes * 1024 * 1024)
+
     async def broker_is_connected() -> str:
         # Commands are taken without it: the stream catches up later.
         _ = broker.client
@@ -70,12 +73,11 @@ def _app(settings: Settings, commit: GroupCommit, access: Access, pool: Pool, br
 
     return Litestar(
         route_handlers=[
-            *access.protect(command_routes(commit, access.identify), "runs:write"),
+            *access.protect(command_routes(reception, commit, access.identify), "runs:write"),
             *health_routes({"event_store": event_store_answers, **access.checks}, {"nats": broker_is_connected}),
         ],
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=openapi(),
-        request_max_body_size=settings.max_body_bytes,
         logging_config=None,
         debug=False,
     )

@@ -1,13 +1,16 @@
-"""Answers that clients have yet to take: of all connections of a process together, in bytes.
+"""What clients make a process hold: answers they have yet to take, or bodies they have yet to send whole, in bytes.
 
-Invariant: what is not taken is bounded. Beyond the limit, whoever has kept the process waiting longest loses the
-connection, if that has been long enough; if it has not, nothing more is to be read for anybody.
+Invariant: all of it together is bounded. Beyond the limit, whoever has kept the process waiting longest is dropped, if
+that has been long enough; if it has not, nothing more is to be held for anybody.
 
-Only what a transport had to keep beyond its 64 KiB is counted, so that an answer that is taken at once costs nothing.
+Of answers only what a transport had to keep beyond its 64 KiB is counted, so that one that is taken at once costs
+nothing.
 """
 
 import time
 from typing import Final, NamedTuple, Protocol
+
+from prometheus_client import Counter, Gauge
 
 from shared.metrics import BACKLOG_BYTES, BACKLOG_DROPS
 
@@ -16,10 +19,10 @@ PATIENCE_SECONDS: Final = 0.25
 
 
 class Holder(Protocol):
-    """Whoever has an answer that is not taken."""
+    """Whoever has something on a client's behalf."""
 
     def drop(self) -> None:
-        """Lets go of it, and of the client."""
+        """Lets go of it, and of the client. It is released already."""
         ...
 
 
@@ -29,27 +32,35 @@ class _Held(NamedTuple):
 
 
 class Backlog:
-    """``limit`` in bytes; none without one."""
+    """``limit`` in bytes; none without one. ``held`` and ``drops`` say how much it is, and who had to go."""
 
-    def __init__(self, limit: int | None = None) -> None:
+    def __init__(
+        self, limit: int | None = None, *, held: Gauge = BACKLOG_BYTES, drops: Counter = BACKLOG_DROPS
+    ) -> None:
         self._limit = limit
+        self._gauge = held
+        self._drops = drops
         self._held: dict[Holder, _Held] = {}
         self._bytes = 0
 
     def hold(self, holder: Holder, size: int) -> None:
-        """So much of the holder's answer was not taken."""
-        self.release(holder)
-        self._held[holder] = _Held(size, time.monotonic())
-        self._count(size)
+        """So much it is now, since it was first held."""
+        held = self._held.get(holder)
+        if held is None:
+            self._held[holder] = _Held(size, time.monotonic())
+            self._count(size)
+        else:
+            self._held[holder] = _Held(size, held.since)
+            self._count(size - held.size)
 
     def release(self, holder: Holder) -> None:
-        """It was taken, or nobody is there any more."""
+        """It is over, or nobody is there any more."""
         held = self._held.pop(holder, None)
         if held is not None:
             self._count(-held.size)
 
     def has_room(self) -> bool:
-        """Whether more may be answered, once those have been dropped who are too slow for it."""
+        """Whether more may be held, once those have been dropped who are too slow for it."""
         if self._limit is None:
             return True
         while self._bytes >= self._limit:
@@ -57,10 +68,10 @@ class Backlog:
             if time.monotonic() - held.since < PATIENCE_SECONDS:
                 return False
             self.release(holder)
-            BACKLOG_DROPS.inc()
+            self._drops.inc()
             holder.drop()
         return True
 
     def _count(self, size: int) -> None:
         self._bytes += size
-        BACKLOG_BYTES.set(self._bytes)
+        self._gauge.set(self._bytes)

@@ -43,7 +43,7 @@ ERRORS: Final[Mapping[str, ErrorKind]] = {
     "run_not_queued": ErrorKind(409, "Only a queued run can start.", "run … is running; only a queued run can start"),
     "run_already_ended": ErrorKind(409, "The run has ended.", "run … has succeeded already"),
     "run_not_running": ErrorKind(409, "Steps need a running run.", "run … is queued; steps need a running run"),
-    "body_too_large": ErrorKind(413, "The body is beyond the limit.", "the body is larger than this service takes"),
+    "body_too_large": ErrorKind(413, "The body is beyond the limit.", "the body is larger than 1048576 bytes"),
     "uri_too_long": ErrorKind(414, "The URI is beyond the limit.", "the URI is longer than 32768 bytes"),
     "unsupported_media_type": ErrorKind(
         415, "The body is not JSON.", "Content-Type: expected application/json in UTF-8"

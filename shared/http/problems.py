@@ -5,12 +5,12 @@ Invariant: every answer that is not a success has this shape, whoever made it: a
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, InternalServerException
+from litestar.exceptions import HTTPException
 
 from shared.http.exchange import current_exchange
 from shared.metrics import AUTH_ERRORS, AUTH_REFUSALS
@@ -29,7 +29,6 @@ _CODES = {
     404: "not_found",
     405: "method_not_allowed",
     406: "not_acceptable",
-    413: "body_too_large",
     415: "unsupported_media_type",
     500: "internal_error",
 }
@@ -125,9 +124,6 @@ def _on_problem(request: Request[Any, Any, Any], problem: Problem) -> Response[b
 
 def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     if error.status_code >= 500:
-        if isinstance(error, InternalServerException) and CONNECTION not in _extensions(request):
-            # The client left before its request was whole; nobody gets this.
-            return problem_response(request, invalid_request("the request did not come whole"))
         return _on_crash(request, error)
     code = _CODES.get(error.status_code, "invalid_request")
     match error.status_code:
@@ -135,17 +131,11 @@ def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) ->
             detail = "there is nothing at this path"
         case 405:
             detail = f"{request.method} is not allowed on this path"
-        case 413:
-            detail = "the body is larger than this service takes"
         case _:
             detail = error.detail
     # Only what a client needs: the framework also hands over headers of its own making.
     headers = {k: v for k, v in (error.headers or {}).items() if k.lower() == "allow"}
     return problem_response(request, Problem(error.status_code, code, detail), headers)
-
-
-def _extensions(request: Request[Any, Any, Any]) -> dict[str, object]:
-    return cast("dict[str, Any]", request.scope).get("extensions") or {}
 
 
 def _on_crash(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -34,9 +34,17 @@ def answer(outcome: Outcome) -> EncodedJson:
     return EncodedJson(outcome.response, outcome.status, headers)
 
 
-def overloaded() -> Problem:
+def too_many_commands() -> Problem:
+    return _overloaded("too many commands are waiting to be committed")
+
+
+def too_many_bodies() -> Problem:
+    return _overloaded("too many bodies are on their way, and this one takes long")
+
+
+def _overloaded(detail: str) -> Problem:
     metrics.COMMANDS.labels("overloaded").inc()
-    return Problem(503, "overloaded", "too many commands are waiting to be committed", retry_after=1)
+    return Problem(503, "overloaded", detail, retry_after=1)
 
 
 def store_unavailable() -> Problem:

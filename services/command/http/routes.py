@@ -18,7 +18,7 @@ from services.command.domain.batch import Accepted, IdempotencyKey, Request
 from services.command.domain.commands import Command, CreateRun
 from services.command.domain.decide import Caller
 from services.command.group_commit import GroupCommit, NotStorableError, OverloadedError, StoreUnavailableError
-from services.command.http.answers import answer, overloaded, store_unavailable
+from services.command.http.answers import answer, store_unavailable, too_many_commands
 from services.command.http.bodies import (
     B,
     Body,
@@ -35,6 +35,7 @@ from services.command.http.bodies import (
     to_start_run,
 )
 from services.command.http.describe import command
+from services.command.http.reception import Reception
 from shared.context import current_request
 from shared.contracts.ids import is_printable_ascii, is_token
 from shared.contracts.times import format_time
@@ -49,20 +50,21 @@ AnyRequest = HttpRequest[Any, Any, Any]
 _fingerprint_encoder = msgspec.json.Encoder(order="sorted")
 
 
-def command_routes(commit: GroupCommit, identify: Identify) -> list[HTTPRouteHandler]:
-    """The handlers, bound to the group commit that serves them and to how callers are known."""
+def command_routes(reception: Reception, commit: GroupCommit, identify: Identify) -> list[HTTPRouteHandler]:
+    """The handlers, bound to what takes their bodies, the group commit that serves them and how callers are known."""
 
     @_post("/v1/runs", "CreateRun", 201, "Create a run", CreateRunBody, "missing_room_id")
     async def create_run(request: AnyRequest) -> EncodedJson:
-        command = to_create_run(await _read(request, _decode_create_run))
+        body, size = await _read(reception, request, _decode_create_run)
+        command = to_create_run(body)
         identity = identify(request)
         identity.require_room(command.room_id)
-        return await _submit(commit, request, identity, command)
+        return await _submit(commit, request, size, identity, command)
 
     @_post("/v1/runs/{run_id:str}/start", "StartRun", 200, "Start a queued run", StartRunBody, "run_not_queued")
     async def start_run(request: AnyRequest, run_id: FromPath[str]) -> EncodedJson:
-        body = await _read(request, _decode_start_run)
-        return await _submit(commit, request, identify(request), to_start_run(_existing(run_id), body))
+        body, size = await _read(reception, request, _decode_start_run)
+        return await _submit(commit, request, size, identify(request), to_start_run(_existing(run_id), body))
 
     @_post(
         "/v1/runs/{run_id:str}/complete",
@@ -73,15 +75,15 @@ def command_routes(commit: GroupCommit, identify: Identify) -> list[HTTPRouteHan
         "run_already_ended",
     )
     async def complete_run(request: AnyRequest, run_id: FromPath[str]) -> EncodedJson:
-        body = await _read(request, _decode_complete_run)
-        return await _submit(commit, request, identify(request), to_complete_run(_existing(run_id), body))
+        body, size = await _read(reception, request, _decode_complete_run)
+        return await _submit(commit, request, size, identify(request), to_complete_run(_existing(run_id), body))
 
     @_post(
         "/v1/runs/{run_id:str}/fail", "FailRun", 200, "Fail a queued or running run", FailRunBody, "run_already_ended"
     )
     async def fail_run(request: AnyRequest, run_id: FromPath[str]) -> EncodedJson:
-        body = await _read(request, _decode_fail_run)
-        return await _submit(commit, request, identify(request), to_fail_run(_existing(run_id), body))
+        body, size = await _read(reception, request, _decode_fail_run)
+        return await _submit(commit, request, size, identify(request), to_fail_run(_existing(run_id), body))
 
     @_post(
         "/v1/runs/{run_id:str}/steps",
@@ -93,8 +95,8 @@ def command_routes(commit: GroupCommit, identify: Identify) -> list[HTTPRouteHan
         "run_not_running",
     )
     async def create_step(request: AnyRequest, run_id: FromPath[str]) -> EncodedJson:
-        body = await _read(request, _decode_create_step)
-        return await _submit(commit, request, identify(request), to_create_step(_existing(run_id), body))
+        body, size = await _read(reception, request, _decode_create_step)
+        return await _submit(commit, request, size, identify(request), to_create_step(_existing(run_id), body))
 
     return [create_run, start_run, complete_run, fail_run, create_step]
 
@@ -113,15 +115,18 @@ def _existing(run_id: str) -> str:
     return run_id
 
 
-async def _read(request: AnyRequest, decode: Callable[[bytes], B]) -> B:
+async def _read(reception: Reception, request: AnyRequest, decode: Callable[[bytes], B]) -> tuple[B, int]:
+    """The body, and of how many bytes it was."""
     require_acceptable(request, "application/json")
-    raw = await request.body()
+    raw = await reception.read(request)
     if raw:
         require_json_body(request)
-    return decode(raw)
+    return decode(raw), len(raw)
 
 
-async def _submit(commit: GroupCommit, request: AnyRequest, identity: Identity, command: Command) -> EncodedJson:
+async def _submit(
+    commit: GroupCommit, request: AnyRequest, size: int, identity: Identity, command: Command
+) -> EncodedJson:
     context = current_request()
     if context is not None and isinstance(command, CreateRun):
         context.correlation_id = command.correlation_id
@@ -133,9 +138,9 @@ async def _submit(commit: GroupCommit, request: AnyRequest, identity: Identity, 
         traceparent=context.traceparent if context is not None else None,
     )
     try:
-        outcome = await commit.submit(submitted, len(await request.body()))
+        outcome = await commit.submit(submitted, size)
     except OverloadedError:
-        raise overloaded() from None
+        raise too_many_commands() from None
     except StoreUnavailableError:
         raise store_unavailable() from None
     except NotStorableError as error:
