@@ -11,7 +11,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Self, cast
 from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from shared.http.auth.jwks import MOST_BYTES, JwksError, read_bounded
@@ -53,58 +53,82 @@ class _NoRedirects(HTTPRedirectHandler):
         return None
 
 
-class _Noting(HTTPHandler, HTTPSHandler):
-    """Both, with TLS as it is by default. Notes the sockets it opens."""
+class _Watch:
+    """Ends what is read of a server, however it goes on, once its time is over.
 
-    def __init__(self, sockets: list[socket.socket]) -> None:
+    From outside: a byte now and then, wherever in the answer or in the handshake, would keep a reader for ever.
+    """
+
+    def __init__(self) -> None:
+        self._sockets: list[socket.socket] = []
+        self._is_over = threading.Event()
+        self._timer = threading.Timer(_WHOLE_SECONDS, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._timer.join()
+        for watched in self._sockets:
+            watched.close()
+
+    def add(self, connected: socket.socket) -> None:
+        # A socket of our own of the same connection: TLS takes the one it is given apart.
+        self._sockets.append(connected.dup())
+        self.check()
+
+    def check(self) -> None:
+        """Raises ``TimeoutError`` if the time is over: what was cut short may look whole."""
+        if self._is_over.is_set():
+            raise TimeoutError(f"not complete after {_WHOLE_SECONDS:.0f} seconds")
+
+    def _end(self) -> None:
+        self._is_over.set()
+        for watched in self._sockets:
+            with suppress(OSError):
+                watched.shutdown(socket.SHUT_RDWR)
+
+
+class _Watched(HTTPHandler, HTTPSHandler):
+    """Both, with TLS as it is by default, in connections that are watched from before the handshake."""
+
+    def __init__(self, watch: _Watch) -> None:
         super().__init__()
-        self._sockets = sockets
 
-    def http_open(self, req: Request) -> Any:
-        return self._open(HTTPConnection, req)
-
-    def https_open(self, req: Request) -> Any:
-        return self._open(HTTPSConnection, req)
-
-    def _open(self, kind: type[HTTPConnection], req: Request) -> Any:
-        sockets = self._sockets
-
-        class Noting(kind):
+        class Plain(HTTPConnection):
             def connect(self) -> None:
                 super().connect()
-                sockets.append(self.sock)
+                watch.add(self.sock)
 
-        return self.do_open(Noting, req)
+        class Secure(HTTPSConnection, Plain):
+            """Its ``connect`` is the one above and the handshake."""
+
+        self._plain, self._secure = Plain, Secure
+
+    def http_open(self, req: Request) -> Any:
+        return self.do_open(self._plain, req)
+
+    def https_open(self, req: Request) -> Any:
+        return self.do_open(self._secure, req)
 
 
 def _fetch(url: str) -> bytes:
-    sockets: list[socket.socket] = []
-    is_over = threading.Event()
-    # From outside: a byte now and then, wherever in the answer, would keep a reader for ever.
-    end = threading.Timer(_WHOLE_SECONDS, _shut, (sockets, is_over))
-    end.daemon = True
-    end.start()
     try:
         request = Request(url, headers={"accept": "application/json"})  # noqa: S310  # the setting's scheme was checked
-        opener = build_opener(_NoRedirects, _Noting(sockets))
-        with opener.open(request, timeout=_SILENT_SECONDS) as answer:
+        with (
+            _Watch() as watch,
+            build_opener(_NoRedirects, _Watched(watch)).open(request, timeout=_SILENT_SECONDS) as answer,
+        ):
             raw = _read(cast("HTTPResponse", answer))
-        if is_over.is_set():  # what was cut short may look whole
-            raise TimeoutError(f"not complete after {_WHOLE_SECONDS:.0f} seconds")
+            watch.check()
         return raw
     except HTTPException as error:
         raise JwksError(f"not an HTTP answer: {type(error).__name__}") from error
     except ValueError as error:  # a UnicodeError of a host or a path that cannot be sent, for one
         raise JwksError(f"not a URL that can be asked: {type(error).__name__}") from error
-    finally:
-        end.cancel()
-
-
-def _shut(sockets: list[socket.socket], is_over: threading.Event) -> None:
-    is_over.set()
-    for opened in sockets:
-        with suppress(OSError):
-            opened.shutdown(socket.SHUT_RDWR)
 
 
 def _read(response: HTTPResponse) -> bytes:

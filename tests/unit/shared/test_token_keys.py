@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from shared.http.auth.keys import JwksKeys, KeysAwayError, SecretKey
 from shared.http.auth.sources import FileSource, UrlSource
 from shared.http.auth.verifier import Policy, TokenRefusedError, Verifier
 from shared.http.health import health_routes
+from tests.support.certificates import Certificates
 from tests.support.tokens import SigningKey, claims, ed25519_key, hs256, jwks, rsa_key, signed
 
 RSA, ED25519 = rsa_key("a"), ed25519_key("b")
@@ -127,6 +129,10 @@ class Server:
         self.url = f"http://127.0.0.1:{self.http.server_port}/jwks.json"
         self._thread = threading.Thread(target=self.http.serve_forever, daemon=True)
         self._thread.start()
+
+    def speak_tls(self, context: ssl.SSLContext) -> None:
+        self.http.socket = context.wrap_socket(self.http.socket, server_side=True)
+        self.url = self.url.replace("http:", "https:")
 
     def stop(self) -> None:
         self.http.shutdown()
@@ -232,18 +238,22 @@ async def test_without_any_keys_there_is_no_telling(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "again"),
+    ("scheme", "said", "again"),
     [
-        (b"HTTP/1.1 200 O", b"K"),
-        (b"HTTP/1.1 200 OK\r\nX-A: a", b"a"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0", b"0"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{", b" "),
-        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        ("http", b"HTTP/1.1 200 O", b"K"),
+        ("http", b"HTTP/1.1 200 OK\r\nX-A: a", b"a"),
+        ("http", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0", b"0"),
+        ("http", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{", b" "),
+        ("http", b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        ("https", b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc", b"\x00"),
     ],
-    ids=["status", "header", "chunk size", "body", "interim answers"],
+    ids=["status", "header", "chunk size", "body", "interim answers", "handshake"],
 )
-async def test_who_dribbles_keys_is_not_waited_for(said: bytes, again: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_dribbles_keys_is_not_waited_for(
+    scheme: str, said: bytes, again: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sources_module, "_WHOLE_SECONDS", 0.5)
+    monkeypatch.setattr(sources_module, "_SILENT_SECONDS", 60.0)
 
     async def dribble(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
@@ -255,10 +265,25 @@ async def test_who_dribbles_keys_is_not_waited_for(said: bytes, again: bytes, mo
         writer.close()
 
     async with await asyncio.start_server(dribble, "127.0.0.1", 0) as http:
-        source = UrlSource(f"http://127.0.0.1:{http.sockets[0].getsockname()[1]}/")
+        source = UrlSource(f"{scheme}://127.0.0.1:{http.sockets[0].getsockname()[1]}/")
         async with asyncio.timeout(5):
             with pytest.raises((OSError, JwksError)):
                 await source.read()
+
+
+async def test_keys_come_over_tls_from_who_can_prove_who_it_is(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificates = Certificates(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificates.server, certificates.server_key)
+    server.speak_tls(context)
+    source = UrlSource(server.url)
+    with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
+        await source.read()
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
+    server.document = jwks(RSA)
+    assert await source.read() == server.document
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/päth", "http://a..b/", f"http://{'a' * 64}.test/", "http://h/a b"])
