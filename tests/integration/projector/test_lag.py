@@ -58,17 +58,11 @@ async def test_lag_counts_from_the_commit_and_ends_with_the_last_event_applied(
     poisoned.garbage(b"{}")
     poisoned.run(steps=0)
     await store(event_store_dsn, [*history.events, *poisoned.events])
-    connection = await asyncpg.connect(event_store_dsn)
-    await connection.execute("update rooms set published_seq = 0 where room_id = 'unpublished'")
-    await connection.execute("set session_replication_role = replica")
-    await connection.execute("update events set recorded_at = now() - interval '90 seconds' * stream_seq")
-    await connection.close()
+    await make_late(event_store_dsn, ["unpublished"], "interval '90 seconds' * stream_seq")
     workers = Workers(event_store_dsn, projection_dsn, stream_url, tmp_path)
     try:
         workers.start(PROJECTOR_PORT=str(port))
-        async with asyncio.timeout(20):
-            while "runroom_projector_lag_events{" not in await asyncio.to_thread(_get_or_nothing, port):
-                await asyncio.sleep(0.2)
+        await measured(port)
         await until(port, partition, {"runs": 6, "room_feed": 6})
         seconds = await lag(port, "seconds", partition)
         assert all(90 <= value < 120 for value in seconds.values()), seconds
@@ -106,24 +100,31 @@ async def test_a_room_before_an_event_that_the_broker_does_not_take_is_left_out(
     small = next(room for n in range(1000) if partition_of(*(room := RoomHistory(f"small-{n}")).key) == partition)
     small.run(steps=0)
     await store(event_store_dsn, [*small.events, *large.events])
-    connection = await asyncpg.connect(event_store_dsn)
-    await connection.execute(
-        "update rooms set published_seq = 0 where room_id = any ($1)", ["large", small.key.room_id]
-    )
-    await connection.execute("set session_replication_role = replica")
-    await connection.execute("update events set recorded_at = now() - interval '1 hour' where room_id = 'large'")
-    await connection.close()
+    await make_late(event_store_dsn, ["large", small.key.room_id], "interval '1 hour' * (room_id = 'large')::int")
     workers = Workers(event_store_dsn, projection_dsn, stream_url, tmp_path)
     try:
         workers.start(PROJECTOR_PORT=str(port))
-        async with asyncio.timeout(20):
-            while "runroom_projector_lag_events{" not in await asyncio.to_thread(_get_or_nothing, port):
-                await asyncio.sleep(0.2)
+        await measured(port)
         await until(port, partition, {"runs": 3, "room_feed": 3})
         seconds = await lag(port, "seconds", partition)
         assert all(value < 600 for value in seconds.values()), seconds
     finally:
         workers.end()
+
+
+async def make_late(event_store_dsn: str, room_ids: list[str], age: str) -> None:
+    """As if nothing of these rooms were published yet, and every event ``age`` old."""
+    connection = await asyncpg.connect(event_store_dsn)
+    await connection.execute("update rooms set published_seq = 0 where room_id = any ($1)", room_ids)
+    await connection.execute("set session_replication_role = replica")
+    await connection.execute(f"update events set recorded_at = now() - {age}")
+    await connection.close()
+
+
+async def measured(port: int) -> None:
+    async with asyncio.timeout(20):
+        while "runroom_projector_lag_events{" not in await asyncio.to_thread(_get_or_nothing, port):
+            await asyncio.sleep(0.2)
 
 
 async def parked(port: int, events: int) -> None:
