@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from litestar.types import Scope
+from litestar.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from shared.http.backlog import Backlog
@@ -126,7 +126,9 @@ class Connection(Intake):
             cycle.scope["extensions"] = {}
         else:
             self._responding = cycle
-            if cycle.scope["method"] != "HEAD" and not cycle.waiting_for_100_continue:
+            if cycle.waiting_for_100_continue:
+                app = _ending_unless_asked(app, cycle)
+            elif cycle.scope["method"] != "HEAD":
                 cycle.transport = cast("asyncio.Transport", _HeadWithBody(self.transport))
             cycle.scope["extensions"] = {CONNECTION: cast("dict[object, object]", self)}
         super()._start_asgi_task(cycle, app)
@@ -159,6 +161,21 @@ class _HeadWithBody:
         if head and not self._transport.is_closing():
             self._transport.write(head)
         self._transport.close()
+
+
+def _ending_unless_asked(app: Any, cycle: RequestResponseCycle) -> Any:
+    """The application, for a client that waits to be asked for its body. If it is not, nobody can tell whether the body
+    or another request comes next, and the connection ends with the answer (RFC 9110, section 10.1.1)."""
+
+    async def asked(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_and_end(message: Message) -> None:
+            if cycle.waiting_for_100_continue:
+                cycle.keep_alive = False
+            await send(message)
+
+        await app(scope, receive, send_and_end)
+
+    return asked
 
 
 def connection_of(scope: Scope) -> Connection | None:

@@ -46,13 +46,13 @@ def identify_by_headers(request: Request[Any, Any, Any]) -> Identity:
 
     Raises a 400 ``Problem`` that names the header when one is malformed, or sent more than once.
     """
-    workspace_id = single(request, "x-workspace-id") or DEFAULT_WORKSPACE
+    workspace_id = _given(single(request, "x-workspace-id"), DEFAULT_WORKSPACE)
     if not is_token(workspace_id):
         raise invalid_request("x-workspace-id: expected 1-128 of A-Z a-z 0-9 _ -")
-    actor_type = single(request, "x-actor-type") or "service"
+    actor_type = _given(single(request, "x-actor-type"), "service")
     if actor_type not in ACTOR_TYPES:
         raise invalid_request(f"x-actor-type: expected one of {', '.join(ACTOR_TYPES)}")
-    actor_id = single(request, "x-actor-id") or "api"
+    actor_id = _given(single(request, "x-actor-id"), "api")
     if not is_printable_ascii(actor_id, 128):
         raise invalid_request("x-actor-id: expected 1-128 printable ASCII characters")
     return Identity(workspace_id, actor_type, actor_id)  # pyright: ignore[reportArgumentType]  # checked above
@@ -67,6 +67,10 @@ def identify_by_token(request: Request[Any, Any, Any]) -> Identity:
     # Not there for a route that nothing protects: a KeyError, and never a stranger let in.
     identity = cast("Identity", request.scope["user"])
     named = single(request, "x-workspace-id")
-    if named and named != identity.workspace_id:
+    if named is not None and named != identity.workspace_id:
         raise insufficient_scope("x-workspace-id: the token is for another workspace")
     return identity
+
+
+def _given(value: str | None, default: str) -> str:
+    return default if value is None else value  # what is sent empty is malformed

@@ -5,6 +5,8 @@ What is refused here never takes the place of another request's answer: those be
 connection ends. A request that comes whole costs 1.3 µs more than with the server's own protocol.
 """
 
+import re
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, cast
 
 import httptools
@@ -28,6 +30,9 @@ _SLICE_BYTES: Final = 4096
 _MOST_WAITING: Final = 2
 """Requests behind the one that is answered; a slice may have some more."""
 _HEEDED: Final = frozenset({b"host", b"expect", b"transfer-encoding"})
+_HOST: Final = re.compile(  # RFC 3986, section 3.2, in lower case
+    rb"(?:\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?"
+)
 _IDLE, _HEAD, _BODY = range(3)
 
 
@@ -124,6 +129,8 @@ class Intake(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if b"#" in self.url:
+            self._stop(invalid_request("the request's target has a fragment (RFC 9112, 3.2)"))
         if len(self.url) > MAX_URI_BYTES:
             self._stop(Problem(414, "uri_too_long", f"the URI is longer than {MAX_URI_BYTES} bytes"))
         if len(self.headers) > MAX_HEADERS or (self._chunk_bytes > MAX_HEAD_BYTES and self._measure() > MAX_HEAD_BYTES):
@@ -234,6 +241,8 @@ class Intake(HttpToolsProtocol):
     def _heed(self, name: bytes, value: bytes) -> None:
         if name == b"host":
             self._hosts += 1
+            if not _is_host(value):
+                self._stop(invalid_request("Host: expected a host, and a port if any (RFC 9112, 3.2)"))
         elif name == b"expect":
             if value == b"100-continue":
                 self.expect_100_continue = True
@@ -317,6 +326,11 @@ class Intake(HttpToolsProtocol):
     def _forget(self) -> None:
         self._times.head.forget(self)
         self._times.body.forget(self)
+
+
+@lru_cache(maxsize=64)
+def _is_host(value: bytes) -> bool:
+    return _HOST.fullmatch(value) is not None
 
 
 def _headers_too_large() -> Problem:

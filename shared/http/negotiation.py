@@ -7,12 +7,13 @@ from typing import Any
 
 from litestar import Request
 
+from shared.http.fields import single
 from shared.http.problems import Problem
 
 
 def require_acceptable(request: Request[Any, Any, Any], media_type: str) -> None:
     """Raises a 406 ``Problem`` when the request's Accept header rules out ``media_type``."""
-    accept = request.headers.get("accept")
+    accept = ",".join(request.headers.getall("accept", ()))  # one list, however many lines (RFC 9110, 5.3)
     if not accept or accept == "*/*":
         return
     kind = media_type.partition("/")[0]
@@ -29,11 +30,12 @@ def require_acceptable(request: Request[Any, Any, Any], media_type: str) -> None
 
 
 def require_json_body(request: Request[Any, Any, Any]) -> None:
-    """Raises a 415 ``Problem`` when the request says its body is something else than JSON, as it stands."""
+    """Raises a 415 ``Problem`` when the request says its body is something else than JSON, as it stands; a 400 one when
+    it says so more than once."""
     for coding in request.headers.getall("content-encoding", ()):
         if coding.strip().lower() not in ("", "identity"):
             raise Problem(415, "unsupported_media_type", "Content-Encoding: a body is taken in no coding but identity")
-    content_type = request.headers.get("content-type")
+    content_type = single(request, "Content-Type")
     if content_type is None:
         return
     media_type, *parameters = (piece.strip().lower() for piece in content_type.split(";"))

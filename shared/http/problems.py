@@ -139,7 +139,7 @@ def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) ->
 
 
 def _on_crash(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    _log.error("request_crashed", method=request.method, path=request.url.path, exc_info=error)
+    _log.error("request_crashed", method=request.method, path=request.scope["path"], exc_info=error)
     if (exchange := current_exchange()) is not None:
         exchange.is_reported = True
     return problem_response(request, Problem(500, "internal_error", "the request could not be handled"))

@@ -198,6 +198,10 @@ NO_REQUESTS = {
     "a URI that is none": b"GET http://[::1 HTTP/1.1\r\nHost: h\r\n\r\n",
     "bytes in the path": b"GET /\xff\xfe HTTP/1.1\r\nHost: h\r\n\r\n",
     "no host": b"GET /healthz HTTP/1.1\r\n\r\n",
+    "a port that is none": b"GET /healthz HTTP/1.1\r\nHost: h:abc\r\n\r\n",
+    "two ports": b"GET /healthz HTTP/1.1\r\nHost: h:80:80\r\n\r\n",
+    "a user in the host": b"GET /healthz HTTP/1.1\r\nHost: a@h\r\n\r\n",
+    "a fragment": b"GET /healthz#a HTTP/1.1\r\nHost: h\r\n\r\n",
     "two hosts": HEAD + b"host: h\r\n\r\n",
     "two hosts, HTTP/1.0": b"GET /healthz HTTP/1.0\r\nHost: h\r\nHost: h\r\n\r\n",
     "no host, with an upgrade": b"GET /healthz HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
@@ -594,6 +598,25 @@ async def test_a_body_that_is_waited_for_is_asked_for(command: Target) -> None:
         assert (await one(reader)).status == 201
 
 
+@pytest.mark.parametrize("sent", [b"POST /v1/nowhere", b"POST /healthz"], ids=["404", "405"])
+async def test_a_body_that_is_not_asked_for_is_not_waited_for(command: Target, sent: bytes) -> None:
+    """It may come or not: what follows is no request for sure."""
+    async with connected(command) as (reader, writer):
+        writer.write(sent + b" HTTP/1.1\r\nHost: h\r\nContent-Length: 40\r\nExpect: 100-continue\r\n\r\n")
+        answer = await one(reader)
+        assert answer.status in {404, 405}
+        assert answer.headers["connection"] == "close"
+        assert await ended(reader) == b""
+
+
+async def test_a_port_that_cannot_be_is_still_a_host(command: Target) -> None:
+    for key in (b"", b"Idempotency-Key: a port\r\n"):
+        body = b'{"room_id":"ports"}'
+        head = b"POST /v1/runs HTTP/1.1\r\nHost: h:99999\r\n" + key + b"Content-Length: %d\r\n" % len(body)
+        (answer,) = await answers(command, head + b"Connection: close\r\n\r\n" + body)
+        assert answer.status == 201
+
+
 async def test_a_client_of_http_1_0_is_sent_no_interim_answer(command: Target) -> None:
     """It would take that for the answer (RFC 9110, 10.1.1)."""
     body = b'{"room_id":"expected-older"}'
@@ -630,7 +653,7 @@ async def test_who_leaves_in_the_midst_of_a_body(command: Target, leave: int) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["Idempotency-Key", "Last-Event-ID", "x-workspace-id", "x-actor-type", "x-actor-id"]
+    "name", ["Content-Type", "Idempotency-Key", "Last-Event-ID", "x-workspace-id", "x-actor-type", "x-actor-id"]
 )  # fmt: skip
 @pytest.mark.parametrize("second", [b"user", b"agent"], ids=["the same", "another"])
 async def test_what_has_one_value_is_sent_once(command: Target, query: Target, name: str, second: bytes) -> None:

@@ -157,7 +157,7 @@ def _idempotency_key(request: AnyRequest, command: Command) -> IdempotencyKey | 
         return None
     if not is_printable_ascii(key, 255):
         raise invalid_request("Idempotency-Key: expected 1-255 printable ASCII characters")
-    digest = hashlib.sha256(f"{request.method} {request.url.path}\n".encode())
+    digest = hashlib.sha256(f"{request.method} {request.scope['path']}\n".encode())
     digest.update(_fingerprint_encoder.encode(command))
     return IdempotencyKey(key, digest.digest())
 
