@@ -26,7 +26,7 @@ class Environment:
 
     def text(self, name: str, default: str | None = None) -> str:
         """The variable, or the default; without a default it is required."""
-        value = self._variables.get(name, "").strip()
+        value = self._value(name)
         if value:
             return value
         if default is None:
@@ -36,7 +36,7 @@ class Environment:
 
     def optional(self, name: str) -> str | None:
         """The variable; None when it is not set, or empty."""
-        return self._variables.get(name, "").strip() or None
+        return self._value(name) or None
 
     def fault(self, sentence: str) -> None:
         """Remembers what is wrong with more than one variable, or with what one names. Never quote a secret."""
@@ -73,10 +73,10 @@ class Environment:
 
     def secret(self, name: str, default: str | None = None) -> str:
         """The variable, or what stands in the file that ``<name>_FILE`` names. Faults never quote it."""
-        file = self._variables.get(f"{name}_FILE", "").strip()
+        file = self._value(f"{name}_FILE")
         if not file:
             return self.text(name, default)
-        if self._variables.get(name, "").strip():
+        if self._value(name):
             self._faults.append(f"{name} and {name}_FILE exclude each other")
         try:
             value = Path(file).read_text(encoding="utf-8").strip()
@@ -85,6 +85,8 @@ class Environment:
             return default or ""
         if not value:
             self._faults.append(f"{name}_FILE is empty")
+        if "\0" in value:  # what a crash may leave of a file; and some who compare secrets stop there
+            self._faults.append(f"{name}_FILE holds NUL bytes")
         return value
 
     def file(self, name: str) -> Path | None:
@@ -104,6 +106,16 @@ class Environment:
         """Raises ``SettingsError`` naming every fault found so far."""
         if self._faults:
             raise SettingsError("\n".join(self._faults))
+
+    def _value(self, name: str) -> str:
+        """The variable without white space around it; empty when it is not set."""
+        value = self._variables.get(name, "").strip()
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # other bytes, as the system's environment may have
+            self._faults.append(f"{name} is not UTF-8")
+            return ""
+        return value
 
     def _number(self, name: str, default: float, least: float, most: float, *, whole: bool) -> float:
         text = self.text(name, str(default))

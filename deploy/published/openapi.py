@@ -24,7 +24,7 @@ def command_document() -> dict[str, Any]:
 
 def query_document() -> dict[str, Any]:
     routes = [*run_routes(_NOTHING, _NOTHING, _NOTHING), stream_route(_NOTHING, _NOTHING, _NOTHING, _NOTHING)]
-    return _document([*routes, *session_routes(OpenAccess())], query.openapi())
+    return _document([*routes, *session_routes(OpenAccess(()))], query.openapi())
 
 
 def _document(routes: list[Any], config: OpenAPIConfig) -> dict[str, Any]:

@@ -38,7 +38,7 @@ async def run(settings: Settings) -> None:
     ):
         relay = Relay(_relay_settings(settings), broker)
         commit = GroupCommit(_commit_settings(settings), MintedIds(), relay.offer)
-        access = open_access(settings.auth)
+        access = open_access(settings.auth, settings.cors_origins)
         broker.start()
         async with running_tasks(
             asyncio.create_task(commit.run(), name="group commit"),

@@ -65,7 +65,7 @@ async def run(settings: Settings) -> None:
         projected, stored = ProjectedFeed(pool), StoredFeed(broker)
         hub = Hub(broker, Looker(projected, stored), Replay(projected, stored), feed)
         streams = Streams(feed)
-        access, cors = open_access(settings.auth), Cors(settings.cors_origins)
+        access, cors = open_access(settings.auth, settings.cors_origins), Cors(settings.cors_origins)
         app = _app(reads, progress, hub, streams, broker, access, cors)
         broker.start()
         try:

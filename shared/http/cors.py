@@ -5,14 +5,19 @@ too, whoever makes them, and so is what is written past every middleware, a stre
 its head has ``head_lines``.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final, cast
-from urllib.parse import urlsplit
 
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
 
-from shared.settings import Environment
+from shared.settings import MOST_PORT, Environment
 
+_ORIGIN: Final = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:\[[0-9a-f:.]+\]|[a-z0-9._~-]+)(?::(?P<port>[0-9]{1,5}))?"
+)
+"""As browsers send it: in lower case, in ASCII, without what is the default."""
+_DEFAULT_PORTS: Final = {("http", "80"), ("https", "443")}
 _VARY: Final = (b"vary", b"Origin")
 _SHARED: Final = [
     (b"access-control-allow-credentials", b"true"),
@@ -45,14 +50,13 @@ def read_origins(env: Environment) -> tuple[str, ...]:
 
 def _is_origin(text: str) -> bool:
     """Whether a browser could send it as it stands (RFC 6454, section 6.2)."""
-    try:
-        url = urlsplit(text)
-        port = "" if url.port is None else f":{url.port}"
-    except ValueError:
+    parts = _ORIGIN.fullmatch(text)
+    if parts is None:
         return False
-    host = f"[{url.hostname}]" if url.hostname and ":" in url.hostname else url.hostname
-    default = {"http": ":80", "https": ":443"}.get(url.scheme)
-    return "*" not in text and bool(host) and port != default and text == f"{url.scheme}://{host}{port}"
+    scheme, port = parts["scheme"], parts["port"]
+    if port is None:
+        return True
+    return int(port) <= MOST_PORT and str(int(port)) == port and (scheme, port) not in _DEFAULT_PORTS
 
 
 class Cors:

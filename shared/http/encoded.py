@@ -1,4 +1,8 @@
-"""JSON that is encoded already, sent as it is."""
+"""JSON that is encoded already, sent as it is.
+
+It is of the moment, and one caller's: whatever is in between keeps none of it. What a cookie lets in does not look like
+anybody's own to a shared cache (RFC 9111, section 3.5).
+"""
 
 from collections.abc import Sequence
 
@@ -16,6 +20,7 @@ class EncodedJson:
             "status": status,
             "headers": [
                 (b"content-type", b"application/json"),
+                (b"cache-control", b"no-store"),
                 (b"content-length", str(len(body)).encode()),
                 *headers,
             ],

@@ -4,7 +4,7 @@ Invariant: every handler works for exactly one ``Identity``, taken here and nowh
 the token's, and no header can make it another.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, cast, get_args
 
 from litestar import Request
@@ -41,21 +41,40 @@ class Identity(NamedTuple):
 Identify = Callable[[Request[Any, Any, Any]], Identity]
 
 
-def identify_by_headers(request: Request[Any, Any, Any]) -> Identity:
+def identify_by_headers(origins: Collection[str]) -> Identify:
     """The caller by the headers ``x-workspace-id``, ``x-actor-type`` and ``x-actor-id`` (authentication off).
 
-    Raises a 400 ``Problem`` that names the header when one is malformed, or sent more than once.
+    Raises a 400 ``Problem`` that names the header when one is malformed, or sent more than once, and for a command of
+    a page whose origin is neither the service's own nor one of ``origins``: a browser sends that without asking first.
     """
-    workspace_id = _given(single(request, "x-workspace-id"), DEFAULT_WORKSPACE)
-    if not is_token(workspace_id):
-        raise invalid_request("x-workspace-id: expected 1-128 of A-Z a-z 0-9 _ -")
-    actor_type = _given(single(request, "x-actor-type"), "service")
-    if actor_type not in ACTOR_TYPES:
-        raise invalid_request(f"x-actor-type: expected one of {', '.join(ACTOR_TYPES)}")
-    actor_id = _given(single(request, "x-actor-id"), "api")
-    if not is_printable_ascii(actor_id, 128):
-        raise invalid_request("x-actor-id: expected 1-128 printable ASCII characters")
-    return Identity(workspace_id, actor_type, actor_id)  # pyright: ignore[reportArgumentType]  # checked above
+
+    def identify(request: Request[Any, Any, Any]) -> Identity:
+        if request.method == "POST":
+            _require_own_page(request, origins)
+        workspace_id = _given(single(request, "x-workspace-id"), DEFAULT_WORKSPACE)
+        if not is_token(workspace_id):
+            raise invalid_request("x-workspace-id: expected 1-128 of A-Z a-z 0-9 _ -")
+        actor_type = _given(single(request, "x-actor-type"), "service")
+        if actor_type not in ACTOR_TYPES:
+            raise invalid_request(f"x-actor-type: expected one of {', '.join(ACTOR_TYPES)}")
+        actor_id = _given(single(request, "x-actor-id"), "api")
+        if not is_printable_ascii(actor_id, 128):
+            raise invalid_request("x-actor-id: expected 1-128 printable ASCII characters")
+        return Identity(workspace_id, actor_type, actor_id)  # pyright: ignore[reportArgumentType]  # checked above
+
+    return identify
+
+
+def _require_own_page(request: Request[Any, Any, Any], origins: Collection[str]) -> None:
+    origin = single(request, "Origin")
+    if origin is None or origin in origins:
+        return
+    if origin.partition("://")[2] != request.headers.get("host"):
+        raise invalid_request("Origin: with authentication off, commands of other origins' pages are not taken")
+
+
+def _given(value: str | None, default: str) -> str:
+    return default if value is None else value  # what is sent empty is malformed
 
 
 def identify_by_token(request: Request[Any, Any, Any]) -> Identity:
@@ -70,7 +89,3 @@ def identify_by_token(request: Request[Any, Any, Any]) -> Identity:
     if named is not None and named != identity.workspace_id:
         raise insufficient_scope("x-workspace-id: the token is for another workspace")
     return identity
-
-
-def _given(value: str | None, default: str) -> str:
-    return default if value is None else value  # what is sent empty is malformed

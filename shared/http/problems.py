@@ -98,7 +98,7 @@ def problem_response(
 ) -> Response[bytes]:
     if (exchange := current_exchange()) is not None:
         exchange.error = problem.error
-    headers = dict(headers or {})
+    headers = {"cache-control": "no-store", **(headers or {})}
     if problem.retry_after is not None:
         headers["Retry-After"] = str(problem.retry_after)
     if problem.challenge is not None:

@@ -7,8 +7,8 @@ for, and fails.
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from litestar import Router
 from litestar.connection import ASGIConnection
@@ -16,7 +16,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 from litestar.types import ASGIApp, ControllerRouterHandler, Scope
 
-from shared.http.auth.claims import Grant
+from shared.http.auth.claims import Grant, TokenScope
 from shared.http.auth.credentials import COOKIE, MalformedCredentialsError, request_token
 from shared.http.auth.keys import Keys, KeysAwayError, SecretKey, jwks_keys
 from shared.http.auth.settings import AuthSettings
@@ -25,7 +25,6 @@ from shared.http.health import Check
 from shared.http.identity import Identify, identify_by_headers, identify_by_token
 from shared.http.problems import Problem, insufficient_scope
 
-TokenScope = Literal["runs:read", "runs:write"]
 _RETRY_AFTER_SECONDS: Final = 5
 
 
@@ -51,10 +50,13 @@ class Access(Protocol):
 
 
 class OpenAccess:
-    """Authentication is off: the caller is whoever the headers say, and pays nothing for it."""
+    """Authentication is off: the caller is whoever the headers say, and pays nothing for it.
 
-    def __init__(self) -> None:
-        self.identify: Identify = identify_by_headers
+    ``origins`` are those whose pages may send commands.
+    """
+
+    def __init__(self, origins: Collection[str]) -> None:
+        self.identify: Identify = identify_by_headers(origins)
         self.checks: Mapping[str, Check] = {}
 
     def protect(
@@ -133,10 +135,10 @@ class _LetIn(AbstractAuthenticationMiddleware):
         return AuthenticationResult(user=grant.identity, auth=None)
 
 
-def open_access(settings: AuthSettings | None) -> Access:
-    """Access as the settings have it."""
+def open_access(settings: AuthSettings | None, origins: Collection[str]) -> Access:
+    """Access as the settings have it; ``origins`` are those whose pages may read answers."""
     if settings is None:
-        return OpenAccess()
+        return OpenAccess(origins)
     keys = SecretKey(settings.secret) if settings.secret is not None else jwks_keys(settings.jwks or "")
     return TokenAccess(keys, Policy(settings.issuer, settings.audience, settings.leeway_seconds))
 

@@ -6,10 +6,13 @@ optional is refused, never completed.
 
 from collections.abc import Mapping
 from math import isfinite
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple, cast, get_args
 
 from shared.contracts.ids import is_printable_ascii, is_token
 from shared.http.identity import ACTOR_TYPES, Identity
+
+TokenScope = Literal["runs:read", "runs:write"]
+_SCOPES: Final = frozenset(get_args(TokenScope))
 
 
 class ClaimsError(ValueError):
@@ -17,10 +20,11 @@ class ClaimsError(ValueError):
 
 
 class Grant(NamedTuple):
-    """Whom a token is about, and what it is good for."""
+    """Whom a token is about, and what it is good for here."""
 
     identity: Identity
     scopes: frozenset[str]
+    """Of those there are in ``TokenScope``."""
 
 
 def read_grant(claims: Mapping[str, Any], leeway_seconds: float) -> Grant:
@@ -85,7 +89,7 @@ def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:
     """RFC 8693, section 4.2: one text, separated by spaces; some issuers make a list of it."""
     value = claims.get("scope")
     scopes = value.split(" ") if isinstance(value, str) else _texts(claims, "scope")
-    return frozenset(filter(None, scopes or ()))
+    return _SCOPES.intersection(scopes or ())
 
 
 def _seconds(claims: Mapping[str, Any], claim: str) -> float:

@@ -1,8 +1,8 @@
 """JSON Web Key Sets (RFC 7517): which keys may have signed a token.
 
 Invariant: a key comes with the one algorithm it is used with. What a key set says beyond public signature keys with an
-id is not used: shared secrets, private parts, keys for encryption, and those that anybody can sign for. Whatever is
-wrong with one entry, the others count.
+id is not used: shared secrets, private parts, keys for encryption, short ones, and points of Ed25519 that anybody can
+sign for. Whatever is wrong with one entry, the others count.
 """
 
 from contextlib import suppress
@@ -85,12 +85,12 @@ def _usable(jwk: dict[str, Any]) -> VerificationKey | None:
     operations = jwk.get("key_ops")
     if operations is not None and (not isinstance(operations, list) or "verify" not in operations):
         return None
-    if jwk.get("use", "sig") != "sig":
+    if jwk.get("use") not in (None, "sig"):
         return None
     match jwk:
-        case {"kty": "RSA"} if jwk.get("alg", "RS256") == "RS256":
+        case {"kty": "RSA"} if jwk.get("alg") in (None, "RS256"):
             algorithm = "RS256"
-        case {"kty": "OKP", "crv": "Ed25519"} if jwk.get("alg", "EdDSA") in ("EdDSA", "Ed25519"):
+        case {"kty": "OKP", "crv": "Ed25519"} if jwk.get("alg") in (None, "EdDSA", "Ed25519"):
             algorithm = "EdDSA"
         case _:
             return None

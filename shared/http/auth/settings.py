@@ -8,6 +8,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from jwt import InvalidKeyError
+from jwt.algorithms import HMACAlgorithm
+
 from shared.http.auth.jwks import JwksError, is_url, parse_jwks, read_bounded
 from shared.settings import Environment
 
@@ -88,6 +91,13 @@ def _read_secret(env: Environment) -> bytes:
     key = env.secret("AUTH_JWT_SECRET", "").encode()
     if 0 < len(key) < LEAST_SECRET_BYTES:
         env.fault(f"AUTH_JWT_SECRET is shorter than {LEAST_SECRET_BYTES} bytes")
+    elif key:
+        try:
+            HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(key)
+        except InvalidKeyError:  # as it would say of every token
+            env.fault(
+                "AUTH_JWT_SECRET is a key of another kind, or a certificate: expected a secret; AUTH_JWKS has keys"
+            )
     return key
 
 
@@ -95,7 +105,7 @@ def _check_jwks(env: Environment, path: str) -> None:
     if is_url(path):
         # A URL that is away is lived without: whoever answers there may start after us.
         if not _can_be_asked(path):
-            env.fault("AUTH_JWKS is not a URL with a host and a path that can be asked for")
+            env.fault("AUTH_JWKS is not a URL with a host, a path that can be asked for, and no user")
         return
     try:
         keys = parse_jwks(read_bounded(Path(path)))
@@ -114,4 +124,5 @@ def _can_be_asked(url: str) -> bool:
         host, port = (parts.hostname or "").encode("idna"), parts.port
     except ValueError:  # a UnicodeError of the host among them
         return False
-    return bool(host) and port != 0 and parts.path.isascii() and parts.query.isascii()
+    is_sendable = all("!" <= char <= "~" for char in parts.path + parts.query)
+    return bool(host) and port != 0 and "@" not in parts.netloc and is_sendable

@@ -1,7 +1,8 @@
 """Telling whether a token is good.
 
 Invariant: a token is verified with the key it names, by that key's one algorithm, whatever its header says; it is good
-until it expires or its key goes. That it was found good is remembered under its digest, as long as both last.
+until it expires or its key goes. That it was found good is remembered under its digest, as long as both last and there
+is room.
 """
 
 import hashlib
@@ -17,6 +18,15 @@ from shared.http.auth.keys import Keys
 
 MOST_TOKEN_BYTES: Final = 8 * 1024
 _MOST_REMEMBERED: Final = 10_000
+_MOST_REMEMBERED_BYTES: Final = 16 * 1024 * 1024
+_TOKEN_BYTES: Final = 1024
+_ROOM_BYTES: Final = 112
+"""What is kept of a token, and of each of its rooms beside the name."""
+_NAMES: Final = {"RS256": ["RS256"], "HS256": ["HS256"], "EdDSA": ["EdDSA", "Ed25519"]}
+"""What tokens may call an algorithm (RFC 9864, section 2.2)."""
+_NO_TOKEN: Final = "it is no JSON Web Token"  # noqa: S105
+
+jwt.register_algorithm("Ed25519", jwt.get_algorithm_by_name("EdDSA"))
 
 
 class TokenRefusedError(Exception):
@@ -38,6 +48,7 @@ class Verifier:
         self._policy = policy
         self._most_remembered = most_remembered
         self._remembered: OrderedDict[bytes, Grant] = OrderedDict()
+        self._remembered_bytes = 0
         self._generation = keys.generation
 
     async def verify(self, token: bytes) -> Grant:
@@ -45,15 +56,18 @@ class Verifier:
         digest = hashlib.sha256(token).digest()
         if self._generation != self._keys.generation:
             self._remembered.clear()
+            self._remembered_bytes = 0
             self._generation = self._keys.generation
         grant = self._remembered.get(digest)
         if grant is not None:
             if not _is_over(grant, time.time()):
                 self._remembered.move_to_end(digest)
                 return grant
-            del self._remembered[digest]
+            self._forget(digest)
         if len(token) > MOST_TOKEN_BYTES:
             raise TokenRefusedError(f"the token is longer than {MOST_TOKEN_BYTES} bytes")
+        if b"=" in token:  # the library takes it, and it is not what anybody signed (RFC 7515, section 2)
+            raise TokenRefusedError(_NO_TOKEN)
         kid = _kid(token)
         key = await self._find(kid)
         if key is None:
@@ -74,12 +88,18 @@ class Verifier:
             payload = jwt.decode(
                 token,
                 key.key,
-                algorithms=[key.algorithm],
+                algorithms=_NAMES[key.algorithm],
                 issuer=policy.issuer,
                 audience=policy.audience,
                 leeway=policy.leeway_seconds,
-                # Not by the library, which takes text for a time, and stumbles over null.
-                options={"require": ["exp"], "verify_nbf": False, "verify_iat": False},
+                # Not by the library, which takes text for a time and whole seconds alone, and stumbles over null.
+                options={
+                    "verify_exp": False,
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                    "verify_sub": False,
+                    "verify_jti": False,
+                },
             )
             starts_at = read_start(payload)
             grant = read_grant(payload, policy.leeway_seconds)
@@ -100,9 +120,20 @@ class Verifier:
     def _remember(self, digest: bytes, grant: Grant) -> None:
         # The keys may have changed since they were asked for: what is remembered was good by those of now, or is gone.
         if self._generation == self._keys.generation:
+            if digest not in self._remembered:  # somebody else may have come with it meanwhile
+                self._remembered_bytes += _size(grant)
             self._remembered[digest] = grant
-            if len(self._remembered) > self._most_remembered:
-                self._remembered.popitem(last=False)
+            while len(self._remembered) > self._most_remembered or self._remembered_bytes > _MOST_REMEMBERED_BYTES:
+                self._forget(next(iter(self._remembered)))
+
+    def _forget(self, digest: bytes) -> None:
+        self._remembered_bytes -= _size(self._remembered.pop(digest))
+
+
+def _size(grant: Grant) -> int:
+    """What it takes to keep it, in bytes and nearly."""
+    rooms = grant.identity.rooms or ()
+    return _TOKEN_BYTES + _ROOM_BYTES * len(rooms) + sum(map(len, rooms))
 
 
 def _is_over(grant: Grant, now: float) -> bool:
@@ -114,7 +145,7 @@ def _kid(token: bytes) -> str | None:
     try:
         return jwt.get_unverified_header(token).get("kid")
     except jwt.PyJWTError:
-        raise TokenRefusedError("it is no JSON Web Token") from None
+        raise TokenRefusedError(_NO_TOKEN) from None
 
 
 _REASONS: Final[dict[type[Exception], str]] = {
@@ -128,6 +159,6 @@ _REASONS: Final[dict[type[Exception], str]] = {
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, jwt.MissingRequiredClaimError):
+    if isinstance(error, jwt.MissingRequiredClaimError):  # iss or aud
         return f"the token's claim {error.claim}: missing"
     return next((text for kind, text in _REASONS.items() if isinstance(error, kind)), "the token cannot be read")

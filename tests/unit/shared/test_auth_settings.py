@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,32 @@ def test_a_secret_is_long_and_never_shown(tmp_path: Path) -> None:
         read(AUTH_JWT_SECRET_FILE=str(tmp_path / "nothing"))
 
 
+def test_a_secret_of_nul_bytes_is_none(tmp_path: Path) -> None:
+    """What a crash may leave of a file, and for HMAC the same as the empty one (RFC 2104, section 2)."""
+    file = tmp_path / "secret"
+    for content in (bytes(40), SECRET.encode() + bytes(4)):
+        file.write_bytes(content)
+        with pytest.raises(SettingsError, match="AUTH_JWT_SECRET_FILE holds NUL bytes"):
+            read(AUTH_JWT_SECRET_FILE=str(file))
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----", "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAB",
+     '{"kty": "oct", "k": "c2VjcmV0c2VjcmV0c2VjcmV0"}'],
+    ids=["PEM", "SSH", "JWK"],
+)  # fmt: skip
+def test_a_key_of_another_kind_is_no_secret(key: str) -> None:
+    with pytest.raises(SettingsError, match="a key of another kind") as refusal:
+        read(AUTH_JWT_SECRET=key)
+    assert key[:20] not in str(refusal.value)
+
+
+def test_a_secret_is_text() -> None:
+    with pytest.raises(SettingsError, match="AUTH_JWT_SECRET is not UTF-8"):
+        read(AUTH_JWT_SECRET=os.fsdecode(b"\xff" * 32))
+
+
 def test_there_is_one_kind_of_key(tmp_path: Path) -> None:
     for variables in (
         {"AUTH_JWT_SECRET": SECRET, "AUTH_JWKS": "https://h/"},
@@ -116,7 +143,11 @@ def test_a_key_set_is_a_file_with_a_key_or_a_url(tmp_path: Path) -> None:
             read(AUTH_JWKS=wrong)
 
 
-@pytest.mark.parametrize("wrong", ["http://h/päth", "http://h/?q=ä", "http://a..b/", f"http://{'a' * 64}.test/"])
+@pytest.mark.parametrize(
+    "wrong",
+    ["http://h/päth", "http://h/?q=ä", "http://a..b/", f"http://{'a' * 64}.test/", "http://h/a b", "http://h/?q=\x7f",
+     "https://user:pw@h/", "https://user@h/"],
+)  # fmt: skip
 def test_a_url_that_nobody_could_ask_is_a_fault(wrong: str) -> None:
     with pytest.raises(SettingsError, match="AUTH_JWKS is not a URL with a host"):
         read(AUTH_JWKS=wrong)
@@ -139,6 +170,8 @@ def origins(text: str) -> tuple[str, ...]:
 def test_origins_are_exact() -> None:
     assert origins("") == ()
     assert origins(" https://a.b , http://[::1]:81,") == ("https://a.b", "http://[::1]:81")
+    others = ("http://a.b:443", "https://xn--bcher-kva.test:8443", "app://a_b", "http://localhost:3000")
+    assert origins(",".join(others)) == others
 
 
 @pytest.mark.parametrize(
@@ -153,6 +186,11 @@ def test_origins_are_exact() -> None:
         "https://a.b:443",
         "https://u@a.b",
         "https://a.b:x",
+        "https://a.b:65536",
+        "https://a.b:081",
+        "https://bücher.test",
+        "https://a b",
+        "https://",
     ],
 )
 def test_what_no_browser_would_send_is_a_fault(text: str) -> None:

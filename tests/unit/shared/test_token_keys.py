@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import math
 import ssl
 import threading
 import time
@@ -14,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -60,6 +62,7 @@ def test_what_is_no_public_signature_key_is_left_alone(changed: dict[str, Any]) 
 
 
 def test_use_and_algorithm_may_be_left_out() -> None:
+    assert parse_jwks(key_set(RSA.jwk | {"use": None, "alg": None, "key_ops": None})).keys() == {"a"}
     bare = [{k: v for k, v in key.jwk.items() if k not in ("use", "alg")} for key in (RSA, ED25519)]
     assert parse_jwks(key_set(*bare)).keys() == {"a", "b"}
 
@@ -361,6 +364,55 @@ async def test_only_so_many_are_remembered() -> None:
     assert await verifier.verify(tokens[1]) is second
     assert await verifier.verify(tokens[0]) == first
     assert await verifier.verify(tokens[0]) is not first
+
+
+async def test_only_so_much_is_remembered() -> None:
+    """Of tokens that an issuer has filled with rooms, there are few."""
+    verifier = Verifier(SecretKey(SECRET), ANYBODY)
+    rooms = [f"{n:x}" for n in range(700)]
+    tokens = [hs256(SECRET, claims(sub=f"s{n}", rooms=rooms)).encode() for n in range(300)]
+    grants = [await verifier.verify(token) for token in tokens]
+    remembered = [n for n, token in reversed([*enumerate(tokens)]) if await verifier.verify(token) is grants[n]]
+    assert 150 < len(remembered) < 250
+    small = [hs256(SECRET, claims(sub=f"t{n}")).encode() for n in range(200)]
+    kept = [await verifier.verify(token) for token in small]
+    assert all([await verifier.verify(token) is grant for token, grant in zip(small, kept, strict=True)])
+
+
+async def test_scopes_that_mean_nothing_here_are_not_kept() -> None:
+    verifier = Verifier(SecretKey(SECRET), ANYBODY)
+    many = " ".join(f"s{n}" for n in range(1000))
+    grant = await verifier.verify(hs256(SECRET, claims(scope=f"{many} runs:read runs:reads")).encode())
+    assert grant.scopes == {"runs:read"}
+
+
+@pytest.mark.parametrize("padding", ["=", "=="])
+async def test_a_padded_token_is_none(padding: str) -> None:
+    """A cookie would hold it in quotes, and be good for nothing."""
+    with pytest.raises(TokenRefusedError, match="no JSON Web Token"):
+        await Verifier(SecretKey(SECRET), ANYBODY).verify(f"{hs256(SECRET, claims())}{padding}".encode())
+
+
+@pytest.mark.parametrize("jti", [None, 7, "id"])
+async def test_what_nobody_asks_for_may_be_anything(jti: Any) -> None:
+    assert await Verifier(SecretKey(SECRET), ANYBODY).verify(hs256(SECRET, claims() | {"jti": jti}).encode())
+
+
+async def test_a_token_ends_within_a_second_for_whoever_has_not_seen_it_before() -> None:
+    verifier = Verifier(SecretKey(SECRET), Policy(None, None, 0.0))
+    expires_at = math.floor(time.time()) + 0.999
+    while (now := time.time()) < expires_at - 0.9:
+        await asyncio.sleep(expires_at - 0.9 - now)
+    assert await verifier.verify(hs256(SECRET, claims(exp=expires_at)).encode())
+
+
+@pytest.mark.parametrize("name", ["EdDSA", "Ed25519"])
+async def test_an_algorithm_has_two_names(server: Server, name: str) -> None:
+    server.document = key_set(ED25519.jwk | {"alg": name})
+    verifier = Verifier(following(UrlSource(server.url)), ANYBODY)
+    for algorithm in ("EdDSA", "Ed25519"):
+        token = jwt.encode(claims(), ED25519.private, algorithm, {"kid": "b"})
+        assert await verifier.verify(token.encode())
 
 
 async def test_what_was_refused_is_not_remembered() -> None:
