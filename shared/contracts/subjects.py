@@ -56,6 +56,19 @@ def room_of(subject: str) -> RoomKey | None:
     return RoomKey(tokens[2], tokens[3])
 
 
+def matches(pattern: str, subject: str) -> bool:
+    """Whether the pattern means the subject: ``*`` in it is any token, ``>`` at its end all that follow."""
+    wanted, found = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">" and len(found) >= len(wanted):
+        wanted.pop()
+        del found[len(wanted) :]
+    return len(wanted) == len(found) and all(map(_means, wanted, found))
+
+
+def _means(wanted: str, found: str) -> bool:
+    return wanted in ("*", found)
+
+
 def stream_seq_of(headers: Mapping[str, str] | None) -> int:
     """The stream_seq that the headers of an event carry; 0, which no event has, for any other message's."""
     seq = headers.get(HEADER_STREAM_SEQ, "") if headers else ""

@@ -17,7 +17,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from shared.messaging.access import NatsAccess, asks_for_tls
-from shared.messaging.client import MessagingClient, RawHandler
+from shared.messaging.client import MessagingClient, Outgoing, RawHandler
 from shared.metrics import BROKER_CONNECTED, BROKER_DISCONNECTS, BROKER_RECONNECTS
 from shared.tasks import end_tasks
 from shared.telemetry import Logger
@@ -131,7 +131,7 @@ class Broker:
     async def request(self, subject: str, payload: bytes, *, seconds: float = 2.0) -> bytes:
         """One request and its answer's data. Raises ``BrokerUnavailableError``."""
         try:
-            return (await self.client.request(subject, payload, timeout=seconds)).data
+            return await self.client.request_all([Outgoing(subject, b"", payload)], seconds)
         except BROKER_ERRORS as error:
             raise BrokerUnavailableError(f"no answer from NATS: {type(error).__name__}") from error
 

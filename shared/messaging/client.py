@@ -9,6 +9,7 @@ they came, for 3 µs (docs/decisions/0009-messages-as-they-come.md).
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -23,10 +24,11 @@ RawHandler = Callable[[str, str, bytes, bytes], None]
 
 _END = b"\r\n"
 _NO_RESPONDERS = "503"
+_INBOX_BYTES = 16
 
 
 class Outgoing(NamedTuple):
-    """A message to be sent; ``headers`` by ``header_block``."""
+    """A message to be sent; ``headers`` by ``header_block``, or empty if there are none."""
 
     subject: str
     headers: bytes
@@ -124,6 +126,8 @@ def _arguments(line: bytes) -> tuple[bytes, int, bytes, int, int]:
 
 def _published(message: Outgoing, reply: str) -> tuple[bytes, ...]:
     subject, headers, payload = message
+    if not headers:
+        return f"PUB {subject} {reply}{len(payload)}\r\n".encode(), payload, _END
     line = f"HPUB {subject} {reply}{len(headers)} {len(headers) + len(payload)}\r\n"
     return line.encode(), headers, payload, _END
 
@@ -148,7 +152,6 @@ class MessagingClient(Client):
         self._ps = _MessageParser(self)
         self._answers: dict[str, asyncio.Future[bytes]] = {}
         self._answer_inbox = ""
-        self._requests = 0
 
     async def subscribe_raw(self, subject: str, handler: RawHandler) -> Subscription:
         """A subscription whose messages go straight to ``handler``. It comes back by itself after a reconnect."""
@@ -161,17 +164,21 @@ class MessagingClient(Client):
             del self.raw_handlers[sid]
             raise
 
+    def new_inbox(self) -> str:
+        """An inbox that cannot be guessed. The library counts its own: whoever sees one has the next."""
+        return f"{self._inbox_prefix.decode()}.{secrets.token_hex(_INBOX_BYTES)}"
+
     async def request_all(self, messages: Sequence[Outgoing], seconds: float) -> bytes:
         """Sends the messages in one write; the payload of the answer to the last.
 
-        Raises ``TimeoutError``, or an error of the client's: in either case some of them may have arrived.
+        The answer is known by a word that nobody else can know before it has come. Raises ``TimeoutError``, or an
+        error of the client's: in either case some of them may have arrived.
         """
         if not self._answer_inbox:
             inbox = self.new_inbox()
             await self.subscribe_raw(f"{inbox}.*", self._receive_answer)
             self._answer_inbox = inbox
-        self._requests += 1
-        reply = f"{self._answer_inbox}.{self._requests}"
+        reply = f"{self._answer_inbox}.{secrets.token_hex(_INBOX_BYTES)}"
         *first, last = messages
         parts = [part for message in first for part in _published(message, "")]
         parts += _published(last, f"{reply} ")

@@ -1,17 +1,23 @@
 """Reading stored messages straight from the stream (JetStream direct get, NATS ADR-31), without a consumer.
 
-Invariant: an answer is complete or it is a ``BrokerUnavailableError``; a part is never passed off as the whole.
+Invariant: an answer is complete or it is a ``BrokerUnavailableError``; a part is never passed off as the whole, nor
+what somebody else has asked for as what was asked for here.
 
 Any replica of the stream may answer, also one that is behind. Whoever must not mistake "not here yet" for "not there"
 says how far the one that answers has to be, or asks the leader.
+
+Whoever has the service's key can have answers sent to its inboxes, too, of which each serves for one request and cannot
+be guessed; and once the first message of an answer has shown it, each has to follow on the one before
+(docs/decisions/0038-whose-event-it-is.md).
 """
 
 import asyncio
 import json
 from base64 import b64decode
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from shared.contracts.subjects import STREAM
+from shared.contracts.subjects import STREAM, matches
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, JetStreamError
 from shared.messaging.client import parse_headers, parse_status
 
@@ -30,6 +36,44 @@ class StoredMessage(NamedTuple):
     data: bytes
 
 
+class MisplacedAnswerError(BrokerUnavailableError):
+    """Among the messages of an answer was one that does not follow on what was asked and on the one before."""
+
+
+class _Answer:
+    """The messages of one answer as they come; ``end`` is set with status and headers of the message that ends it."""
+
+    def __init__(self, is_asked: Callable[[str], bool], start: int = 1) -> None:
+        self.messages: list[StoredMessage] = []
+        self.end: asyncio.Future[tuple[str, dict[str, str]]] = asyncio.get_running_loop().create_future()
+        self._is_asked = is_asked
+        self._start = start
+        self._last = "0"
+
+    def receive(self, _subject: str, _reply: str, raw: bytes, data: bytes) -> None:
+        if self.end.done():
+            return
+        status, _ = parse_status(raw)
+        headers = parse_headers(raw)
+        # The server says of each message, and of the end, which was the message before.
+        follows = headers.get("Nats-Last-Sequence", "0") == self._last
+        if status and follows:
+            self.end.set_result((status, headers))
+        elif not status and follows and self._is_next(headers):
+            self._last = headers["Nats-Sequence"]
+            self.messages.append(StoredMessage(int(self._last), headers["Nats-Subject"], headers, data))
+        else:
+            self.end.set_exception(MisplacedAnswerError("the answer to something else came"))
+
+    def _is_next(self, headers: dict[str, str]) -> bool:
+        position = headers.get("Nats-Sequence", "")
+        return (
+            position.isdecimal()
+            and int(position) >= max(self._start, int(self._last) + 1)
+            and self._is_asked(headers.get("Nats-Subject", ""))
+        )
+
+
 async def next_by_subject(
     broker: Broker, subject: str, start: int, batch: int, *, most_bytes: int | None = None, seconds: float = 2.0
 ) -> list[StoredMessage]:
@@ -37,16 +81,17 @@ async def next_by_subject(
 
     No further ones once ``most_bytes`` are reached, but at least one if there is one.
     """
-    request: dict[str, Any] = {"seq": max(start, 1), "next_by_subj": subject, "batch": batch}
+    start = max(start, 1)
+    request: dict[str, Any] = {"seq": start, "next_by_subj": subject, "batch": batch}
     if most_bytes is not None:
         request["max_bytes"] = most_bytes
-    messages, _ = await _collect(broker, request, seconds)
+    messages, _ = await _collect(broker, request, _Answer(lambda found: matches(subject, found), start), seconds)
     return messages
 
 
 async def last_by_subjects(broker: Broker, subjects: list[str], *, seconds: float = 5.0) -> list[StoredMessage]:
     """The last message of each subject that has one. At most ``MOST_SUBJECTS`` subjects, no wildcards."""
-    messages, _ = await _collect(broker, {"multi_last": subjects, "batch": len(subjects)}, seconds)
+    messages, _ = await _collect_last(broker, subjects, seconds)
     return messages
 
 
@@ -54,7 +99,7 @@ async def last_by_subjects_up_to(
     broker: Broker, subjects: list[str], position: int, *, seconds: float = 5.0
 ) -> list[StoredMessage]:
     """The same of a replica that has come to ``position`` at least."""
-    messages, headers = await _collect(broker, {"multi_last": subjects, "batch": len(subjects)}, seconds)
+    messages, headers = await _collect_last(broker, subjects, seconds)
     if not messages:
         # A replica that finds nothing does not say how far it has come.
         found = await asyncio.gather(*(_last_by_leader(broker, subject, seconds) for subject in subjects))
@@ -76,33 +121,29 @@ async def _last_by_leader(broker: Broker, subject: str, seconds: float) -> Store
     return StoredMessage(int(message["seq"]), message["subject"], headers, b64decode(message.get("data", "")))
 
 
+async def _collect_last(
+    broker: Broker, subjects: list[str], seconds: float
+) -> tuple[list[StoredMessage], dict[str, str]]:
+    request = {"multi_last": subjects, "batch": len(subjects)}
+    return await _collect(broker, request, _Answer(set(subjects).__contains__), seconds)
+
+
 async def _collect(
-    broker: Broker, request: dict[str, Any], seconds: float
+    broker: Broker, request: dict[str, Any], answer: _Answer, seconds: float
 ) -> tuple[list[StoredMessage], dict[str, str]]:
     """The messages of an answer, and the headers of the status that ends it."""
     client = broker.client
-    messages: list[StoredMessage] = []
-    done: asyncio.Future[tuple[str, dict[str, str]]] = asyncio.get_running_loop().create_future()
-
-    def receive(_subject: str, _reply: str, raw: bytes, data: bytes) -> None:
-        status, _ = parse_status(raw)
-        headers = parse_headers(raw)
-        if not status:
-            messages.append(StoredMessage(int(headers["Nats-Sequence"]), headers["Nats-Subject"], headers, data))
-        elif not done.done():
-            done.set_result((status, headers))
-
     try:
         inbox = client.new_inbox()
-        subscription = await broker.listen(inbox, receive)
+        subscription = await broker.listen(inbox, answer.receive)
         try:
             await client.publish(_SUBJECT, json.dumps(request).encode(), reply=inbox)
             async with asyncio.timeout(seconds):
-                status, end = await done
+                status, end = await answer.end
         finally:
             await subscription.unsubscribe()
     except BROKER_ERRORS as error:
         raise BrokerUnavailableError(f"no answer from the stream: {type(error).__name__}") from error
     if status not in ("204", "404"):  # end of batch, nothing found
         raise BrokerUnavailableError(f"the stream answered {status}")
-    return messages, end
+    return answer.messages, end

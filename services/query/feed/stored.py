@@ -1,21 +1,36 @@
 """A room's history as the stream itself holds it, read by the room's subject without a consumer.
 
 Invariant: a start position is a hint and nothing more. What does not begin right after the cursor is searched for over
-the whole stream, and only then called absent. Every method raises ``BrokerUnavailableError``.
+the whole stream, and only then called absent. What is of another room is of no room here, wherever it was found, and an
+answer with something else in it than was asked for is asked for again. Every method raises ``BrokerUnavailableError``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+import structlog
+
 from services.query.feed.entry import Entry, contiguous
-from services.query.metrics import HISTORY_READS
-from shared.contracts.subjects import stream_seq_of
+from services.query.metrics import HISTORY_READS, MISPLACED
+from shared.contracts.place import is_misplaced
+from shared.contracts.subjects import room_of, stream_seq_of
 from shared.messaging.broker import Broker
-from shared.messaging.direct_get import MOST_SUBJECTS, StoredMessage, last_by_subjects, next_by_subject
+from shared.messaging.direct_get import (
+    MOST_SUBJECTS,
+    MisplacedAnswerError,
+    StoredMessage,
+    last_by_subjects,
+    next_by_subject,
+)
+from shared.telemetry import LineBudget, Logger
 
 MOST_TAILS = MOST_SUBJECTS
 _MOST_BYTES = 256 * 1024
 """Of one read; a single larger event is still read."""
+_TRIES = 3
+
+_log: Logger = structlog.get_logger("feed")
+_misplaced = LineBudget(1)
 
 
 class Absent(NamedTuple):
@@ -30,8 +45,8 @@ class StoredFeed:
 
     async def tails(self, subjects: list[str]) -> dict[str, Entry]:
         """The last event of each subject that has one. At most ``MOST_TAILS`` subjects."""
-        messages = await last_by_subjects(self._broker, subjects)
-        return {message.subject: _entry(message) for message in messages if stream_seq_of(message.headers)}
+        messages = await _ask(lambda: last_by_subjects(self._broker, subjects))
+        return {message.subject: _entry(message) for message in messages if _is_event(message)}
 
     async def following(self, subject: str, after: int, start: int, most_events: int) -> list[Entry]:
         """The events right after the position as found from ``start`` on; empty if they are not found there."""
@@ -75,12 +90,38 @@ class StoredFeed:
 
     async def _read(self, subject: str, start: int, most_events: int) -> list[Entry]:
         HISTORY_READS.labels("stream").inc()
-        return _entries(await next_by_subject(self._broker, subject, start, most_events, most_bytes=_MOST_BYTES))
+        messages = await _ask(
+            lambda: next_by_subject(self._broker, subject, start, most_events, most_bytes=_MOST_BYTES)
+        )
+        return [_entry(message) for message in messages if _is_event(message)]
 
 
-def _entries(messages: Iterable[StoredMessage]) -> list[Entry]:
-    # Nothing but the relay writes to the stream; what carries no position of ours is none of ours.
-    return [_entry(message) for message in messages if stream_seq_of(message.headers)]
+async def _ask(question: Callable[[], Awaitable[list[StoredMessage]]]) -> list[StoredMessage]:
+    tries = 0
+    while True:
+        try:
+            return await question()
+        except MisplacedAnswerError:
+            _say_misplaced("answer_to_something_else")
+            if (tries := tries + 1) == _TRIES:
+                raise
+
+
+def _is_event(message: StoredMessage) -> bool:
+    """Nothing but the relay writes to the stream; what carries no position of ours, or stands with another room's, is
+    none of ours."""
+    if not stream_seq_of(message.headers) or (room := room_of(message.subject)) is None:
+        return False
+    if is_misplaced(message.data, room):
+        _say_misplaced("stored_event_of_another_room", **room._asdict())
+        return False
+    return True
+
+
+def _say_misplaced(event: str, **where: str) -> None:
+    MISPLACED.inc()
+    if (left_out := _misplaced.take()) is not None:
+        _log.error(event, **where, left_out=left_out)
 
 
 def _entry(message: StoredMessage) -> Entry:

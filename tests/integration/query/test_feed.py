@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from shared.contracts.events import encode_event
-from shared.contracts.subjects import HEADER_STREAM_SEQ, room_subject
+from shared.contracts.subjects import HEADER_EVENT_ID, HEADER_STREAM_SEQ, room_subject
 from tests.contract.sse import Control, RoomStream
 
 from .service import WORKSPACE, QueryService
@@ -65,6 +65,21 @@ async def test_messages_that_are_no_events_are_passed_over(query: QueryService, 
         assert await sequence(viewer, 1) == [5]
     async with query.stream(room, 1) as late:
         assert await sequence(late, 4) == [2, 3, 4, 5]
+
+
+async def test_what_is_stored_with_another_rooms_event_is_passed_over(
+    query: QueryService, projections: Projections, stream: Stream, room: str
+) -> None:
+    said = events(room, 1, 4)
+    foreign = event("elsewhere", 2, workspace_id="ws_other")
+    await stream.publish(said[:1])
+    headers = {HEADER_STREAM_SEQ: "2", HEADER_EVENT_ID: foreign.event_id}
+    await stream.client.request(room_subject(WORKSPACE, room), encode_event(foreign), timeout=5, headers=headers)
+    await stream.publish(said[2:])
+    async with query.stream(room) as viewer:
+        assert await sequence(viewer, 1) == [1]
+        await projections.apply_feed(said[:2])
+        assert [one.line.encode() for one in await viewer.events(3)] == [encode_event(one) for one in said[1:]]
 
 
 async def test_history_from_the_projection_and_on_from_the_stream(

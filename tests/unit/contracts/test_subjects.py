@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.contracts.subjects import PARTITIONS, fnv1a_32, partition_filter, partition_of, room_subject
+from shared.contracts.subjects import PARTITIONS, fnv1a_32, matches, partition_filter, partition_of, room_subject
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,22 @@ def test_rooms_spread_over_the_partitions() -> None:
     for number in range(3200):
         counts[partition_of("ws", f"room_{number}")] += 1
     assert min(counts) > 50
+
+
+@pytest.mark.parametrize(
+    ("pattern", "subject", "expected"),
+    [
+        ("rooms.1.ws.r", "rooms.1.ws.r", True),
+        ("rooms.1.ws.r", "rooms.1.ws.r2", False),
+        ("rooms.1.ws.r", "rooms.1.ws.r.more", False),
+        ("rooms.1.*.*", "rooms.1.ws.r", True),
+        ("rooms.1.*.*", "rooms.1.ws", False),
+        ("rooms.1.*.*", "rooms.11.ws.r", False),
+        ("rooms.>", "rooms.1.ws.r", True),
+        ("rooms.>", "rooms", False),
+        ("rooms.>", "relay.wake", False),
+        ("rooms.>", "", False),
+    ],
+)
+def test_what_a_pattern_means(pattern: str, subject: str, *, expected: bool) -> None:
+    assert matches(pattern, subject) is expected
