@@ -121,7 +121,7 @@ ROWS: dict[str, tuple[Graph, ...]] = {
         Graph(
             "Unpublished",
             "short",
-            "Committed and not yet on the stream; rooms that stand still at an event too large for NATS.",
+            "Committed and not yet on the stream; rooms that stand still at an event that cannot be published.",
             (
                 ("max(runroom_relay_unpublished_events)", "events"),
                 ("max(runroom_relay_unpublished_rooms)", "rooms"),

@@ -35,7 +35,11 @@ RELAY_RECONCILIATIONS = Counter(
     "Times the relay compared itself with the stream, by cause: start, reconnect, error, fenced, moved.",
     ["cause"],
 )
-RELAY_OVERSIZE = Gauge("runroom_relay_oversize_rooms", "Rooms whose next event is larger than the broker takes.")
+RELAY_OVERSIZE = Gauge(
+    "runroom_relay_oversize_rooms",
+    "Rooms whose next event cannot be published: it is larger than the broker takes, or makes no message, or is not"
+    " there. Up to 10,000.",
+)
 RELAY_STRANGERS = Gauge(
     "runroom_relay_stranger_rooms",
     "Rooms of which the stream holds events that the event store does not: nothing of them is published.",
@@ -50,8 +54,8 @@ RELAY_UNPUBLISHED_EVENTS = Gauge(
 )
 RELAY_UNPUBLISHED_SECONDS = Gauge(
     "runroom_relay_unpublished_seconds",
-    "Age of the oldest of them, among the first 1000 rooms; 0 when there is none. Rooms whose next event is larger than"
-    " the broker takes are left out.",
+    "Age of the oldest of them, among the first 1000 rooms; 0 when there is none. Rooms whose next event cannot be"
+    " published are left out.",
 )
 
 for _outcome in ("accepted", "replayed", "overloaded", "store_unavailable"):

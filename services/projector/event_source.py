@@ -50,10 +50,11 @@ class UnpublishedRoom(NamedTuple):
 
 
 class Age(NamedTuple):
-    """``seconds`` since an event was recorded, and how large it is."""
+    """``seconds`` since an event was recorded, how large it is, and whether it is of a form that can be published."""
 
     seconds: float
     size: int
+    is_well_formed: bool
 
 
 class EventSource:
@@ -109,7 +110,9 @@ class EventSource:
             [seq for _, seq in places],
         )
         return {
-            (RoomKey(row["workspace_id"], row["room_id"]), row["stream_seq"]): Age(max(row["age"], 0.0), row["bytes"])
+            (RoomKey(row["workspace_id"], row["room_id"]), row["stream_seq"]): Age(
+                max(row["age"], 0.0), row["bytes"], row["is_well_formed"]
+            )
             for row in rows
         }
 

@@ -82,7 +82,7 @@ class LagMeter:
 
     def _is_publishable(self, head: Age | None) -> bool:
         most = self._broker.most_bytes
-        return head is None or most is None or head.size <= most
+        return head is not None and head.is_well_formed and (most is None or head.size <= most)
 
 
 def _next(room: UnpublishedRoom) -> tuple[RoomKey, int]:

@@ -23,7 +23,7 @@ APPLY_SECONDS = Histogram(
 LAG = Gauge(
     "runroom_projector_lag_events",
     "Events committed and yet to be applied, of the partitions this worker holds. Rooms that wait behind a parked"
-    " event, or before one that is larger than the broker takes, are left out.",
+    " event, or before one that cannot be published, are left out.",
     ["projection", "partition"],
 )
 LAG_SECONDS = Gauge(

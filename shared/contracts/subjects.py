@@ -23,6 +23,8 @@ RELAY_WAKE_SUBJECT = "relay.wake"
 """Core NATS ping to the relay's leader: another instance has committed events."""
 
 _SEQ_DIGITS = 18
+MOST_STREAM_SEQ = 10**_SEQ_DIGITS - 1
+"""The last number an event of a room can have: readers take no longer one for a number."""
 _SEQ_LINE = f"\r\n{HEADER_STREAM_SEQ}:".encode()
 _TRACE_LINE = f"\r\n{HEADER_TRACEPARENT}:".encode()
 _FNV_OFFSET = 0x811C9DC5

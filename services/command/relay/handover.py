@@ -34,6 +34,17 @@ class Handover:
         self._heads.clear()
         self.missed = True
 
+    def head(self, room: RoomKey) -> int | None:
+        """How far the room is known to be published."""
+        return self._heads.get(room)
+
+    def learn(self, room: RoomKey, stream_seq: int) -> None:
+        """The room is published up to there."""
+        self._heads[room] = stream_seq
+        self._heads.move_to_end(room)
+        while len(self._heads) > _MOST_ROOMS:
+            self._heads.popitem(last=False)
+
     def offer(self, events: Iterable[NewEvent]) -> None:
         """Takes in events that are committed, in the order of their commits."""
         if not self.is_open:
@@ -69,7 +80,4 @@ class Handover:
     def published(self, events: Sequence[UnpublishedEvent]) -> None:
         """Remembers how far the rooms are published."""
         for event in events:
-            self._heads[event.room] = event.stream_seq
-            self._heads.move_to_end(event.room)
-        while len(self._heads) > _MOST_ROOMS:
-            self._heads.popitem(last=False)
+            self.learn(event.room, event.stream_seq)

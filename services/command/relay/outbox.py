@@ -5,9 +5,13 @@ Invariant: ``published_seq`` moves forward on the stream's word alone, and back 
 
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from shared.contracts.ids import RoomKey
+import asyncpg
+
+from shared.contracts.ids import RoomKey, is_printable_ascii, is_token
+from shared.contracts.subjects import MOST_STREAM_SEQ
+from shared.contracts.tracecontext import is_traceparent
 from shared.messaging.stream import StreamIdentity
 from shared.postgres import Connection, Pool, load_queries
 
@@ -17,6 +21,13 @@ START = RoomKey("", "")
 """Sorts before every room."""
 
 
+Fault = Literal["too large", "malformed", "missing"]
+"""Why an event cannot be published: larger than the broker takes; not of the form of ours, by its room, its type, its
+number or its trace; not in the store, though its room counts it."""
+
+_LONGEST_TYPE = 128
+
+
 class UnpublishedEvent(NamedTuple):
     room: RoomKey
     stream_seq: int
@@ -24,6 +35,15 @@ class UnpublishedEvent(NamedTuple):
     event_type: str
     traceparent: str | None
     envelope: bytes
+
+
+class Unpublished(NamedTuple):
+    """A page of what is to be published. ``faulty`` are rooms with the seq and the fault of the first event that cannot
+    be: neither it nor what follows it is among the ``events``. ``last`` is the room to go on after, None at the end."""
+
+    events: list[UnpublishedEvent]
+    faulty: dict[RoomKey, tuple[int, Fault]]
+    last: RoomKey | None
 
 
 class RelayPosition(NamedTuple):
@@ -46,21 +66,44 @@ class Waiting(NamedTuple):
 
 
 async def read_unpublished(
-    connection: Connection, after: RoomKey, most: int, most_bytes: int
-) -> list[UnpublishedEvent]:
-    """The next events of rooms that sort after ``after``, each room's in order."""
-    rows = await connection.fetch(_SQL["relay_read_unpublished"], after.workspace_id, after.room_id, most, most_bytes)
-    return [
-        UnpublishedEvent(
-            RoomKey(row["workspace_id"], row["room_id"]),
-            row["stream_seq"],
-            str(row["event_id"]),
-            row["event_type"],
-            row["traceparent"],
-            row["envelope"],
-        )
-        for row in rows
-    ]
+    connection: Connection, after: RoomKey, most: int, most_bytes: int, largest: int
+) -> Unpublished:
+    """The next events of rooms that sort after ``after``, each room's in order, with envelopes of ``largest`` bytes."""
+    rows = await connection.fetch(
+        _SQL["relay_read_unpublished"], after.workspace_id, after.room_id, most, most_bytes, largest
+    )
+    events: list[UnpublishedEvent] = []
+    faulty: dict[RoomKey, tuple[int, Fault]] = {}
+    size = 0
+    room = after
+    for row in rows:
+        room = RoomKey(row["workspace_id"], row["room_id"])
+        envelope: bytes | None = row["envelope"]
+        size += len(envelope or b"")
+        if room in faulty:
+            continue
+        if row["stream_seq"] is None:
+            faulty[room] = (0, "missing")
+        elif envelope is None:
+            faulty[room] = (row["stream_seq"], "too large")
+        elif not _is_well_formed(room, row):
+            faulty[room] = (row["stream_seq"], "malformed")
+        else:
+            event_id, event_type, traceparent = str(row["event_id"]), row["event_type"], row["traceparent"]
+            events.append(UnpublishedEvent(room, row["stream_seq"], event_id, event_type, traceparent, envelope))
+    return Unpublished(events, faulty, room if len(rows) == most or size >= most_bytes else None)
+
+
+def _is_well_formed(room: RoomKey, row: asyncpg.Record) -> bool:
+    """Whether it makes a subject and headers, as what this service has written does."""
+    traceparent: str | None = row["traceparent"]
+    return (
+        is_token(room.workspace_id)
+        and is_token(room.room_id)
+        and row["stream_seq"] <= MOST_STREAM_SEQ
+        and is_printable_ascii(row["event_type"], _LONGEST_TYPE)
+        and (traceparent is None or is_traceparent(traceparent))
+    )
 
 
 async def read_position(connection: Connection) -> RelayPosition:

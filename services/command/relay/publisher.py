@@ -5,11 +5,12 @@ or none of them (JetStream atomic batch publish, NATS ADR-50).
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import uuid4
 
 from services.command.relay.outbox import UnpublishedEvent
+from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import (
     HEADER_EVENT_ID,
     HEADER_EVENT_TYPE,
@@ -30,15 +31,30 @@ class FencedOffError(Exception):
     """The stream did not stand where the publisher thought, or refused for another reason: reconcile."""
 
 
-async def publish(broker: Broker, events: Sequence[UnpublishedEvent], expected_position: int) -> int:
+async def publish(
+    broker: Broker,
+    events: Sequence[UnpublishedEvent],
+    expected_position: int,
+    new_rooms: Collection[RoomKey] = (),
+) -> int:
     """Publishes the events behind ``expected_position``; the position of the last one.
 
-    Raises ``FencedOffError`` when the stream refused, ``BrokerUnavailableError`` when the outcome is unknown.
+    ``new_rooms`` are rooms of which the stream must hold nothing yet. Raises ``FencedOffError`` when the stream
+    refused, ``BrokerUnavailableError`` when the outcome is unknown.
     """
     batch_id = uuid4().hex if len(events) > 1 else None
     messages = [
         Outgoing(
-            room_subject(*event.room), _headers(event, batch_id, number, len(events), expected_position), event.envelope
+            room_subject(*event.room),
+            _headers(
+                event,
+                batch_id,
+                number,
+                len(events),
+                expected_position,
+                is_new=event.stream_seq == 1 and event.room in new_rooms,
+            ),
+            event.envelope,
         )
         for number, event in enumerate(events, start=1)
     ]
@@ -54,7 +70,9 @@ async def publish(broker: Broker, events: Sequence[UnpublishedEvent], expected_p
     return int(acknowledged["seq"])
 
 
-def _headers(event: UnpublishedEvent, batch_id: str | None, number: int, count: int, expected_position: int) -> bytes:
+def _headers(
+    event: UnpublishedEvent, batch_id: str | None, number: int, count: int, expected_position: int, *, is_new: bool
+) -> bytes:
     headers = {
         HEADER_EVENT_ID: event.event_id,
         HEADER_EVENT_TYPE: event.event_type,
@@ -69,4 +87,6 @@ def _headers(event: UnpublishedEvent, batch_id: str | None, number: int, count: 
             headers["Nats-Batch-Commit"] = "1"
     if number == 1:
         headers["Nats-Expected-Last-Sequence"] = str(expected_position)
+    if is_new:
+        headers["Nats-Expected-Last-Subject-Sequence"] = "0"
     return header_block(headers)

@@ -7,6 +7,7 @@ A room of which the stream holds what the event store does not is a stranger: no
 one when the event store is an older copy of what it was, or when somebody else has published.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 
@@ -86,6 +87,31 @@ async def _read_tail(
             if room is not None and stream_seq > last.get(room, _NOTHING)[0]:
                 last[room] = stream_seq, message.headers.get(HEADER_EVENT_ID, "")
         position = messages[-1].position
+    return await _judge(connection, last)
+
+
+async def find_heads(
+    connection: Connection, broker: Broker, rooms: Sequence[RoomKey], position: int
+) -> tuple[dict[RoomKey, int], set[RoomKey]]:
+    """Those of the rooms that the stream holds, with the last stream_seq of each, and those that are strangers.
+
+    At most ``MOST_SUBJECTS`` rooms; by the word of a replica that has come to ``position`` at least.
+    """
+    if position == 0:
+        return {}, set()
+    subjects = [room_subject(*room) for room in rooms]
+    last: dict[RoomKey, tuple[int, str]] = {}
+    for message in await last_by_subjects_up_to(broker, subjects, position):
+        room, stream_seq = room_of(message.subject), stream_seq_of(message.headers)
+        if room is not None and stream_seq:
+            last[room] = stream_seq, message.headers.get(HEADER_EVENT_ID, "")
+    return await _judge(connection, last)
+
+
+async def _judge(
+    connection: Connection, last: dict[RoomKey, tuple[int, str]]
+) -> tuple[dict[RoomKey, int], set[RoomKey]]:
+    """``last`` are stream_seq and event id of the last event that the stream holds of each room."""
     strangers = await unknown_rooms(connection, last) if last else set[RoomKey]()
     return {room: stream_seq for room, (stream_seq, _) in last.items() if room not in strangers}, strangers
 

@@ -21,7 +21,8 @@ from services.command.relay import outbox
 from services.command.relay.handover import Handover
 from services.command.relay.leader import try_to_lead
 from services.command.relay.publisher import MOST_EVENTS, FencedOffError, publish
-from services.command.relay.reconcile import reconcile
+from services.command.relay.reconcile import find_heads, reconcile
+from services.command.relay.withheld import Withheld
 from shared import tracing
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import RELAY_WAKE_SUBJECT
@@ -39,6 +40,9 @@ _RETRY_SECONDS = 0.2
 _STOP_SECONDS = 1.0
 _RECORD_SECONDS = 0.5
 """How often what was published is recorded. What was not is read from the stream's tail by the next leader."""
+
+_REST_SECONDS = 0.05
+"""After a look at the event store that found nothing but what is withheld."""
 
 _BUSY_EVENTS = 16
 _PAUSE_SECONDS = 0.005
@@ -73,15 +77,17 @@ class Relay:
         self._doubts = 0
         self._check_at = 0.0
         self._after = outbox.START
-        self._oversize: set[RoomKey] = set()
-        self._strangers: set[RoomKey] = set()
-        """Rooms of which the stream holds what the event store does not."""
+        self._withheld = Withheld()
+        self._reconciled_at = 0
+        """The position up to which there may be more on the stream than is remembered here."""
+        self._was_refused = False
         self._unrecorded: dict[RoomKey, int] = {}
         """Published up to there, and yet to be recorded."""
         self._are_locked = False
         """Whether those are rooms that somebody keeps locked."""
         self._read_at = self._record_at = 0.0
         """When next to read from the event store, and to record, at the latest (monotonic seconds)."""
+        self._rest_until = 0.0
         self._log: Logger = structlog.get_logger("relay")
         broker.on_connected(self._on_connected)
 
@@ -158,9 +164,7 @@ class Relay:
             while self._broker.is_connected:
                 self._committed.clear()
                 if not await self._step(connection):
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(_RECORD_SECONDS if self._unrecorded else _POLL_SECONDS):
-                            await self._committed.wait()
+                    await self._wait_for_commit(_RECORD_SECONDS if self._unrecorded else _POLL_SECONDS)
         except BrokerUnavailableError as error:
             self._log.warning("relay_broker_unavailable", error=str(error))
         finally:
@@ -170,6 +174,11 @@ class Relay:
             if wake is not None:
                 with contextlib.suppress(*BROKER_ERRORS):
                     await wake.unsubscribe()
+
+    async def _wait_for_commit(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._committed.wait()
 
     async def _on_wake(self, _: Msg) -> None:
         self._handover.missed = True
@@ -188,6 +197,7 @@ class Relay:
             return more
         except FencedOffError as error:
             metrics.RELAY_FENCED.inc()
+            self._was_refused = True
             self._log.warning("relay_fenced_off", error=str(error))
             self._doubt("fenced")
         except (BrokerUnavailableError, JetStreamError) as error:
@@ -205,7 +215,8 @@ class Relay:
         standing = _Standing(stream.identity, stream.last_seq)
         self._log.info("relay_reconciled", cause=cause, found=found, position=standing.position)
         self._unrecorded, self._are_locked = published, False
-        self._set_aside(strangers)
+        self._withheld.set_strangers(strangers)
+        self._reconciled_at = stream.last_seq
         if not published and not strangers:
             await outbox.record_published(connection, {}, *standing)
         if self._doubts == doubts:
@@ -214,20 +225,25 @@ class Relay:
 
     async def _publish_next(self, connection: Connection, standing: _Standing) -> bool:
         now = time.monotonic()
-        if self._handover.missed or now >= self._read_at:
+        if (self._handover.missed or now >= self._read_at) and now >= self._rest_until:
             self._read_at = now + _POLL_SECONDS
             await self._record(connection)
             events = await self._read(connection)
+            if not events and (self._withheld or self._are_locked):
+                self._rest_until = now + _REST_SECONDS
         else:
-            events = self._handover.take(MOST_EVENTS, _MOST_BYTES)
+            events = self._withheld.sift(self._handover.take(MOST_EVENTS, _MOST_BYTES), {}, self._most_bytes)
             if now >= self._record_at:
                 await self._record(connection)
-        events = self._publishable(events)
         if not events:
-            return self._handover.missed and not (self._oversize or self._strangers or self._are_locked)
+            if self._handover.missed and now < self._rest_until:
+                await self._wait_for_commit(_REST_SECONDS)
+            return self._handover.missed
         began_ns = time.time_ns()
         started = time.perf_counter()
-        position = await publish(self._broker, events, standing.position)
+        new_rooms = {e.room for e in events if e.stream_seq == 1 and self._handover.head(e.room) is None}
+        position = await publish(self._broker, events, standing.position, new_rooms)
+        self._was_refused = False
         self._reached = _Standing(standing.identity, position)
         metrics.RELAY_PUBLISH_SECONDS.observe(time.perf_counter() - started)
         metrics.RELAY_PUBLISHED.inc(len(events))
@@ -244,14 +260,55 @@ class Relay:
             await asyncio.sleep(_PAUSE_SECONDS)
         return True
 
-    async def _read(self, connection: Connection) -> list[outbox.UnpublishedEvent]:
+    async def _read(self, connection: Connection) -> Sequence[outbox.UnpublishedEvent]:
         """The next events that the event store has to publish."""
-        events = await outbox.read_unpublished(connection, self._after, MOST_EVENTS, _MOST_BYTES)
-        full = len(events) == MOST_EVENTS or sum(len(event.envelope) for event in events) >= _MOST_BYTES
-        # After the last room comes the first again: there may be more there, unless that is where this began.
-        began_at, self._after = self._after, events[-1].room if full else outbox.START
-        self._handover.missed = full or began_at != outbox.START
-        return [event for event in events if event.stream_seq > self._unrecorded.get(event.room, 0)]
+        began_at, most_bytes = self._after, self._most_bytes
+        if began_at == outbox.START:
+            self._withheld.begin_round()
+        page = await outbox.read_unpublished(connection, began_at, MOST_EVENTS, _MOST_BYTES, most_bytes)
+        # After the last room comes the first again: there may be more there, unless that is where this began, or what
+        # is there is withheld.
+        self._after = page.last or outbox.START
+        is_held_up = self._withheld or self._are_locked
+        self._handover.missed = page.last is not None or (began_at != outbox.START and not is_held_up)
+        events = self._withheld.sift(page.events, page.faulty, most_bytes)
+        if page.last is None:
+            self._withheld.end_round()
+        return await self._leave_out_published(connection, events)
+
+    async def _leave_out_published(
+        self, connection: Connection, events: Sequence[outbox.UnpublishedEvent]
+    ) -> Sequence[outbox.UnpublishedEvent]:
+        """Without what is on the stream, though the store has it as unpublished: it was not recorded, or set back.
+
+        Of a room of which nothing has been published since the stream was looked at, the stream is asked. It is not of
+        one that begins: there the publish is fenced, and all rooms are asked about once it was refused.
+        """
+        first: dict[RoomKey, int] = {}
+        for event in events:
+            first.setdefault(event.room, event.stream_seq)
+        unknown = [
+            room
+            for room, seq in first.items()
+            if self._handover.head(room) is None and room not in self._unrecorded and (seq > 1 or self._was_refused)
+        ]
+        if unknown:
+            found, strangers = await find_heads(connection, self._broker, unknown, self._reconciled_at)
+            if strangers:
+                self._withheld.set_strangers(self._withheld.strangers | strangers)
+            for room in unknown:
+                self._handover.learn(room, found.get(room, first[room] - 1))
+        heads = {room: max(self._handover.head(room) or 0, self._unrecorded.get(room, 0)) for room in first}
+        if back := {room: heads[room] for room, seq in first.items() if seq <= heads[room]}:
+            self._unrecorded |= back
+        elif not unknown:
+            return events
+        strangers = self._withheld.strangers
+        return [event for event in events if event.stream_seq > heads[event.room] and event.room not in strangers]
+
+    @property
+    def _most_bytes(self) -> int:
+        return self._broker.most_bytes or 0
 
     async def _record(self, connection: Connection) -> None:
         """Remembers what was published.
@@ -264,7 +321,7 @@ class Relay:
         if standing is None or not self._unrecorded:
             return
         self._record_at = time.monotonic() + _RECORD_SECONDS
-        if not (self._are_locked or self._strangers):
+        if not (self._are_locked or self._withheld.strangers):
             try:
                 await outbox.record_published(connection, self._unrecorded, *standing)
             except asyncpg.LockNotAvailableError:
@@ -275,44 +332,12 @@ class Relay:
         busy = await outbox.record_free(connection, self._unrecorded)
         self._unrecorded = {room: self._unrecorded[room] for room in busy}
         self._are_locked = bool(busy)
-        if not (busy or self._strangers):
+        if not (busy or self._withheld.strangers):
             await outbox.record_published(connection, {}, *standing)
-
-    def _publishable(self, events: list[outbox.UnpublishedEvent]) -> list[outbox.UnpublishedEvent]:
-        """Leaves out what the broker would not take, with what follows in its room, and strangers: the others go on."""
-        most = self._broker.most_bytes or 0
-        first: dict[RoomKey, int] = {}
-        for event in events:
-            if len(event.envelope) > most:
-                first.setdefault(event.room, event.stream_seq)
-        stopped = first.keys()
-        for room in stopped - self._oversize:
-            self._log.error("event_too_large_for_broker", workspace_id=room.workspace_id, room_id=room.room_id)
-        self._oversize = self._oversize - {event.room for event in events} | stopped
-        metrics.RELAY_OVERSIZE.set(len(self._oversize))
-        if not (first or self._strangers):
-            return events
-        return [
-            event
-            for event in events
-            if event.room not in self._strangers and event.stream_seq < first.get(event.room, event.stream_seq + 1)
-        ]
-
-    def _set_aside(self, strangers: set[RoomKey]) -> None:
-        if news := strangers - self._strangers:
-            room = min(news)
-            self._log.error(
-                "stream_is_not_of_this_store",
-                rooms=len(news),
-                first_workspace_id=room.workspace_id,
-                first_room_id=room.room_id,
-            )
-        self._strangers = strangers
-        metrics.RELAY_STRANGERS.set(len(strangers))
 
     async def _check(self) -> None:
         """Whether the stream is still where it was left, and as it should be."""
-        if self._oversize:
+        if self._withheld.has_oversize:
             # What the broker takes may be more by now, and is told at the beginning of a connection alone.
             await self._broker.reconnect()
         standing = self._standing

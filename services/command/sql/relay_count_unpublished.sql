@@ -1,5 +1,6 @@
 -- How many rooms have something to publish, how many events, and the age in seconds of the oldest that the broker would
--- take, among those of the first 1000 rooms: a room whose next event is larger waits for somebody to see to that.
+-- take, among those of the first 1000 rooms: a room whose next event is larger, or not of the form of ours, waits for
+-- somebody to see to that.
 -- $1 bigint: bytes of the largest event the broker takes, null when that is not known
 select
     (select count(*) from rooms where published_seq < last_seq) as rooms,
@@ -13,5 +14,9 @@ select
             on event.workspace_id = room.workspace_id
             and event.room_id = room.room_id
             and event.stream_seq = room.published_seq + 1
-        where $1::bigint is null or octet_length(event.envelope) <= $1::bigint
+        where ($1::bigint is null or octet_length(event.envelope) <= $1::bigint)
+            and event.workspace_id ~ '^[A-Za-z0-9_-]{1,128}$'
+            and event.room_id ~ '^[A-Za-z0-9_-]{1,128}$'
+            and event.event_type ~ '^[ -~]{1,128}$'
+            and coalesce(event.traceparent ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$', true)
     ) as seconds

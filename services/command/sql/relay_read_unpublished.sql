@@ -1,26 +1,35 @@
 -- The next events to publish: of rooms in key order from a room on, each room's in stream_seq order, as far as the
--- number and the bytes go. The first always comes, however large.
--- $1 text, $2 text: workspace and room to go on after; $3 integer: most events; $4 bigint: most bytes
+-- number and the bytes go. Of a room whose next events are not there, one row with nothing but the room. An envelope that
+-- is too large comes as null, a type or a trace that is too long as what is none: there may be anything in the store.
+-- $1 text, $2 text: workspace and room to go on after; $3 integer: most rows; $4 bigint: most bytes, but the first always
+-- comes; $5 bigint: bytes of the largest envelope to give
 select workspace_id, room_id, stream_seq, event_id, event_type, traceparent, envelope
 from (
     select
+        room.workspace_id,
+        room.room_id,
         event.*,
-        sum(octet_length(event.envelope)) over (order by event.workspace_id, event.room_id, event.stream_seq)
-        - octet_length(event.envelope) as bytes_before
+        sum(coalesce(octet_length(event.envelope), 0)) over (order by room.workspace_id, room.room_id, event.stream_seq)
+        - coalesce(octet_length(event.envelope), 0) as bytes_before
     from (
         select workspace_id, room_id, published_seq from rooms
         where published_seq < last_seq and (workspace_id, room_id) > ($1, $2)
         order by workspace_id, room_id
         limit $3
     ) as room
-    cross join lateral (
-        select e.workspace_id, e.room_id, e.stream_seq, e.event_id, e.event_type, e.traceparent, e.envelope
+    left join lateral (
+        select
+            e.stream_seq,
+            e.event_id,
+            case when octet_length(e.event_type) <= 128 then e.event_type else '' end as event_type,
+            case when octet_length(e.traceparent) > 55 then '' else e.traceparent end as traceparent,
+            case when octet_length(e.envelope) <= $5 then e.envelope end as envelope
         from events as e
         where e.workspace_id = room.workspace_id and e.room_id = room.room_id and e.stream_seq > room.published_seq
         order by e.stream_seq
         limit $3
-    ) as event
-    order by event.workspace_id, event.room_id, event.stream_seq
+    ) as event on true
+    order by room.workspace_id, room.room_id, event.stream_seq
     limit $3
 ) as next
 where bytes_before < $4

@@ -6,6 +6,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -17,6 +18,7 @@ from deploy.local.ports import free_port
 from deploy.local.service import Service
 from shared.contracts.subjects import HEADER_EVENT_ID, HEADER_STREAM_SEQ, room_subject
 from shared.messaging.broker import Broker
+from shared.messaging.direct_get import next_by_subject
 from shared.postgres import migrate
 from tests.integration.command.deployment import (
     Client,
@@ -26,6 +28,7 @@ from tests.integration.command.deployment import (
     locked_room,
     running,
 )
+from tests.support.checks import drop_checks
 from tests.support.servers import EVENT_STORE_MIGRATIONS, MigratedDatabases, running_nats
 
 
@@ -219,6 +222,148 @@ async def test_a_room_before_an_event_that_the_broker_does_not_take_waits_withou
         config.write_text(before)
         reload(nats)
         await check_stream(dsn, nats.url)
+
+
+POISON = "a poisoned workspace"
+"""Sorts before the others."""
+
+
+async def test_whatever_stands_in_the_store_only_its_room_waits(dsn: str, nats: EmbeddedNats, tmp_path: Path) -> None:
+    """Rows that no command writes: they make no subject or no headers, are too large, or are not there at all."""
+    trace = f"00-{'1' * 32}-{'2' * 16}-01"
+    rows = [
+        (POISON, "r", 1, "run.created", None, b"{}"),
+        ("a.b", "r", 1, "run.created", None, b"{}"),
+        ("a", "*", 1, "run.created", None, b"{}"),
+        ("a", "", 1, "run.created", None, b"{}"),
+        ("a", "x\r\nPUB x 1\r\ny", 1, "run.created", None, b"{}"),
+        ("a", "r" * 5000, 1, "run.created", None, b"{}"),
+        ("a", "type_1", 1, "run\r\ncreated", None, b"{}"),
+        ("a", "type_2", 1, "r" * 5000, None, b"{}"),
+        ("a", "type_3", 1, "", None, b"{}"),
+        ("a", "trace_1", 1, "run.created", f"{trace}\r\nNats-Rollup: all", b"{}"),
+        ("a", "trace_2", 1, "run.created", "x" * 5_000_000, b"{}"),
+        ("a", "trace_3", 1, "run.created", "", b"{}"),
+        ("a", "envelope", 1, "run.created", None, b"x" * 9_000_000),
+        ("a", "number", 10**18, "run.created", None, b"{}"),
+        ("a", "after", 1, "run.created", "?", b"{}"),
+        ("a", "after", 2, "run.created", None, b"{}"),
+        *[("a", f"missing_{number}", 1, None, None, b"") for number in range(1200)],
+    ]
+    rooms = {(workspace_id, room_id): seq for workspace_id, room_id, seq, *_ in rows}
+    service = command_service(tmp_path, dsn, nats.url)
+    async with running(service), Client([service], "ws") as client:
+        await load(client, 5)
+        await insert_unchecked(dsn, rows, rooms)
+        await until_gauge(service, "runroom_relay_oversize_rooms", len(rooms))
+        await load(client, 5)
+        await client.tell_run("another")
+        await check_published(dsn, nats, "ws", within=5.0)
+        await until_gauge(service, "runroom_relay_unpublished_seconds", 0)
+        # Whoever leads next finds them first.
+        await asyncio.to_thread(service.kill)
+        service.start()
+        await load(client, 5)
+        await client.tell_run("yet_another")
+        await check_published(dsn, nats, "ws", within=10.0)
+        await until_gauge(service, "runroom_relay_unpublished_seconds", 0)
+        assert "relay ended" not in service.log_file.read_text()
+        assert await gauge(service, "runroom_relay_fenced_total") == 0
+        connection = await asyncpg.connect(dsn)
+        await connection.execute("set session_replication_role = replica; delete from rooms where workspace_id < 'b'")
+        await connection.close()
+        await until_gauge(service, "runroom_relay_oversize_rooms", 0)
+
+
+async def insert_unchecked(dsn: str, rows: list[tuple[Any, ...]], rooms: dict[tuple[str, str], int]) -> None:
+    """As if the store's own checks were not there; an event without a type is left out."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await drop_checks(connection)
+        await connection.executemany(
+            "insert into events (workspace_id, room_id, stream_seq, event_id, run_id, event_type, event_version,"
+            " recorded_at, traceparent, envelope) values ($1, $2, $3, gen_random_uuid(), 'run', $4, 1, now(), $5, $6)",
+            [row for row in rows if row[3] is not None],
+        )
+        await connection.executemany(
+            "insert into rooms (workspace_id, room_id, last_seq) values ($1, $2, $3)",
+            [(*room, last_seq) for room, last_seq in rooms.items()],
+        )
+    finally:
+        await connection.close()
+
+
+async def check_published(dsn: str, nats: EmbeddedNats, workspace_id: str, within: float) -> None:
+    """Waits until the store has it that the workspace's rooms are published, and compares them with the stream."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with asyncio.timeout(within):
+            while await connection.fetchval(
+                "select count(*) from rooms where workspace_id = $1 and published_seq < last_seq", workspace_id
+            ):
+                await asyncio.sleep(0.05)
+        expected = await connection.fetch(
+            "select room_id, event_id::text from events where workspace_id = $1 order by room_id, stream_seq",
+            workspace_id,
+        )
+    finally:
+        await connection.close()
+    found: list[tuple[str, str]] = []
+    async with Broker(nats.url, name="check") as broker:
+        broker.start()
+        await broker.wait_connected()
+        for room_id in sorted({row["room_id"] for row in expected}):
+            messages = await next_by_subject(broker, room_subject(workspace_id, room_id), 1, 1000)
+            found += [(room_id, message.headers[HEADER_EVENT_ID]) for message in messages]
+    assert found == [tuple(row) for row in expected]
+
+
+async def set_published(dsn: str, room_id: str, seq: int) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute("update rooms set published_seq = $2 where room_id = $1", room_id, seq)
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("seq", [0, 2])
+async def test_a_room_that_is_set_back_stops_no_other_and_is_not_published_twice(
+    dsn: str, nats: EmbeddedNats, tmp_path: Path, seq: int
+) -> None:
+    service = command_service(tmp_path, dsn, nats.url)
+    async with running(service), Client([service], "ws") as client:
+        await load(client, 5)
+        await check_stream(dsn, nats.url)
+        # Known to the leader, and to one that has yet to learn of it.
+        for restarts in (False, True):
+            if restarts:
+                await asyncio.to_thread(service.stop)
+                # The stream knows for two minutes what it has; then it would take it again.
+                await forget_published(nats)
+            await set_published(dsn, "room_1", seq)
+            if restarts:
+                service.start()
+            for number in range(5):
+                await client.tell_run(f"other_{number}")
+            await check_published(dsn, nats, "ws", within=5.0)
+            await client.tell_run("room_1")
+            assert await check_stream(dsn, nats.url) == 0
+
+
+async def forget_published(nats: EmbeddedNats) -> None:
+    async with Broker(nats.url, name="test") as broker:
+        broker.start()
+        await broker.wait_connected()
+        config = (await broker.jetstream("STREAM.INFO.ROOMS"))["config"]
+        await broker.jetstream("STREAM.UPDATE.ROOMS", {**config, "duplicate_window": 100_000_000})
+        (known,) = await next_by_subject(broker, "rooms.>", 1, 1)
+        async with asyncio.timeout(10):
+            while True:
+                headers = {HEADER_EVENT_ID: known.headers[HEADER_EVENT_ID], "Nats-Expected-Last-Sequence": "0"}
+                answer = await broker.client.request(known.subject, b"", headers=headers)
+                if b"duplicate" not in answer.data:
+                    break
+                await asyncio.sleep(0.05)
 
 
 async def published(dsn: str, room_id: str) -> int:

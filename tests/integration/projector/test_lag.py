@@ -14,6 +14,7 @@ from deploy.local.ports import free_port
 from shared.contracts.subjects import partition_of
 from tests.integration.projector.history import RoomHistory, publish, store
 from tests.integration.projector.workers import PROJECTIONS, Workers, applied
+from tests.support.checks import drop_checks
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ async def test_lag_counts_from_the_commit_and_ends_with_the_last_event_applied(
         workers.end()
 
 
-async def test_a_room_before_an_event_that_the_broker_does_not_take_is_left_out(
+async def test_a_room_before_an_event_that_cannot_be_published_is_left_out(
     event_store_dsn: str, projection_dsn: str, stream_url: str, tmp_path: Path, port: int
 ) -> None:
     large = RoomHistory("large")
@@ -99,8 +100,15 @@ async def test_a_room_before_an_event_that_the_broker_does_not_take_is_left_out(
     partition = partition_of(*large.key)
     small = next(room for n in range(1000) if partition_of(*(room := RoomHistory(f"small-{n}")).key) == partition)
     small.run(steps=0)
-    await store(event_store_dsn, [*small.events, *large.events])
-    await make_late(event_store_dsn, ["large", small.key.room_id], "interval '1 hour' * (room_id = 'large')::int")
+    shapeless = next(room for n in range(1000) if partition_of(*(room := RoomHistory(f"no-{n}")).key) == partition)
+    shapeless.run(steps=0)
+    await store(event_store_dsn, [*small.events, *large.events, *shapeless.events])
+    rooms = [room.key.room_id for room in (large, small, shapeless)]
+    await make_late(event_store_dsn, rooms, f"interval '1 hour' * (room_id != '{small.key.room_id}')::int")
+    connection = await asyncpg.connect(event_store_dsn)
+    await drop_checks(connection)
+    await connection.execute("update events set traceparent = '?' where room_id = $1", shapeless.key.room_id)
+    await connection.close()
     workers = Workers(event_store_dsn, projection_dsn, stream_url, tmp_path)
     try:
         workers.start(PROJECTOR_PORT=str(port))
