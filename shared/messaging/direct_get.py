@@ -102,16 +102,21 @@ async def last_by_subjects_up_to(
     messages, headers = await _collect_last(broker, subjects, seconds)
     if not messages:
         # A replica that finds nothing does not say how far it has come.
-        found = await asyncio.gather(*(_last_by_leader(broker, subject, seconds) for subject in subjects))
+        found = await asyncio.gather(*(_ask_leader(broker, {"last_by_subj": s}, seconds) for s in subjects))
         return [message for message in found if message is not None]
     if int(headers.get("Nats-UpTo-Sequence", 0)) < position:
         raise BrokerUnavailableError("the replica that answered is behind")
     return messages
 
 
-async def _last_by_leader(broker: Broker, subject: str, seconds: float) -> StoredMessage | None:
+async def next_by_leader(broker: Broker, subject: str, start: int, *, seconds: float = 5.0) -> StoredMessage | None:
+    """The first message of the subject at ``start`` or later, by the word of whoever knows whether there is one."""
+    return await _ask_leader(broker, {"seq": max(start, 1), "next_by_subj": subject}, seconds)
+
+
+async def _ask_leader(broker: Broker, request: dict[str, Any], seconds: float) -> StoredMessage | None:
     try:
-        answer = await broker.jetstream(f"STREAM.MSG.GET.{STREAM}", {"last_by_subj": subject}, seconds=seconds)
+        answer = await broker.jetstream(f"STREAM.MSG.GET.{STREAM}", request, seconds=seconds)
     except JetStreamError as error:
         if error.code == _NO_MESSAGE:
             return None

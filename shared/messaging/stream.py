@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import structlog
 
 from shared.contracts.subjects import STREAM, STREAM_SUBJECTS
-from shared.messaging.broker import Broker, JetStreamError
+from shared.messaging.broker import Broker, BrokerUnavailableError, JetStreamError
 from shared.telemetry import LineBudget, Logger
 
 _EPOCH = "runroom-epoch"
 _REWOUND_TO = "runroom-rewound-to"
 _NOT_FOUND = 10059
 _NANOSECONDS = 1_000_000_000
+_MOST_DIGITS = 18
 
 _log: Logger = structlog.get_logger("stream")
 _refused = LineBudget(1)
@@ -52,13 +53,30 @@ class StreamState(NamedTuple):
 
 
 def _state(info: dict[str, Any]) -> StreamState:
-    metadata: dict[str, str] = info["config"].get("metadata") or {}
-    identity = StreamIdentity(str(info["created"]), int(metadata.get(_EPOCH, "0")), int(metadata.get(_REWOUND_TO, "0")))
+    identity = _identity(info)
+    if identity is None:
+        raise BrokerUnavailableError("the stream's marks are not to be read")
     return StreamState(identity, int(info["state"]["first_seq"]), int(info["state"]["last_seq"]))
 
 
+def _identity(info: dict[str, Any]) -> StreamIdentity | None:
+    """None when somebody has made the marks what they never are."""
+    metadata: dict[str, str] = info["config"].get("metadata") or {}
+    epoch, rewound_to = metadata.get(_EPOCH, "0"), metadata.get(_REWOUND_TO, "0")
+    if not all(mark.isdecimal() and len(mark) <= _MOST_DIGITS for mark in (epoch, rewound_to)):
+        return None
+    return StreamIdentity(str(info["created"]), int(epoch), int(rewound_to))
+
+
+def _marks(epoch: int, rewound_to: int) -> dict[str, str]:
+    return {_EPOCH: str(epoch), _REWOUND_TO: str(rewound_to)}
+
+
 async def stream_state(broker: Broker) -> StreamState | None:
-    """The stream as it is now, or None when there is none. Raises ``BrokerUnavailableError``."""
+    """The stream as it is now, or None when there is none.
+
+    Raises ``BrokerUnavailableError``, also while its marks cannot be read: the relay puts them right.
+    """
     try:
         return _state(await broker.jetstream(f"STREAM.INFO.{STREAM}"))
     except JetStreamError as error:
@@ -67,20 +85,21 @@ async def stream_state(broker: Broker) -> StreamState | None:
         raise
 
 
-async def ensure_stream(broker: Broker, settings: StreamSettings) -> StreamState:
+async def ensure_stream(broker: Broker, settings: StreamSettings, known: StreamIdentity | None = None) -> StreamState:
     """The stream, created if there is none, and put right if it is not as it should be.
 
-    Only the relay calls this: it alone can fill a new one. Raises ``BrokerUnavailableError`` or ``JetStreamError``.
+    ``known`` is the identity it was last seen with, behind which nobody sets it back. Only the relay calls this: it
+    alone can fill a new one. Raises ``BrokerUnavailableError`` or ``JetStreamError``.
     """
     try:
         info = await broker.jetstream(f"STREAM.INFO.{STREAM}")
     except JetStreamError as error:
         if error.code != _NOT_FOUND:
             raise
-        config = {"name": STREAM, **_wanted(settings), "metadata": {_EPOCH: "0", _REWOUND_TO: "0"}}
+        config = {"name": STREAM, **_wanted(settings), "metadata": _marks(0, 0)}
         info = await broker.jetstream(f"STREAM.CREATE.{STREAM}", config, seconds=10.0)
     else:
-        info = await _put_right(broker, info, settings)
+        info = await _put_right(broker, info, settings, known)
     return _state(info)
 
 
@@ -115,35 +134,49 @@ _UNTOUCHED: dict[str, Any] = {
     "mirror_direct": False,
     "allow_rollup_hdrs": False,
     "allow_batched": False,
+    "allow_msg_counter": False,
+    "allow_msg_schedules": False,
+    "persist_mode": None,
+    "mirror": None,
     "sealed": False,
 }
 """What the relay leaves to the server, as the server has it then. Where the stream lies, and how it is packed, may be
 changed by whoever runs the server."""
 
 
-async def _put_right(broker: Broker, info: dict[str, Any], settings: StreamSettings) -> dict[str, Any]:
+async def _put_right(
+    broker: Broker, info: dict[str, Any], settings: StreamSettings, known: StreamIdentity | None
+) -> dict[str, Any]:
     """The key of the relay is good for changing the stream, in anybody's hands; and settings change."""
-    found: dict[str, Any] = info["config"]
-    wanted = {**_UNTOUCHED, **_wanted(settings)}
-    changes = {name: value for name, value in wanted.items() if (found.get(name) or None) != (value or None)}
-    # There may be too few servers for the copies: that is to keep nothing else from being put right.
-    for part in (changes, {name: value for name, value in changes.items() if name != "num_replicas"}):
-        if not part:
-            break
+    wanted = {**_UNTOUCHED, **_wanted(settings), **_remarked(info, known)}
+    changes = {name: value for name, value in wanted.items() if (info["config"].get(name) or None) != (value or None)}
+    if not changes:
+        return info
+    # What cannot be changed, such as to more copies than there are servers, keeps nothing else from being put right.
+    for part in (changes, *({name: value} for name, value in changes.items())):
         try:
-            changed = await broker.jetstream(f"STREAM.UPDATE.{STREAM}", {**found, **part}, seconds=10.0)
+            info = await broker.jetstream(f"STREAM.UPDATE.{STREAM}", {**info["config"], **part}, seconds=10.0)
         except JetStreamError as error:
-            if (left_out := _refused.take()) is not None:
+            if part is not changes and (left_out := _refused.take()) is not None:
                 _log.error("stream_not_put_right", changes=sorted(part), error=str(error), left_out=left_out)
         else:
             _log.warning("stream_put_right", changes=sorted(part))
-            return changed
+            if part is changes:
+                break
     return info
+
+
+def _remarked(info: dict[str, Any], known: StreamIdentity | None) -> dict[str, Any]:
+    """The marks to be set where they are not to be read, or older than they are known to be."""
+    found = _identity(info)
+    if known is None or known.created != info["created"]:
+        return {} if found else {"metadata": _marks(0, 0)}
+    return {} if found and found.epoch >= known.epoch else {"metadata": _marks(known.epoch, known.rewound_to)}
 
 
 async def mark_rewound(broker: Broker, state: StreamState) -> StreamState:
     """Gives a stream that came back older than it was a new identity, for readers to see."""
     info = await broker.jetstream(f"STREAM.INFO.{STREAM}")
     config: dict[str, Any] = info["config"]
-    config["metadata"] = {_EPOCH: str(state.identity.epoch + 1), _REWOUND_TO: str(state.last_seq)}
+    config["metadata"] = _marks(state.identity.epoch + 1, state.last_seq)
     return _state(await broker.jetstream(f"STREAM.UPDATE.{STREAM}", config, seconds=10.0))

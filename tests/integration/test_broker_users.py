@@ -224,6 +224,8 @@ async def test_a_consumer_cannot_deliver_into_the_stream(nats: EmbeddedNats) -> 
         {"allow_batched": True},
         {"max_consumers": 1},
         {"consumer_limits": {"max_ack_pending": 1}},
+        {"metadata": {"runroom-epoch": "abc", "runroom-rewound-to": "0"}},
+        {"metadata": {"runroom-epoch": "0", "runroom-rewound-to": "-1"}},
     ],
     ids=lambda change: ", ".join(change),
 )
@@ -287,6 +289,31 @@ async def test_what_the_key_of_the_relay_can_do_for_good(tmp_path: Path, capsys:
                     await ensure_stream(command, StreamSettings())
                     await asyncio.sleep(0.1)
             assert b"sealed" in (await command.client.request(ROOM, b"more", timeout=5)).data
+    finally:
+        server.stop()
+
+
+async def test_what_a_stream_was_made_with_and_cannot_be_changed_keeps_nothing_else_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = EmbeddedNats(tmp_path / "nats", users=USERS_FILE.read_text())
+    server.start()
+    try:
+        async with broker_as(server, "command") as command:
+            made = {"name": "ROOMS", "subjects": ["rooms.>"], "storage": "memory", "max_msgs": 5}
+            await command.jetstream("STREAM.CREATE.ROOMS", {**made, "allow_msg_counter": True, "allow_direct": True})
+            await ensure_stream(command, StreamSettings())
+            found = await _configuration(command)
+            assert (found["max_msgs"], found["deny_delete"], found["allow_atomic"]) == (-1, True, True)
+            assert (found["storage"], found["allow_msg_counter"]) == ("memory", True)
+            async with asyncio.timeout(10):
+                said = ""
+                while not all(f"changes=['{name}']" in said for name in ("storage", "allow_msg_counter")):
+                    await ensure_stream(command, StreamSettings())
+                    await asyncio.sleep(0.1)
+                    said += "".join(
+                        line for line in capsys.readouterr().out.splitlines(True) if "not_put_right" in line
+                    )
     finally:
         server.stop()
 

@@ -5,9 +5,8 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from deploy.local import EmbeddedNats
-from shared.messaging import direct_get
 from shared.messaging.broker import Broker, BrokerUnavailableError
-from shared.messaging.direct_get import last_by_subjects, last_by_subjects_up_to, next_by_subject
+from shared.messaging.direct_get import last_by_subjects, last_by_subjects_up_to, next_by_leader, next_by_subject
 from shared.messaging.stream import StreamSettings, ensure_stream
 
 
@@ -49,7 +48,8 @@ async def test_where_nothing_is_found_the_leader_is_asked(broker: Broker) -> Non
 
 async def test_the_leaders_answer_is_the_same_message(broker: Broker) -> None:
     (expected,) = await last_by_subjects(broker, ["rooms.1.ws.room_1"])
-    found = await direct_get._last_by_leader(broker, "rooms.1.ws.room_1", 2.0)
+    found = await next_by_leader(broker, "rooms.1.ws.*", 6)
     assert found is not None
     assert found._replace(headers={}) == expected._replace(headers={})
     assert found.headers["N"] == expected.headers["N"]
+    assert await next_by_leader(broker, "rooms.1.ws.*", 7) is None

@@ -23,7 +23,7 @@ from services.command.relay.outbox import (
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import HEADER_EVENT_ID, STREAM_SUBJECTS, room_of, room_subject, stream_seq_of
 from shared.messaging.broker import Broker, BrokerUnavailableError
-from shared.messaging.direct_get import MOST_SUBJECTS, last_by_subjects_up_to, next_by_subject
+from shared.messaging.direct_get import MOST_SUBJECTS, last_by_subjects_up_to, next_by_leader, next_by_subject
 from shared.messaging.stream import StreamIdentity, StreamSettings, StreamState, ensure_stream, mark_rewound
 from shared.postgres import Connection
 from shared.telemetry import Logger
@@ -49,8 +49,9 @@ async def reconcile(
     connection: Connection, broker: Broker, settings: StreamSettings, reached: tuple[StreamIdentity, int] | None
 ) -> Reconciled:
     """Makes the stream if there is none. ``reached`` is how far this process knows it to have come, recorded or not."""
-    stream = await ensure_stream(broker, settings)
     relay = await read_position(connection)
+    recorded = StreamIdentity(relay.created, relay.epoch, 0)
+    stream = await ensure_stream(broker, settings, reached[0] if reached and relay.is_of(reached[0]) else recorded)
     known = max(relay.position, reached[1]) if reached and reached[0] == stream.identity else relay.position
     if relay.is_of(stream.identity) and known <= stream.last_seq:
         return Reconciled(stream, "tail", *await _read_tail(connection, broker, stream, relay.position))
@@ -80,7 +81,10 @@ async def _read_tail(
     while position < stream.last_seq:
         messages = await next_by_subject(broker, STREAM_SUBJECTS, position + 1, _TAIL_BATCH, seconds=10.0)
         if not messages:
-            # What is missed here would be published a second time.
+            # Nothing of ours may stand there, or nothing any more. Or whoever answered is behind, and what is missed
+            # would be published a second time.
+            if await next_by_leader(broker, STREAM_SUBJECTS, position + 1) is None:
+                break
             raise BrokerUnavailableError(f"the stream's tail from {position + 1} to {stream.last_seq} is not to be had")
         for message in messages:
             room, stream_seq = room_of(message.subject), stream_seq_of(message.headers)

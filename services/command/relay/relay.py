@@ -343,6 +343,6 @@ class Relay:
         standing = self._standing
         if standing is None:
             return
-        stream = await ensure_stream(self._broker, self._settings.stream)
+        stream = await ensure_stream(self._broker, self._settings.stream, standing.identity)
         if stream.identity != standing.identity or stream.last_seq != standing.position:
             self._doubt("moved")

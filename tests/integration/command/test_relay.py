@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -348,6 +348,58 @@ async def test_a_room_that_is_set_back_stops_no_other_and_is_not_published_twice
             await check_published(dsn, nats, "ws", within=5.0)
             await client.tell_run("room_1")
             assert await check_stream(dsn, nats.url) == 0
+
+
+async def mark(broker: Broker, config: dict[str, Any]) -> None:
+    marks = {**config["metadata"], "runroom-epoch": "abc", "runroom-rewound-to": "9" * 40}
+    await broker.jetstream("STREAM.UPDATE.ROOMS", {**config, "metadata": marks})
+
+
+async def take_in_others(broker: Broker, config: dict[str, Any]) -> None:
+    await broker.jetstream("STREAM.UPDATE.ROOMS", {**config, "subjects": ["rooms.>", "relay.>"]})
+    await broker.client.request("relay.wake", b"nobody's")
+
+
+async def let_the_last_go(broker: Broker, config: dict[str, Any]) -> None:
+    await broker.jetstream("STREAM.UPDATE.ROOMS", {**config, "allow_msg_ttl": True})
+    await broker.client.request("rooms.1.x.y", b"soon gone", headers={"Nats-TTL": "1s"})
+    async with asyncio.timeout(10):
+        while await next_by_subject(broker, "rooms.1.x.y", 1, 1):
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("change", [mark, take_in_others, let_the_last_go])
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_what_is_done_to_the_stream_does_not_stop_the_relay(
+    dsn: str,
+    nats: EmbeddedNats,
+    tmp_path: Path,
+    change: Callable[[Broker, dict[str, Any]], Awaitable[None]],
+    *,
+    restarts: bool,
+) -> None:
+    service = command_service(tmp_path, dsn, nats.url)
+    async with running(service), Client([service], "ws") as client, Broker(nats.url, name="test") as broker:
+        broker.start()
+        await broker.wait_connected()
+        await load(client, 5)
+        await check_published(dsn, nats, "ws", within=5.0)
+        config = (await broker.jetstream("STREAM.INFO.ROOMS"))["config"]
+        if restarts:
+            await asyncio.to_thread(service.kill)
+        await change(broker, config)
+        if restarts:
+            service.start()
+            await asyncio.to_thread(service.wait_until_ready)
+        await load(client, 5)
+        await check_published(dsn, nats, "ws", within=10.0)
+        async with asyncio.timeout(10):
+            while True:
+                found = (await broker.jetstream("STREAM.INFO.ROOMS"))["config"]
+                marks = [found["metadata"][name] for name in ("runroom-epoch", "runroom-rewound-to")]
+                if (found["subjects"], marks) == (config["subjects"], ["0", "0"]):
+                    break
+                await asyncio.sleep(0.1)
 
 
 async def forget_published(nats: EmbeddedNats) -> None:

@@ -81,6 +81,27 @@ async def test_nats_is_killed_and_comes_back(
     await feed_matches(workers.projection_dsn, histories)
 
 
+async def test_marks_that_cannot_be_read_stop_nobody(
+    workers: Workers, broker: Broker, event_store: str, stream_url: str
+) -> None:
+    before = rooms("before_marks")
+    await store(event_store, all_events(before))
+    await publish(stream_url, all_events(before))
+    await applied(workers.projection_dsn, before)
+    state = await seen(broker)
+    config = (await broker.jetstream("STREAM.INFO.ROOMS"))["config"]
+    await broker.jetstream("STREAM.UPDATE.ROOMS", {**config, "metadata": {"runroom-epoch": "abc"}})
+    await asyncio.sleep(1.5)  # longer than between two looks at the stream
+    after = rooms("after_marks")
+    await store(event_store, all_events(after))
+    await publish(stream_url, all_events(after))
+    await applied(workers.projection_dsn, after)
+    await came_by_the_stream(workers.projection_dsn, "after_marks")
+    # The relay puts them right.
+    assert (await ensure_stream(broker, StreamSettings(), state.identity)).identity == state.identity
+    await feed_matches(workers.projection_dsn, before + after)
+
+
 async def test_a_recreated_stream_is_read_from_its_start(
     workers: Workers, broker: Broker, event_store: str, stream_url: str
 ) -> None:
