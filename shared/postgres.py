@@ -160,8 +160,14 @@ async def _leave_session_as_it_is(_: Connection) -> None:
 
 
 def _server_settings(application_name: str) -> dict[str, str]:
-    # The JIT costs more than it saves on statements this short.
-    return {"application_name": application_name, "jit": "off"}
+    # What is committed is on disk, and names are those of our tables, whatever role and database are set to: a role
+    # may change its own settings. The JIT costs more than it saves on statements this short.
+    return {
+        "application_name": application_name,
+        "jit": "off",
+        "search_path": "public",
+        "synchronous_commit": "on",
+    }
 
 
 async def migrate(dsn: str, directory: Path) -> None:
@@ -170,7 +176,7 @@ async def migrate(dsn: str, directory: Path) -> None:
     Those are in the folder ``grants`` beside it, see ``apply_grants``. Safe to run twice, and at the same time: the
     second waits for the first and finds nothing to do.
     """
-    connection = await asyncpg.connect(dsn, timeout=10.0)
+    connection = await asyncpg.connect(dsn, timeout=10.0, server_settings=_server_settings("runroom-migrate"))
     try:
         await connection.execute("select pg_advisory_lock($1)", MIGRATION_LOCK)
         await pogo.apply(connection, directory, schema_name="public", logger=logging.getLogger("runroom.migrate"))

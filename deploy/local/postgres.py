@@ -10,7 +10,6 @@ Below `data_dir`: `cluster/` (PostgreSQL's own), `password` (0600), `postgresql.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import importlib.util
 import os
@@ -33,8 +32,6 @@ USER = "runroom"
 ROLES = ("runroom_migrate", "runroom_command", "runroom_projector", "runroom_query")
 
 _SCRIPTS = Path(__file__).resolve().parents[1] / "postgres"
-_SET_UP = "runroom.setup"
-"""A file in the cluster that says with which scripts it was set up, and for how many connections."""
 _TAKEOVER_S = 10.0
 _SETTINGS = {
     "fsync": "on",
@@ -179,20 +176,12 @@ class EmbeddedPostgres(EmbeddedServer):
         return len(lines) >= 8 and lines[7].strip() == "ready"
 
     def _finish_start(self) -> None:
-        """Roles and databases, once, and again when it is said otherwise how they are to be."""
-        files = [_SCRIPTS / name for name in ("roles.sql", "databases.sql", "ownership.sql")]
-        said = [file.read_bytes() for file in files]
-        # Roles have shares of them.
-        said.append(self._max_connections.encode())
-        scripts = hashlib.sha256(b"".join(said)).hexdigest()
-        set_up = self._cluster / _SET_UP
-        if set_up.exists() and set_up.read_text() == scripts:
-            return
+        """Roles and databases, at each start: what roles have made of their settings goes."""
+        scripts = (f"--file={_SCRIPTS / name}" for name in ("roles.sql", "databases.sql"))
         verifiers = {f"{role.upper()}_VERIFIER": scram_verifier(self._password(role)) for role in ROLES}
-        code, printed = self._psql("postgres", *(f"--file={file}" for file in files[:2]), environment=verifiers)
+        code, printed = self._psql("postgres", *scripts, environment=verifiers)
         if code != 0:
             raise LocalError(f"PostgreSQL on {LOOPBACK}:{self.port} does not answer properly: {printed}")
-        set_up.write_text(scripts)
 
     def _psql(
         self, database: str, *options: str, script: str = "", environment: Mapping[str, str] | None = None

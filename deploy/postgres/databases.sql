@@ -1,6 +1,7 @@
 -- The databases of Runroom and who may connect to which, for psql as a superuser, after roles.sql; may be run again.
 -- Text sorts by bytes, whatever the locale of the cluster is.
 \set ON_ERROR_STOP on
+set search_path = pg_catalog, pg_temp;
 
 select format(
     'create database %I template template0 encoding ''UTF8'' locale_provider builtin builtin_locale ''C.UTF-8'' locale ''C''',
@@ -8,6 +9,12 @@ select format(
 )
 from unnest('{event_store, projections}'::text[]) as name
 where not exists (select from pg_database where datname = name)
+\gexec
+
+-- Their owner may have closed them, to this script too.
+select format('alter database %I allow_connections true connection limit -1', datname)
+from pg_database
+where datname in ('event_store', 'projections') and (not datallowconn or datconnlimit >= 0)
 \gexec
 
 -- There is nothing in these, but whoever may connect to one may fill it.

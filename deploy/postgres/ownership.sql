@@ -1,5 +1,7 @@
 -- The database psql is connected to, and all that is in it, belong to runroom_migrate, and nobody else may do anything
 -- that is not granted by name. What an earlier release made as another owner is handed over.
+-- A superuser does this in a database of which others are the owner: no name is to mean what that one has made.
+set search_path = pg_catalog, pg_temp;
 alter database :"DBNAME" owner to runroom_migrate;
 revoke all on database :"DBNAME" from public;
 revoke all on schema public from public;

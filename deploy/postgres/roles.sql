@@ -2,6 +2,8 @@
 -- Passwords come as SCRAM verifiers from the environment, so that the server never sees one. What each role may do with
 -- tables is beside the migrations of the service that owns them: services/*/grants/.
 \set ON_ERROR_STOP on
+-- Before anything else: no name here is to mean what somebody else has made.
+set search_path = pg_catalog, pg_temp;
 set client_min_messages = warning;
 \getenv migrate_verifier RUNROOM_MIGRATE_VERIFIER
 \getenv command_verifier RUNROOM_COMMAND_VERIFIER
@@ -19,11 +21,21 @@ alter role runroom_command login password :'command_verifier';
 alter role runroom_projector login password :'projector_verifier';
 alter role runroom_query login password :'query_verifier';
 
--- A role may change its own settings: what somebody has made of them goes.
-alter role runroom_migrate reset all;
-alter role runroom_command reset all;
-alter role runroom_projector reset all;
-alter role runroom_query reset all;
+-- A role may change its own settings, in each database too, and the owner those of its databases: what somebody has made
+-- of them goes.
+select
+    case
+        when s.setrole = 0 then format('alter database %I reset all', d.datname)
+        when s.setdatabase = 0 then format('alter role %I reset all', r.rolname)
+        else format('alter role %I in database %I reset all', r.rolname, d.datname)
+    end
+from pg_db_role_setting as s
+left join pg_roles as r on r.oid = s.setrole
+left join pg_database as d on d.oid = s.setdatabase
+where
+    r.rolname in ('runroom_migrate', 'runroom_command', 'runroom_projector', 'runroom_query')
+    or (s.setrole = 0 and d.datdba = 'runroom_migrate'::regrole)
+\gexec
 
 -- The services end their statements themselves, and earlier. These bound accidents: a service that hangs, a person with
 -- psql. They are no right: a session sets them as it likes.

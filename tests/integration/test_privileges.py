@@ -190,7 +190,6 @@ async def test_a_deployment_of_one_owner_gets_roles_and_keeps_its_rows(fresh_pos
     server.execute(
         "insert into rooms (workspace_id, room_id, last_seq) values ('ws', 'kept', 1)", database="event_store"
     )
-    (server.data_dir / "cluster" / "runroom.setup").unlink()
     server.stop()
     server.start()
     for name, migrations in MIGRATIONS.items():

@@ -1,0 +1,119 @@
+"""The scripts that make roles and databases, run again where somebody has been with stolen passwords."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from deploy.local import EmbeddedPostgres
+from deploy.local.postgres import ROLES, binary
+from shared.postgres import connect, running_pool
+from tests.integration.privileges import connected
+from tests.support.servers import REPOSITORY
+
+HOSTILE = {
+    "runroom_command": ("event_store", ("synchronous_commit = off", "search_path = nowhere")),
+    "runroom_projector": ("projections", ("synchronous_commit = off", "search_path = nowhere")),
+    "runroom_query": ("projections", ("local_preload_libraries = 'nonexistent'",)),
+    "runroom_migrate": ("event_store", ("role = runroom_command", "default_transaction_read_only = on")),
+}
+"""What roles have made of their own settings in a database. With the third nobody gets in any more."""
+
+SETTINGS = "select setrole::regrole, setdatabase, setconfig from pg_db_role_setting order by 1"
+COMPANIONS = """
+create schema companions;
+create function companions.rise() returns boolean language plpgsql as $$
+begin
+    if (select rolsuper from pg_catalog.pg_roles where rolname = current_user) then
+        execute 'alter role runroom_migrate superuser';
+    end if;
+    return true;
+end
+$$;
+grant usage on schema companions to public;
+grant execute on function companions.rise() to public;
+create view companions.pg_proc as select p.* from pg_catalog.pg_proc as p where companions.rise();
+create view companions.pg_class as select c.* from pg_catalog.pg_class as c where companions.rise();
+grant select on companions.pg_proc, companions.pg_class to public;
+alter database event_store set search_path = companions, pg_catalog, public;
+"""
+
+
+async def make_hostile(server: EmbeddedPostgres) -> None:
+    for role, (database, settings) in HOSTILE.items():
+        async with connected(server.dsn(database, role)) as connection:
+            await connection.execute("set default_transaction_read_only = off")
+            for setting in settings:
+                await connection.execute(f"alter role {role} in database {database} set {setting}")
+            await connection.execute(f"alter role {role} set statement_timeout = 1")
+
+
+def make_databases(server: EmbeddedPostgres) -> None:
+    """By itself, as in a restore: what a database has been set to is still there."""
+    script = REPOSITORY / "deploy" / "postgres" / "databases.sql"
+    done = subprocess.run(
+        [binary("psql"), "--quiet", f"--file={script}", server.dsn("postgres")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+async def test_what_was_made_of_settings_goes_when_the_set_up_is_run_again(fresh_postgres: EmbeddedPostgres) -> None:
+    server = fresh_postgres
+    before = server.execute(SETTINGS)
+    await make_hostile(server)
+    async with connected(server.dsn("projections", "runroom_migrate")) as owner:
+        await owner.execute("set default_transaction_read_only = off")
+        await owner.execute("set statement_timeout = 0")
+        await owner.execute("alter database event_store set local_preload_libraries = 'nonexistent'")
+        await owner.execute("alter database event_store with allow_connections false connection limit 0")
+    server.stop()
+    server.start()
+    assert server.execute(SETTINGS) == before
+    for role in ROLES:
+        database, _ = HOSTILE[role]
+        async with connected(server.dsn(database, role)) as connection:
+            assert await connection.fetchval("select current_user") == role
+            assert await connection.fetchval("show synchronous_commit") == "on"
+
+
+@pytest.mark.parametrize("role", ["runroom_command", "runroom_projector"])
+async def test_services_say_themselves_what_they_rely_on(fresh_postgres: EmbeddedPostgres, role: str) -> None:
+    await make_hostile(fresh_postgres)
+    database, _ = HOSTILE[role]
+    dsn = fresh_postgres.dsn(database, role)
+    try:
+        connection = await connect(dsn, "test")
+        assert await connection.fetchval("show synchronous_commit") == "on"
+        assert await connection.fetchval("show search_path") == "public"
+        await connection.close()
+        async with running_pool(dsn, "test", most=1) as pool:
+            assert await pool.fetchval("show synchronous_commit") == "on"
+            assert await pool.fetchval("show search_path") == "public"
+    finally:
+        fresh_postgres.stop()
+        fresh_postgres.start()
+
+
+async def test_who_owns_a_database_gets_no_further_by_what_a_superuser_runs_in_it(
+    fresh_postgres: EmbeddedPostgres,
+) -> None:
+    """By names of PostgreSQL's own that mean something else there."""
+    async with connected(fresh_postgres.dsn("event_store", "runroom_migrate")) as owner:
+        await owner.execute(COMPANIONS)
+    make_databases(fresh_postgres)
+    assert fresh_postgres.execute("select rolsuper from pg_roles where rolname = 'runroom_migrate'") == "f"
+
+
+def test_every_script_begins_with_the_names_of_postgresql() -> None:
+    """Before it says anything else, in each database that it goes to."""
+    for script in (REPOSITORY / "deploy" / "postgres").glob("*.sql"):
+        text = script.read_text()
+        first = next(line for line in text.splitlines() if line and not line.startswith(("--", "\\")))
+        assert first == "set search_path = pg_catalog, pg_temp;", script.name
+        for after in text.split("\\connect ")[1:]:
+            assert after.splitlines()[1] == "\\ir ownership.sql", script.name
