@@ -50,7 +50,13 @@ class Writer:
 
     def draft(self, command: Command, key: str | None = None, fingerprint: bytes = b"f") -> Plan:
         idempotency = None if key is None else IdempotencyKey(key, fingerprint)
-        request = Request(Caller("ws", "agent", "a1"), command, TIME, idempotency, "00-ab-cd-01" if key else None)
+        request = Request(
+            Caller("ws", "agent", "a1"),
+            command,
+            TIME,
+            idempotency,
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" if key else None,
+        )
         return plan([request], Loaded({ROOM: self.last_seq}, dict(self._runs), {}), NOW, self._ids, DAY)
 
     async def write(self, drafted: Plan, monkeypatch: pytest.MonkeyPatch, now: datetime = NOW) -> str:
