@@ -40,6 +40,7 @@ _SETTINGS = {
     "unix_socket_directories": "",
     "timezone": "UTC",
     "reserved_connections": "10",
+    "max_notify_queue_pages": "64",
 }
 _LEAST_BUFFERS_MIB, _MOST_BUFFERS_MIB = 64, 1024
 

@@ -23,13 +23,14 @@ where
 revoke execute on all routines in schema public from public;
 alter default privileges for role runroom_migrate revoke execute on routines from public;
 
--- What PostgreSQL lets everybody do in any database: write large objects, and take advisory locks, by which the relay's
--- leader and migrations are alone. Who takes one and keeps it has stopped them for good.
+-- What PostgreSQL lets everybody do in any database: write large objects, write to the log without writing to a table, in a
+-- transaction that only reads too, and take advisory locks, by which the relay's leader and migrations are alone. Who takes
+-- one and keeps it has stopped them for good.
 select format('revoke execute on function %s from public', p.oid::regprocedure)
 from pg_proc as p
 where
     p.pronamespace = 'pg_catalog'::regnamespace
-    and p.proname ~ '^(pg_(try_)?advisory_|lo_|lowrite$|loread$)'
+    and p.proname ~ '^(pg_(try_)?advisory_|lo_|lowrite$|loread$|pg_logical_emit_message$)'
 union all
 select format('grant execute on function %s to runroom_migrate', p.oid::regprocedure)
 from pg_proc as p

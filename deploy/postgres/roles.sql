@@ -47,6 +47,12 @@ alter role runroom_query set statement_timeout = '30s';
 alter role runroom_query set idle_in_transaction_session_timeout = '30s';
 alter role runroom_query set default_transaction_read_only = on;
 
+-- This is a right: a superuser has said it, and no session can have more. What a session may write to disk to sort or to
+-- hold a result in; `verify` compares rooms that way, the other two do not need any.
+alter role runroom_command set temp_file_limit = '32MB';
+alter role runroom_projector set temp_file_limit = '4GB';
+alter role runroom_query set temp_file_limit = '32MB';
+
 -- Connections: whoever takes all that one role may have keeps no other role out. These are shares of what this server has,
 -- which is counted again each time this is run (docs/decisions/0042-connections-by-share.md).
 select format(

@@ -110,18 +110,59 @@ async def test_a_role_makes_nothing_and_becomes_nobody(
         ("projections", "runroom_query", set[str]()),
     ],
 )
-async def test_no_role_takes_locks_that_others_live_by_or_writes_large_objects(
+async def test_no_role_takes_locks_that_others_live_by_or_writes_beside_its_tables(
     postgres_server: EmbeddedPostgres, database: str, role: str, may: set[str]
 ) -> None:
     functions = (
         "select p.oid::regprocedure::text from pg_proc as p where p.pronamespace = 'pg_catalog'::regnamespace"
-        " and p.proname ~ 'advisory|^lo_|lowrite|loread'"
+        " and p.proname ~ 'advisory|^lo_|lowrite|loread|logical_emit'"
     )
     async with connected(postgres_server.dsn(database, role)) as connection:
         assert await connection.fetchval(f"select count(*) from ({functions}) as f") > 30
         allowed = await connection.fetch(f"{functions} and has_function_privilege(p.oid, 'execute')")
         assert {row[0] for row in allowed} == may
         assert not await allows(connection, "select lo_from_bytea(0, 'x')")
+        assert not await allows(connection, "select pg_logical_emit_message(false, 'x', 'y')")
+
+
+@pytest.mark.parametrize(
+    ("database", "role", "limit"),
+    [
+        ("event_store", "runroom_command", "32MB"),
+        ("event_store", "runroom_projector", "4GB"),
+        ("projections", "runroom_projector", "4GB"),
+        ("projections", "runroom_query", "32MB"),
+    ],
+)
+async def test_no_role_writes_more_temporary_files_than_it_may(
+    fresh_postgres: EmbeddedPostgres, database: str, role: str, limit: str
+) -> None:
+    dsn = fresh_postgres.dsn(database, role)
+    async with connected(dsn) as connection:
+        await connection.execute("set default_transaction_read_only = off")
+        for statement in (
+            "set temp_file_limit = -1",
+            f"alter role {role} set temp_file_limit = -1",
+            f"alter role {role} in database {database} set temp_file_limit = -1",
+        ):
+            assert not await allows(connection, statement), statement
+        await connection.execute(f"alter role {role} reset all")
+    async with connected(dsn) as connection:
+        assert await connection.fetchval("show temp_file_limit") == limit
+        if limit == "32MB":
+            with pytest.raises(asyncpg.ConfigurationLimitExceededError):
+                await connection.execute("select from generate_series(1, 5000000) as n order by n desc offset 1")
+
+
+async def test_a_queue_that_nobody_uses_does_not_fill_the_disk(postgres_server: EmbeddedPostgres) -> None:
+    dsn = postgres_server.dsn("projections", "runroom_query")
+    async with connected(dsn) as reader, connected(dsn) as thief:
+        await reader.execute("begin; listen anything")
+        await reader.execute("commit; begin; select 1")  # it takes nothing meanwhile
+        with pytest.raises(asyncpg.ProgramLimitExceededError, match="NOTIFY queue"):
+            await thief.execute(
+                "select pg_notify('anything', n || repeat('x', 7900)) from generate_series(1, 100) as n"
+            )
 
 
 async def test_roles_are_no_more_than_roles(postgres_server: EmbeddedPostgres) -> None:

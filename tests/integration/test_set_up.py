@@ -46,7 +46,7 @@ async def make_hostile(server: EmbeddedPostgres) -> None:
             await connection.execute("set default_transaction_read_only = off")
             for setting in settings:
                 await connection.execute(f"alter role {role} in database {database} set {setting}")
-            await connection.execute(f"alter role {role} set statement_timeout = 1")
+            await connection.execute(f"alter role {role} set lock_timeout = 7")
 
 
 def make_databases(server: EmbeddedPostgres) -> None:
@@ -68,7 +68,6 @@ async def test_what_was_made_of_settings_goes_when_the_set_up_is_run_again(fresh
     await make_hostile(server)
     async with connected(server.dsn("projections", "runroom_migrate")) as owner:
         await owner.execute("set default_transaction_read_only = off")
-        await owner.execute("set statement_timeout = 0")
         await owner.execute("alter database event_store set local_preload_libraries = 'nonexistent'")
         await owner.execute("alter database event_store with allow_connections false connection limit 0")
     server.stop()

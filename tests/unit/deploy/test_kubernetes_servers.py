@@ -63,7 +63,7 @@ def test_postgres_keeps_what_it_acknowledged() -> None:
     assert backup["spec"]["cluster"]["name"] == cluster["metadata"]["name"]
     assert backup["spec"]["pluginConfiguration"]["name"] == plugin["name"]
     assert len(backup["spec"]["schedule"].split()) == 6
-    assert "reserved_connections" in spec["postgresql"]["parameters"]
+    assert {"reserved_connections", "max_notify_queue_pages"} <= spec["postgresql"]["parameters"].keys()
 
 
 def test_postgres_comes_back_from_the_backups_it_makes() -> None:
