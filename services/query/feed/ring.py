@@ -2,6 +2,8 @@
 
 Invariant: the ring holds the frames of ``first`` to ``last`` without a hole, within its bounds; what left it can be had
 from history. It never decides what a client sees: it either has what follows a cursor, or says that it has not.
+
+A frame that is larger than all of the bounds passes through: it is there for those who are told of it.
 """
 
 from services.query.feed.cursor import Verdict, judge
@@ -11,12 +13,14 @@ _COMPACT_AT = 512
 
 
 class Ring:
-    """At most ``most_events`` frames and ``most_bytes`` bytes, but always the newest one.
+    """At most ``most_events`` frames and ``most_bytes`` bytes; until ``settle`` is called, always the newest one.
 
     ``last`` is the position before the first frame to come; an empty ring has ``first == last + 1``.
     """
 
-    __slots__ = ("_bytes", "_chunk", "_chunk_key", "_frames", "_most_bytes", "_most_events", "_start", "last")
+    __slots__ = (
+        "_bytes", "_chunk", "_chunk_key", "_frames", "_is_settled", "_most_bytes", "_most_events", "_start", "last",
+    )  # fmt: skip
 
     def __init__(self, last: int, *, most_events: int, most_bytes: int) -> None:
         self.last = last
@@ -25,6 +29,7 @@ class Ring:
         self._frames: list[bytes] = []
         self._start = 0  # index of the oldest frame: dropping one moves this, not the list
         self._bytes = 0
+        self._is_settled = True
         self._chunk_key = (-1, -1)
         self._chunk = (b"", -1)
 
@@ -38,8 +43,8 @@ class Ring:
 
     @property
     def size(self) -> int:
-        """Bytes held."""
-        return self._bytes
+        """Bytes held: of frames, and of the chunk that was made of them last."""
+        return self._bytes + len(self._chunk[0])
 
     def append(self, stream_seq: int, frame: bytes) -> bool:
         """Takes the frame if it is the next one; whether it did."""
@@ -48,6 +53,7 @@ class Ring:
         self._frames.append(frame)
         self._bytes += len(frame)
         self.last = stream_seq
+        self._is_settled = False
         while len(self) > 1 and (len(self) > self._most_events or self._bytes > self._most_bytes):
             self._bytes -= len(self._frames[self._start])
             self._frames[self._start] = b""
@@ -57,6 +63,14 @@ class Ring:
             self._start = 0
         return True
 
+    def settle(self) -> None:
+        """Whoever follows has been told: nothing beyond the bounds is kept for them any more."""
+        self._is_settled = True
+        if self._bytes > self._most_bytes:
+            self.rebase(self.last)
+        elif self.size > self._most_bytes:
+            self._forget_chunk()
+
     def rebase(self, last: int) -> None:
         """Empties the ring and lets it go on after ``last``, which is not before where it was."""
         if last < self.last:
@@ -64,6 +78,7 @@ class Ring:
         self._frames.clear()
         self._start = 0
         self._bytes = 0
+        self._forget_chunk()
         self.last = last
 
     def covers(self, cursor: int) -> bool:
@@ -75,7 +90,7 @@ class Ring:
 
         At least one frame and at most ``most_bytes`` beyond it; nothing only when the cursor is at ``last``.
         """
-        # Live viewers stand at the same few cursors, so one chunk serves them all.
+        # Live viewers stand at the same few cursors, so one chunk serves them all while they are told.
         key = (cursor, self.last)
         if key == self._chunk_key:
             return self._chunk
@@ -84,6 +99,11 @@ class Ring:
         while end < len(self._frames) and (end == begin or size + len(self._frames[end]) <= most_bytes):
             size += len(self._frames[end])
             end += 1
-        self._chunk = (chunk(*self._frames[begin:end]), cursor + end - begin)
-        self._chunk_key = key
-        return self._chunk
+        made = (chunk(*self._frames[begin:end]), cursor + end - begin)
+        if not self._is_settled or self._bytes + len(made[0]) <= self._most_bytes:
+            self._chunk_key, self._chunk = key, made
+        return made
+
+    def _forget_chunk(self) -> None:
+        self._chunk_key = (-1, -1)
+        self._chunk = (b"", -1)

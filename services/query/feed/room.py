@@ -181,10 +181,12 @@ class Room:
                 _log.exception("viewer_failed", room_id=self.key.room_id)
         if length_hint(waiters):
             loop.call_soon(self._tell_some, waiters, loop)
-        elif (delivery := self._delivery) is not None and ring is not None and ring.last >= delivery.last_seq:
-            self._delivery = None
-            if self.waiters:
-                self._deliveries.finish(delivery, len(self.waiters))
+        elif ring is not None:
+            ring.settle()
+            if (delivery := self._delivery) is not None and ring.last >= delivery.last_seq:
+                self._delivery = None
+                if self.waiters:
+                    self._deliveries.finish(delivery, len(self.waiters))
 
     async def _keep(self) -> None:
         pause = _LEAST_PAUSE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 import time
@@ -15,7 +16,7 @@ import pytest
 from tests.contract.sse import Comment, Control, Event, RoomStream, StreamEndedError
 
 from .service import QueryService, running
-from .world import Projections, Stream, events
+from .world import Projections, Stream, event, events, fresh
 
 STALL_SECONDS = 1.5
 
@@ -124,6 +125,37 @@ async def test_a_slow_reader_falls_behind_the_ring_and_loses_nothing(
     seqs = [int(line[4:]) for line in received.split(b"\n") if line.startswith(b"id: ")]
     assert seqs == list(range(1, last + 1))
     assert await query.metric("runroom_query_catch_ups_total") > behind
+
+
+async def test_what_is_larger_than_a_ring_comes_to_everybody_in_order(
+    query: QueryService, stream: Stream, room: str
+) -> None:
+    """Those who are up to date are handed it, and others read it from history."""
+    said = [event(room, seq, size=200_000 * (seq % 2)) for seq in range(1, 21)]
+    async with query.stream(room) as first, query.stream(room) as second:
+        await first.caught_up()
+        await second.caught_up()
+        reads = await query.metric('runroom_query_history_reads_total{source="stream"}')
+        await stream.publish(said[:1])
+        assert (await first.event()).seq == (await second.event()).seq == 1
+        assert await query.metric('runroom_query_history_reads_total{source="stream"}') == reads
+        publishing = asyncio.create_task(stream.publish(said[1:]))
+        async with query.stream(room) as late:
+            for viewer, expected in ((first, range(2, 21)), (late, range(1, 21)), (second, range(2, 21))):
+                assert [one.seq for one in await viewer.until(20)] == list(expected)
+        await publishing
+
+
+async def test_rooms_keep_nothing_that_is_larger_than_a_ring(query: QueryService, stream: Stream) -> None:
+    before = resident_kib(query.pid)
+    async with contextlib.AsyncExitStack() as open_streams:
+        for room in [fresh("room") for _ in range(20)]:
+            viewer = await open_streams.enter_async_context(query.stream(room))
+            await viewer.caught_up()
+            await stream.publish([event(room, 1, size=3_000_000)])
+            assert (await viewer.event()).seq == 1
+        # They had 120 MB, and a ring has 64 KiB.
+        assert resident_kib(query.pid) - before < 30_000
 
 
 async def test_who_reads_nothing_is_dropped(query: QueryService, projections: Projections, room: str) -> None:

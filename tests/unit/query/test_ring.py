@@ -29,14 +29,29 @@ def test_only_the_next_event_is_taken() -> None:
     assert ring.after(0, 100) == (chunk(b"<1><2><3>"), 3)
 
 
-def test_the_newest_frame_stays_however_large() -> None:
+def test_a_frame_larger_than_the_ring_is_there_until_everybody_has_been_told() -> None:
     ring = new(most_bytes=100)
     ring.append(1, frame(1))
     ring.append(2, frame(2, 1000))
     assert (ring.first, ring.last, len(ring)) == (2, 2, 1)
     assert ring.after(1, 10) == (chunk(frame(2, 1000)), 2)
+    ring.settle()
+    assert (ring.first, ring.last, len(ring), ring.size) == (3, 2, 0, 0)
+    assert ring.covers(2)
+    assert not ring.covers(1)
     ring.append(3, frame(3))
     assert (ring.first, ring.size) == (3, 3)
+    assert ring.after(2, 10) == (chunk(frame(3)), 3)
+
+
+def test_a_chunk_is_no_second_copy_of_what_hardly_fits() -> None:
+    ring = new(most_bytes=100)
+    ring.append(1, frame(1, 60))
+    assert ring.after(0, 10)[0] is ring.after(0, 10)[0], "made once for all who are told"
+    ring.settle()
+    assert ring.size == len(frame(1, 60))
+    assert ring.after(0, 10) == (chunk(frame(1, 60)), 1)
+    assert ring.size == len(frame(1, 60))
 
 
 def test_rebase() -> None:
@@ -72,6 +87,9 @@ def test_whoever_is_covered_gets_everything_that_follows(
     assert len(ring) <= most_events
     assert ring.size == sum(len(frames[seq]) for seq in range(ring.first, last + 1))
     assert ring.size <= most_bytes or len(ring) == 1
+    if data.draw(st.booleans()):
+        ring.settle()
+        assert ring.size <= most_bytes
     cursor = data.draw(st.integers(ring.first - 1, last))
     assert ring.covers(cursor)
     received = b""
@@ -86,6 +104,8 @@ def test_whoever_is_covered_gets_everything_that_follows(
         received += rest.removesuffix(b"\r\n")
         cursor = reached
     assert received == expected
+    ring.settle()
+    assert ring.size <= most_bytes
     if ring.first > start + 1:
         assert not ring.covers(ring.first - 2)
     assert not ring.covers(last + 1)
