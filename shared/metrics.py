@@ -45,7 +45,9 @@ BROKEN_REQUESTS = Counter(
     " refused within their body are in runroom_http_request_seconds as well.",
     ["error"],
 )
-BACKLOG_BYTES = Gauge("runroom_http_backlog_bytes", "Bytes of large answers that their clients have yet to take.")
+BACKLOG_BYTES = Gauge(
+    "runroom_http_backlog_bytes", "Bytes of large answers and stream chunks that clients have yet to take."
+)
 BACKLOG_DROPS = Counter(
     "runroom_http_backlog_drops_total",
     "Connections dropped because the answers not taken came to the limit, and theirs had waited longest.",

@@ -48,7 +48,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     reads_limit: int
     """Requests that may read, or wait for a connection to do so, at one time."""
     backlog_megabytes: int
-    """MiB of answers that clients have yet to take; beyond it the slowest are dropped, or reads are ``overloaded``."""
+    """MiB of answers and large events that clients have yet to take; beyond it the slowest are dropped, or reads are
+    ``overloaded``."""
     waiters_limit: int
     """Requests with ``min_seq`` that may wait at one time; a tenth of them for one token's subject in its workspace."""
     feed: FeedSettings

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from litestar.types import Message, Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from shared.http.backlog import Backlog
@@ -19,6 +20,8 @@ from shared.http.intake import Flow, Intake
 from shared.http.problems import CONNECTION
 from shared.turns import Turns
 
+LARGE_CHUNK: Final = 256 * 1024
+"""Bytes of a stream's chunk beyond which the backlog is told of it."""
 REQUESTS_AT_ONCE: Final = 32
 """Begun in one turn of the loop: 3 ms of it when all ask for streams. A herd of them would stop others for 80 ms."""
 
@@ -27,7 +30,8 @@ class Connection(Intake):
     """One client's connection. A response finds it by ``connection_of``.
 
     ``on_lost`` is called once when the client is gone; who sets it takes it away again. The requests of all connections
-    are begun in ``turns``; what clients have yet to take of answers that are no streams is in the ``backlog``.
+    are begun in ``turns``; what clients have yet to take of answers and of the large chunks of streams is in the
+    ``backlog``.
     """
 
     __slots__ = ("_backlog", "_held", "_is_streaming", "_responding", "_turns", "on_lost")
@@ -76,15 +80,25 @@ class Connection(Intake):
             held, self._held = self._held, b""
             self.write(held)
 
-    def write(self, chunk: bytes) -> None:
-        """Sends a chunk, after what is held. What the client does not take is kept: see ``is_full``."""
+    def write(self, chunk: bytes) -> bool:
+        """Sends a chunk, after what is held. What the client does not take is kept: see ``is_full``.
+
+        Whether it did: there may be no room for one more large chunk.
+        """
         if self._responding is None:
-            return
+            return True
+        is_large = len(chunk) > LARGE_CHUNK
+        if is_large and not self._backlog.has_room():
+            return False
         if self._held:
             self.transport.writelines((self._held, chunk))
             self._held = b""
         else:
             self.transport.write(chunk)
+        if is_large and self.is_full:
+            self._count_to_the_end()
+            self._backlog.share(self, chunk)
+        return True
 
     async def drain(self) -> None:
         """Waits until the client has taken enough, or is gone."""
@@ -92,8 +106,14 @@ class Connection(Intake):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if not self._is_streaming:  # streams have bounds of their own
+        if not self._is_streaming:  # there is a bound for each stream, and large chunks are counted as they are written
+            self._count_to_the_end()
             self._backlog.hold(self, self.transport.get_write_buffer_size())
+
+    def _count_to_the_end(self) -> None:
+        # A transport keeps all of a chunk until the last of it is sent; by itself it says so when a quarter of its
+        # 64 KiB is left.
+        self.transport.set_write_buffer_limits(HIGH_WATER_LIMIT, 0)
 
     def on_response_complete(self) -> None:
         self._is_streaming = False

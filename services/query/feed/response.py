@@ -2,7 +2,7 @@
 
 Invariant: what a client gets is ``cursor + 1``, ``cursor + 2``, …: frames follow the cursor they were asked for, from
 the room's ring or from history, and nothing else moves it but a reset that the client is told. Only this client's own
-task ever waits for this client, and it holds one chunk of frames at the most.
+task ever waits for this client, and it holds one chunk of frames at the most; the backlog has room for large ones.
 
 A client that is caught up and takes what it gets costs no turn of its task: news are written where they are told, which
 takes 14 µs instead of 24, most of them the system call.
@@ -47,6 +47,8 @@ _RETRIES: Final = tuple(chunk(retry_frame(milliseconds)) for milliseconds in ran
 _AGAIN_SECONDS: Final = 1.0
 """How soon history that could not be had is asked for again."""
 _LOOK_SECONDS: Final = 0.2
+_ROOM_SECONDS: Final = 0.25
+"""How soon a chunk is tried again that there was no room for: about when somebody else may be dropped for it."""
 _STALL_MARGIN_SECONDS: Final = 2.0
 """The kernel ends a stalled connection (``TCP_USER_TIMEOUT``) and so frees everything; where it cannot, we do."""
 
@@ -142,10 +144,11 @@ class RoomStream:
         nap = self._nap
         if nap is None or nap.done():
             return
-        if self._is_live and ring is not None and ring.covers(self._cursor) and not self._connection.is_full:
-            self._pass_on(ring)
-            if self._cursor == ring.last:
-                return
+        if (
+            self._is_live and ring is not None and ring.covers(self._cursor) and not self._connection.is_full
+            and self._pass_on(ring) and self._cursor == ring.last
+        ):  # fmt: skip
+            return
         nap.set_result(None)
 
     def end(self) -> None:
@@ -194,8 +197,8 @@ class RoomStream:
                 is_behind = False
                 if self._cursor == ring.last:
                     await self._sleep(room)
-                    continue
-                self._pass_on(ring)
+                elif not self._pass_on(ring):
+                    await self._sleep(room, _ROOM_SECONDS)
             elif self._cursor > ring.last:
                 # The room's own task is bringing the ring up to a head that is known already.
                 await self._sleep(room)
@@ -205,12 +208,14 @@ class RoomStream:
                     CATCH_UPS.inc()
                 await self._replay(room)
 
-    def _pass_on(self, ring: Ring) -> None:
-        """Writes a chunk of what follows the cursor, which the ring covers."""
+    def _pass_on(self, ring: Ring) -> bool:
+        """Writes a chunk of what follows the cursor, which the ring covers; whether there was room for it."""
         frames, last = ring.after(self._cursor, PAGE_BYTES)
-        self._connection.write(frames)
+        if not self._connection.write(frames):
+            return False
         self._streams.frames_sent += last - self._cursor
         self._cursor = last
+        return True
 
     async def _replay(self, room: Room) -> None:
         """Sends a page of history, or waits for it."""
@@ -223,9 +228,12 @@ class RoomStream:
             await replay.turns.take()  # others have waited for the same page
             self._stop_unless_allowed()
         if isinstance(page, Page):
-            self._hint = page.hint
             await self._until_free()
-            self._connection.write(page.chunk)
+            if not self._connection.write(page.chunk):
+                page = None  # not to be kept while it waits for room
+                await self._sleep(room, _ROOM_SECONDS)
+                return
+            self._hint = page.hint
             self._streams.frames_sent += page.events
             self._cursor = page.last
             return

@@ -30,8 +30,8 @@ class Ring:
         self._start = 0  # index of the oldest frame: dropping one moves this, not the list
         self._bytes = 0
         self._is_settled = True
-        self._chunk_key = (-1, -1)
-        self._chunk = (b"", -1)
+        self._chunk_key: tuple[int, int] = (-1, -1)
+        self._chunk: tuple[bytes, int] = (b"", -1)
 
     def __len__(self) -> int:
         return len(self._frames) - self._start
