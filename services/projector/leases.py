@@ -2,6 +2,7 @@
 
 Invariant: a partition has one owner and an epoch that grows with every change of owner. Clocks only decide when
 somebody may take over; whether a worker may still write is decided by the epoch, in the transaction that writes.
+Nobody has a share of them before NATS has let it in: it would keep them from those who can read the stream.
 """
 
 import asyncio
@@ -71,11 +72,15 @@ def new_worker_id() -> str:
 
 
 class LeaseKeeper:
-    """Keeps a worker alive in the others' eyes and its share of the partitions at the right size."""
+    """Keeps a worker alive in the others' eyes and its share of the partitions at the right size.
+
+    ``waits_for_broker`` until NATS has let the worker in for the first time: until then it is not alive to the others.
+    """
 
     def __init__(
         self, session: Session, broker: Broker, holders: Sequence[Holder], worker: str, *, lease_seconds: float
     ) -> None:
+        self.waits_for_broker = True
         self._session = session
         self._broker = broker
         self._holders = holders
@@ -93,6 +98,7 @@ class LeaseKeeper:
 
     async def run(self) -> None:
         """Never returns."""
+        await self._be_let_in()
         while True:
             self._wake.clear()
             async with self._ticking:
@@ -117,6 +123,15 @@ class LeaseKeeper:
                     self._log.info("leases_given_back")
         except STORE_ERRORS as error:
             self._log.warning("leases_left_to_expire", error=type(error).__name__)
+
+    async def _be_let_in(self) -> None:
+        try:
+            async with asyncio.timeout(self._lease_seconds):
+                await self._broker.wait_connected()
+        except TimeoutError:
+            self._log.warning("leases_wait_for_broker")
+            await self._broker.wait_connected()
+        self.waits_for_broker = False
 
     async def _try_tick(self) -> None:
         started = time.monotonic()

@@ -77,7 +77,7 @@ async def run(settings: Settings) -> None:
             await stack.enter_async_context(running_pool(dsn, _NAME, most=2, name=name, command_timeout=2.0))
             for name, dsn in (("projections", settings.projection_dsn), ("event_store", settings.event_store_dsn))
         ]
-        app = _app(projections, event_store, broker, runners, meter)
+        app = _app(projections, event_store, broker, keeper, runners, meter)
         await serve(app, listener, drain=keeper.stop, tasks=tasks)
 
 
@@ -92,7 +92,14 @@ def _bind(settings: Settings) -> socket.socket:
     )
 
 
-def _app(projections: Pool, event_store: Pool, broker: Broker, runners: Sequence[Runner], meter: LagMeter) -> Litestar:
+def _app(
+    projections: Pool,
+    event_store: Pool,
+    broker: Broker,
+    keeper: LeaseKeeper,
+    runners: Sequence[Runner],
+    meter: LagMeter,
+) -> Litestar:
     async def projection_store_answers() -> str:
         await projections.fetchval("select 1 from proj_rooms limit 1")
         return "answers"
@@ -106,6 +113,8 @@ def _app(projections: Pool, event_store: Pool, broker: Broker, runners: Sequence
         return "connected"
 
     async def partitions() -> str:
+        if keeper.waits_for_broker:
+            return "none before NATS lets this worker in for the first time"
         return ", ".join(f"{runner.name}: {len(runner.held())}" for runner in runners)
 
     async def lag() -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
-from deploy.local import EmbeddedPostgres
+import httpx
+
+from deploy.local import EmbeddedNats, EmbeddedPostgres
 from deploy.local.ports import free_port
-from tests.integration.projector.workers import Workers, shared_by
+from tests.integration.projector.workers import Workers, owners, shared_by
 from tests.support.servers import REPOSITORY
 
 
@@ -59,16 +62,42 @@ def test_migrating_twice_at_the_same_time_is_safe(fresh_postgres: EmbeddedPostgr
     assert fresh_postgres.execute("select count(*) from proj_runs", database="projections") == "0"
 
 
-async def test_workers_start_before_their_servers_and_beside_each_other(
-    event_store_dsn: str, projection_dsn: str, tmp_path: Path
+async def test_a_worker_takes_nothing_from_the_others_before_nats_lets_it_in(
+    event_store_dsn: str, projection_dsn: str, fresh_nats: EmbeddedNats, tmp_path: Path
 ) -> None:
-    # No NATS at all: there is nothing to read, but the partitions are shared out.
-    workers = Workers(event_store_dsn, projection_dsn, f"nats://127.0.0.1:{free_port()}", tmp_path)
+    fresh_nats.stop()
+    workers = Workers(event_store_dsn, projection_dsn, fresh_nats.url, tmp_path)
     try:
-        both = [workers.start(PROJECTOR_PORT="") for _ in range(2)]
-        await shared_by(projection_dsn, 2)
-        for process in both:
-            process.terminate()
-        assert [process.wait(10) for process in both] == [0, 0]
+        port = free_port()
+        workers.start(PROJECTOR_PORT="")
+        refused = workers.start(
+            PROJECTOR_PORT=str(port), NATS_NKEY_SEED_FILE="", NATS_USER="tester", NATS_PASSWORD="no"
+        )
+        async with asyncio.timeout(20):
+            while workers.log().count("leases_wait_for_broker") < 2:
+                await asyncio.sleep(0.05)
+        assert await owners(projection_dsn) == {}
+        assert await dependencies(port) == {
+            "nats": "BrokerUnavailableError",
+            "partitions": "none before NATS lets this worker in for the first time",
+        }
+        fresh_nats.start()
+        await shared_by(projection_dsn, 1)
+        # Once in, it keeps its share while NATS is away, as everybody does.
+        fresh_nats.stop()
+        workers.start(PROJECTOR_PORT="")
+        async with asyncio.timeout(20):
+            while workers.log().count("leases_wait_for_broker") < 3:
+                await asyncio.sleep(0.05)
+        await shared_by(projection_dsn, 1)
+        refused.terminate()
+        assert refused.wait(10) == 0
     finally:
         workers.end()
+
+
+async def dependencies(port: int) -> dict[str, str]:
+    """What the worker's readiness says of NATS and of its partitions."""
+    async with httpx.AsyncClient(trust_env=False) as http:
+        said = (await http.get(f"http://127.0.0.1:{port}/readyz")).json()["dependencies"]
+    return {name: said[name]["detail"] for name in ("nats", "partitions")}
