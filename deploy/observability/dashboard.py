@@ -201,9 +201,10 @@ ROWS: dict[str, tuple[Graph, ...]] = {
         Graph(
             "Partitions held",
             "short",
-            "32 of each projection, all workers together; and those that were taken over.",
+            "32 of each projection, all workers together; those that nobody holds; and those that were taken over.",
             (
                 ("sum by (projection, instance) (runroom_projector_leases)", "{{projection}} {{instance}}"),
+                ("max by (projection) (runroom_projector_unheld_partitions)", "nobody {{projection}}"),
                 ("sum(increase(runroom_projector_leases_lost_total[5m]))", "lost in 5 min"),
             ),
         ),

@@ -1,7 +1,8 @@
 """The projections a worker runs: every version of its own schema that is read, or is ready to be.
 
 Invariant: which versions run is up to ``projector_versions`` alone. A version that appears there is taken up within
-about a second, one that goes is put down; the others are not disturbed.
+about a second, one that goes is put down; the others are not disturbed. What is read and worked on by nobody shows, at
+whoever is alive.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import asyncpg
 import structlog
 
+from services.projector import metrics
 from services.projector.applier import Applier
 from services.projector.event_source import EventSource
 from services.projector.parking import Attended
@@ -21,6 +23,7 @@ from services.projector.reconcile import Reconciled
 from services.projector.runner import Runner
 from services.projector.session import Session
 from services.projector.stream_watch import StreamWatch
+from shared.contracts.subjects import PARTITIONS
 from shared.messaging.broker import Broker
 from shared.postgres import STORE_ERRORS, load_queries
 from shared.telemetry import Logger
@@ -66,6 +69,7 @@ class Crew:
                     await self._look(tasks)
                 except STORE_ERRORS as error:
                     self._session.discard()
+                    metrics.UNHELD.clear()
                     self._log.debug("versions_not_seen", error=type(error).__name__)
                 await asyncio.sleep(TICK_SECONDS if self._tasks else _FIRST_TRIES_SECONDS)
 
@@ -79,6 +83,10 @@ class Crew:
             if name not in self._tasks:
                 runner = self._start(self._projections[projection], name, version)
                 self._tasks[name] = tasks.create_task(runner.run(), name=f"projection {name}")
+        held = {row["name"]: row["held"] for row in await connection.fetch(_SQL["held_partitions"])}
+        metrics.UNHELD.clear()
+        for name, partitions in held.items():
+            metrics.UNHELD.labels(name).set(PARTITIONS - partitions)
 
     def _fits(self, version: asyncpg.Record) -> bool:
         """Whether our statements fit its tables. Workers of the release that made them see to the others."""

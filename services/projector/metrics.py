@@ -32,6 +32,12 @@ LAG_SECONDS = Gauge(
     ["projection", "partition"],
 )
 LEASES = Gauge("runroom_projector_leases", "Partitions held by this worker.", ["projection"])
+UNHELD = Gauge(
+    "runroom_projector_unheld_partitions",
+    "Partitions that no living worker works on, of each version that is read. The same in every"
+    " process, looked at every second; not there while the projection database cannot be asked.",
+    ["projection"],
+)
 PARKED_EVENTS = Gauge(
     "runroom_projector_parked_events",
     "Events that cannot be applied, each with its room waiting behind it, of the partitions this worker holds.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import httpx
 import pytest
 
 from tests.contract.stacks import ComposeProject, compose_project
+from tests.integration.projector.test_releases import next_release
 from tests.support.manual import typed
+from tests.support.servers import REPOSITORY
 
 from .watched import expect_broken_connections_alone, told_and_watched
 
@@ -75,6 +78,35 @@ async def read(project: ComposeProject, http: httpx.AsyncClient, run: dict[str, 
 async def are_there(project: ComposeProject, http: httpx.AsyncClient, runs: list[dict[str, str]]) -> bool:
     """Whether all can be read, which may take a while."""
     return {await read(project, http, run, min_seq=int(run["stream_seq"]), wait=30_000) for run in runs} == {200}
+
+
+async def test_a_release_with_other_tables_is_rolled_out_and_reads_go_on(
+    project: ComposeProject, http: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    release = next_release(tmp_path / "release")
+    for name in ("docker-compose.yml", "requirements.lock", ".dockerignore"):
+        shutil.copy(REPOSITORY / name, release)
+    shutil.copytree(REPOSITORY / "deploy", release / "deploy", ignore=shutil.ignore_patterns("__pycache__"))
+    script = typed("Upgrade it", "docker compose build").replace("$(git rev-parse HEAD)", "next2")
+    replacing = "docker compose up --no-deps --wait projector &&\n"
+    assert script.count(replacing) == 1
+    script = script.replace(replacing, typed("Upgrade it", "docker compose up --no-deps --no-recreate"))
+    script = f"export COMPOSE_FILE={release}/docker-compose.yml\n{script}"
+    upgrade = asyncio.create_task(asyncio.to_thread(project.shell, script))
+    reads = 0
+    while not upgrade.done():
+        try:
+            run = await tell(project, http, "tables")
+            assert await read(project, http, run, min_seq=int(run["stream_seq"]), wait=15_000) == 200
+            reads += 1
+        except httpx.TransportError:
+            await asyncio.sleep(0.1)  # the service is being replaced
+    said = await upgrade
+    assert "switched to runs@2; runs is kept" in said
+    assert "all is well" in said
+    assert reads > 10
+    assert len(project.run("ps", "--quiet", "projector").split()) == 1
+    assert await revision(http, project.deployment.query_url) == "next2"
 
 
 async def test_a_backup_is_brought_back(project: ComposeProject, http: httpx.AsyncClient, tmp_path: Path) -> None:

@@ -73,12 +73,11 @@ def memory(of_the_bound: float) -> list[Series]:
     ]
 
 
-def leases(runs: int, feed: int, old: int = 0) -> list[Series]:
-    held = {"runs": runs, "room_feed": feed, "runs@2": old}
+def unheld(instance: str = "1", **partitions: int) -> list[Series]:
+    """What one projector says of each version that is read."""
     return [
-        series
-        for name, number in held.items()
-        for series in at(number, "runroom_projector_leases", f'projection="{name}"')
+        Series(f'runroom_projector_unheld_partitions{{job="j",instance="{instance}",projection="{name}"}}', number)
+        for name, number in partitions.items()
     ]
 
 
@@ -129,7 +128,7 @@ CASES = {
         at(61, "runroom_projector_lag_seconds", 'projection="runs"'),
         at(59, "runroom_projector_lag_seconds", 'projection="runs"'),
     ),
-    "RunroomPartitionsUnowned": Case(leases(31, 32), leases(32, 32)),
+    "RunroomPartitionsUnowned": Case(unheld(runs=1, room_feed=0), unheld(runs=0, room_feed=0)),
     "RunroomEventsParked": Case(
         at(1, "runroom_projector_parked_events", 'projection="runs"'),
         at(0, "runroom_projector_parked_events", 'projection="runs"'),
@@ -218,12 +217,15 @@ def test_every_alert_goes_off_when_it_should_and_only_then(tmp_path: Path) -> No
         )
     ]
     cases += [
-        case("RunroomPartitionsUnowned", held, MINUTES - 1, goes_off=goes_off)
-        for held, goes_off in (
-            (leases(0, 0), True),
-            (leases(32, 31), True),
-            (leases(32, 32, old=0), False),
-            (leases(32, 32, old=32), False),
+        case("RunroomPartitionsUnowned", said, MINUTES - 1, goes_off=goes_off)
+        for said, goes_off in (
+            ([*unheld(runs=0, room_feed=0), *unheld("2", runs=32, room_feed=0)], True),
+            # No projector can ask the database; there is none, which is another alert's.
+            ([build("projector"), *at(0, "runroom_projector_leases")], True),
+            ([build("projector")], True),
+            ([build("command")], False),
+            # Of a release that does not count them.
+            ([build("projector"), *at(32, "runroom_projector_leases")], False),
         )
     ]
     file = tmp_path / "alerts.json"  # which YAML is a superset of

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import asyncpg
+import httpx
 
+from deploy.local.ports import free_port
 from tests.integration.projector.commands import command
 from tests.integration.projector.history import RoomHistory, publish, store
 from tests.integration.projector.load import Load, applied_by_active
-from tests.integration.projector.workers import applied, feed_matches, owners, running
-from tests.support.servers import REPOSITORY
+from tests.integration.projector.workers import Workers, applied, feed_matches, owners, running
+from tests.support.servers import REPOSITORY, MigratedDatabases
 
 _COPIED = '"last_event_id", "stream_seq"),\n        ),\n        (("steps_note", "noted"),),'
 _EDITS = {
@@ -113,3 +117,42 @@ async def test_the_next_release_takes_over_a_projection_beside_the_one_before(
     assert "Traceback" not in log
     await connection.execute("drop owned by watcher; drop role watcher")
     await connection.close()
+
+
+async def test_a_version_that_nobody_runs_shows_at_whoever_is_alive(
+    event_store_dsn: str, migrated_databases: MigratedDatabases, stream_url: str, tmp_path: Path
+) -> None:
+    projection_dsn, port = migrated_databases.copy("projections"), free_port()
+    connection = await asyncpg.connect(projection_dsn)
+    workers = Workers(event_store_dsn, projection_dsn, stream_url, tmp_path)
+    try:
+        workers.start(PROJECTOR_PORT=str(port))
+        await unheld(port, runs=0, room_feed=0)
+        await connection.execute("update projector_versions set schema = 2 where name = 'runs'")
+        await unheld(port, runs=32, room_feed=0)
+        await connection.execute("alter table projector_versions rename to away")
+        await unheld(port)
+        await connection.execute("alter table away rename to projector_versions")
+        await connection.execute("update projector_versions set schema = 1 where name = 'runs'")
+        await unheld(port, runs=0, room_feed=0)
+    finally:
+        workers.end()
+        await connection.close()
+
+
+async def unheld(port: int, **expected: int) -> None:
+    """Waits until the worker says so of the versions that are read."""
+    found: dict[str, int] | None = None
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
+        try:
+            async with asyncio.timeout(20):
+                while found != expected:
+                    await asyncio.sleep(0.1)
+                    with suppress(httpx.TransportError):
+                        said = (await http.get("/metrics")).text
+                        lines = re.findall(
+                            r'^runroom_projector_unheld_partitions{projection="(\w+)"} (\d+)', said, re.MULTILINE
+                        )
+                        found = {name: int(number) for name, number in lines}
+        except TimeoutError:
+            raise AssertionError(f"{found} instead of {expected}") from None

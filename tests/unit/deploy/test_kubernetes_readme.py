@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -82,3 +83,19 @@ def test_a_restore_asks_whichever_instance_leads() -> None:
     """The first may be another by then."""
     (to,) = {target for command in COMMANDS for target in re.findall(r"exec (\S+) -c postgres ", command)}
     assert to == "svc/postgres-rw"
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
+def test_the_projectors_of_before_are_a_deployment_of_their_own() -> None:
+    (filter_,) = re.findall(r"jq '(.*?)'", README, re.DOTALL)
+    projector = of("Deployment", "projector")
+    live = {**projector, "metadata": {**projector["metadata"], "uid": "1", "resourceVersion": "2"}, "status": {}}
+    made = subprocess.run(["jq", filter_], input=json.dumps(live), capture_output=True, text=True, check=True)
+    before = json.loads(made.stdout)
+    assert before["metadata"]["name"] == "projector-before"
+    assert before.keys() == projector.keys()
+    labels = before["spec"]["template"]["metadata"]["labels"]
+    assert before["spec"]["selector"]["matchLabels"] == labels
+    # To policies and Prometheus its pods are projectors.
+    assert labels.items() > projector["spec"]["selector"]["matchLabels"].items()
+    assert "app.kubernetes.io/name" not in before["metadata"]["labels"], "the loop does not wait for it"
