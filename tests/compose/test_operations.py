@@ -80,9 +80,25 @@ async def are_there(project: ComposeProject, http: httpx.AsyncClient, runs: list
     return {await read(project, http, run, min_seq=int(run["stream_seq"]), wait=30_000) for run in runs} == {200}
 
 
+async def test_a_backup_is_brought_back(project: ComposeProject, http: httpx.AsyncClient, tmp_path: Path) -> None:
+    kept = [await tell(project, http, room) for room in ("a", "b", "a")]
+    project.shell(typed("Back it up", "docker compose exec"), folder=tmp_path)
+    lost = await tell(project, http, "a")
+    assert await are_there(project, http, [*kept, lost])
+    script = typed("Bring it back", "docker compose stop")
+    assert VOLUME in script
+    said = await asyncio.to_thread(project.shell, script.replace(VOLUME, f"{project.name}_nats"), folder=tmp_path)
+    assert "all is well" in said
+    again = await tell(project, http, "a")
+    assert again["stream_seq"] == lost["stream_seq"]
+    assert await are_there(project, http, [*kept, again])
+    assert await read(project, http, lost) == 404
+
+
 async def test_a_release_with_other_tables_is_rolled_out_and_reads_go_on(
     project: ComposeProject, http: httpx.AsyncClient, tmp_path: Path
 ) -> None:
+    """The last of all: what follows would be of that release."""
     release = next_release(tmp_path / "release")
     for name in ("docker-compose.yml", "requirements.lock", ".dockerignore"):
         shutil.copy(REPOSITORY / name, release)
@@ -107,18 +123,3 @@ async def test_a_release_with_other_tables_is_rolled_out_and_reads_go_on(
     assert reads > 10
     assert len(project.run("ps", "--quiet", "projector").split()) == 1
     assert await revision(http, project.deployment.query_url) == "next2"
-
-
-async def test_a_backup_is_brought_back(project: ComposeProject, http: httpx.AsyncClient, tmp_path: Path) -> None:
-    kept = [await tell(project, http, room) for room in ("a", "b", "a")]
-    project.shell(typed("Back it up", "docker compose exec"), folder=tmp_path)
-    lost = await tell(project, http, "a")
-    assert await are_there(project, http, [*kept, lost])
-    script = typed("Bring it back", "docker compose stop")
-    assert VOLUME in script
-    said = await asyncio.to_thread(project.shell, script.replace(VOLUME, f"{project.name}_nats"), folder=tmp_path)
-    assert "all is well" in said
-    again = await tell(project, http, "a")
-    assert again["stream_seq"] == lost["stream_seq"]
-    assert await are_there(project, http, [*kept, again])
-    assert await read(project, http, lost) == 404
