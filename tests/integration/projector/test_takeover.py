@@ -16,6 +16,7 @@ from services.projector.projections.base import Recorded, RoomEvents
 from services.projector.projections.room_feed import RoomFeed
 from services.projector.session import Session
 from shared.contracts.subjects import partition_of
+from tests.integration.privileges import connected
 from tests.integration.projector.history import RoomHistory, publish, store
 from tests.integration.projector.workers import (
     Workers,
@@ -26,7 +27,7 @@ from tests.integration.projector.workers import (
     running,
     shared_by,
 )
-from tests.support.servers import MigratedDatabases
+from tests.support.servers import MigratedDatabases, as_role
 
 # Three are promised, two of which are the lease; the rest is for a machine that is busy with other tests.
 TAKEOVER_SECONDS = 3.0 + 2.0
@@ -168,6 +169,23 @@ async def test_a_worker_that_is_late_writes_nothing(fresh_projections: str) -> N
     assert [row[2] for row in (await dump(fresh_projections))["room_events"]] == [1, 2, 3]
     await session.close()
     await connection.close()
+
+
+async def test_what_somebody_wrote_beside_the_workers_keeps_no_partition_from_them(
+    fresh_projections: str, event_store_dsn: str, stream_url: str, tmp_path: Path
+) -> None:
+    """Workers that would live for ever, and leases that have come to their last epoch."""
+    async with connected(as_role(fresh_projections, "runroom_projector")) as thief:
+        with running(event_store_dsn, fresh_projections, stream_url, tmp_path):
+            await shared_by(fresh_projections, 1)
+            await thief.execute(
+                "insert into projector_workers select 'ghost-' || n, '{runs, room_feed}',"
+                " case when n > 32 then 'infinity' else now() + interval '1 day' end from generate_series(1, 64) as n"
+            )
+            await thief.execute("update projector_leases set epoch = 9223372036854775807, owner = null")
+            await shared_by(fresh_projections, 1)
+            assert await thief.fetchval("select max(epoch) from projector_leases") < 2**53
+        assert await thief.fetchval("select count(*) from projector_workers") == 0
 
 
 async def test_a_transaction_that_stands_still_is_ended_so_that_its_locks_go(fresh_projections: str) -> None:
