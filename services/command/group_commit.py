@@ -173,7 +173,8 @@ class GroupCommit:
                 if races >= _MOST_RACES:
                     _fail(batch, StoreUnavailableError())
             except _REFUSED as error:
-                await self._split(batch, error)
+                self._log.warning("store_refused", error=type(error).__name__, commands=len(batch))
+                await self._split(batch, NotStorableError(type(error).__name__))
                 return
             except STORE_ERRORS as error:
                 # The connection broke or time ran out: the transaction may have been committed all the same.
@@ -184,20 +185,19 @@ class GroupCommit:
                     self._store_is_well = False
                 await asyncio.sleep(_RECONNECT_SECONDS)
             except Exception as error:
-                self._disconnect()
+                # By what is stored under one of its keys, for example: the others must not fail for that.
                 self._log.error("batch_crashed", commands=len(batch), exc_info=error)
-                _fail(batch, error)
+                await self._split(batch, error)
                 return
             else:
                 self._store_is_well = True
                 return
 
-    async def _split(self, batch: list[_Submission], error: Exception) -> None:
-        """One command at a time, the others are free of the one that the store refuses."""
+    async def _split(self, batch: list[_Submission], failure: Exception) -> None:
+        """One command at a time, the others are free of the one that cannot be had."""
         self._disconnect()
-        self._log.warning("store_refused", error=type(error).__name__, commands=len(batch))
         if len(batch) == 1:
-            batch[0].fail(NotStorableError(type(error).__name__))
+            batch[0].fail(failure)
             return
         for submission in batch:
             await self._process([submission])

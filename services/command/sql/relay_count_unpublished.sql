@@ -4,7 +4,10 @@
 -- $1 bigint: bytes of the largest event the broker takes, null when that is not known
 select
     (select count(*) from rooms where published_seq < last_seq) as rooms,
-    (select coalesce(sum(last_seq - published_seq), 0)::bigint from rooms where published_seq < last_seq) as events,
+    (
+        select least(coalesce(sum(last_seq - published_seq), 0), 9223372036854775807)::bigint
+        from rooms where published_seq < last_seq
+    ) as events,
     (
         select coalesce(greatest(extract(epoch from clock_timestamp() - min(event.recorded_at)), 0), 0)::float8
         from (

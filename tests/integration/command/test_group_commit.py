@@ -2,15 +2,23 @@
 
 import asyncio
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
+import msgspec
 import pytest
 
 from deploy.local import EmbeddedNats, EmbeddedPostgres
 from deploy.local.service import Service
+from services.command.domain.batch import Accepted, IdempotencyKey, Outcome, Request
+from services.command.domain.commands import CreateRun
+from services.command.domain.decide import Caller
+from services.command.group_commit import GroupCommit, GroupCommitSettings
+from services.command.ids import MintedIds
+from shared.contracts.times import format_time
 from shared.postgres import migrate
 from tests.integration.command.deployment import (
     Client,
@@ -20,8 +28,9 @@ from tests.integration.command.deployment import (
     locked_room,
     running,
 )
+from tests.integration.privileges import connected
 from tests.support.proxy import running_proxy, through
-from tests.support.servers import EVENT_STORE_MIGRATIONS
+from tests.support.servers import EVENT_STORE_MIGRATIONS, as_role
 
 
 class Pair:
@@ -68,6 +77,35 @@ async def test_one_key_for_two_rooms_at_once_is_one_event_and_one_refusal(pair: 
                 *(client.once("/v1/runs", {"room_id": f"{side}_{number}"}, f"key_{number}") for side in "ab")
             )
             assert sorted(answer.status_code for answer in answers) == [201, 422]
+
+
+async def test_what_is_stored_under_one_key_fails_no_command_beside_it(event_store_dsn: str) -> None:
+    """Somebody with the service's password has made an outcome unreadable; what comes with it is one batch."""
+    dsn = as_role(event_store_dsn, "runroom_command")
+    commit = GroupCommit(
+        GroupCommitSettings(dsn, 100, 100, 1_000_000, 5.0, timedelta(days=1)), MintedIds(), lambda _events: None
+    )
+
+    def create(number: int) -> asyncio.Task[Outcome]:
+        key = IdempotencyKey(f"key_{number}", b"fingerprint")
+        command = CreateRun(room_id=f"room_{number % 2}", correlation_id="c")
+        request = Request(Caller("beside", "service", "api"), command, format_time(datetime.now(UTC)), key)
+        return asyncio.create_task(commit.submit(request, 100))
+
+    tasks = [create(0)]
+    working = asyncio.create_task(commit.run())
+    await tasks[0]
+    async with connected(dsn) as thief:
+        await thief.execute("update commands set response = 'x' where idempotency_key = 'key_0'")
+        tasks = [create(number) for number in range(6)]
+        spoilt, *others = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(spoilt, msgspec.DecodeError)
+        assert [outcome.status for outcome in others if isinstance(outcome, Accepted)] == [201] * 5
+        events = "select count(*), max(stream_seq) from events where workspace_id = 'beside'"
+        assert tuple(await thief.fetchrow(events) or ()) == (6, 3)
+        await thief.execute("delete from commands where idempotency_key = 'key_0'")
+        assert isinstance(await create(0), Accepted)
+    working.cancel()
 
 
 async def test_the_event_store_refuses_to_change_or_forget(pair: Pair) -> None:
