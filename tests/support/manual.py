@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+from collections.abc import Mapping
 
+from deploy.local.postgres import binary
 from tests.support.servers import REPOSITORY
 
 _MANUAL = (REPOSITORY / "docs" / "operations.md").read_text()
@@ -16,3 +20,24 @@ def typed(section: str, first: str) -> str:
         if (found := re.search(rf"^{re.escape(first)}.*", block, re.MULTILINE | re.DOTALL)) is not None:
             return found[0]
     raise AssertionError(f"the manual has no {first!r} in {section!r}")
+
+
+def run_typed(
+    section: str, first: str, environment: Mapping[str, str], *, replaced: Mapping[str, str] | None = None
+) -> None:
+    """Types it at the root of a checkout, with the programs of PostgreSQL at hand; ``replaced`` are its examples."""
+    script = typed(section, first)
+    for example, value in (replaced or {}).items():
+        assert example in script
+        script = script.replace(example, value)
+    done = subprocess.run(
+        ["sh", "-e", "-c", script],
+        cwd=REPOSITORY,
+        env={"PATH": os.pathsep.join([str(binary("psql").parent), os.defpath]), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout

@@ -14,8 +14,10 @@ import asyncpg
 import pytest
 
 from deploy.local import EmbeddedPostgres
-from shared.postgres import migrate
+from services.command.relay import outbox
+from shared.postgres import migrate, running_pool
 from tests.integration.privileges import connected
+from tests.support.manual import run_typed
 from tests.support.servers import EVENT_STORE_MIGRATIONS, as_role
 
 PATIENCE = 20.0
@@ -98,6 +100,14 @@ async def test_what_no_service_writes_is_not_written(event_store_dsn: str, table
         await transaction.rollback()
 
 
+async def test_however_far_rooms_seem_to_be_what_waits_can_be_counted(event_store_dsn: str) -> None:
+    async with connected(event_store_dsn) as connection, running_pool(event_store_dsn, "test", most=1) as pool:
+        await connection.execute(
+            "insert into rooms select 'far', 'room_' || n, $1, 0 from generate_series(1, 1025) as n", MOST
+        )
+        assert await outbox.count_unpublished(pool, None) == (1025, 2**63 - 1, 0.0)
+
+
 @pytest.fixture
 async def older(postgres_server: EmbeddedPostgres, tmp_path: Path) -> AsyncGenerator[str, None]:
     """The owner's DSN of a store of the release before, with a room of one event."""
@@ -140,11 +150,21 @@ async def test_a_store_at_work_is_upgraded_and_nobody_waits_behind_it(older: str
 async def test_a_store_that_holds_what_no_service_wrote_says_so_and_takes_no_more_of_it(older: str) -> None:
     async with connected(older) as owner:
         await insert(owner, "rooms", {**ROWS["rooms"], "room_id": "aa.b"})
+        await insert(owner, "events", {**ROWS["events"], "event_id": uuid.uuid4(), "room_id": "aa.b"})
         with pytest.raises(Exception, match="0003-forms-of-all") as failed:
             await migrate(older, EVENT_STORE_MIGRATIONS)
         assert "rooms_forms" in str(failed.value.__cause__)
         with pytest.raises(asyncpg.CheckViolationError):
             await insert(owner, "rooms", {**ROWS["rooms"], "room_id": "cc.d"})
-        await owner.execute("delete from rooms where room_id = 'aa.b'")
+        # As the manual has it.
+        run_typed(
+            "When a credential is stolen",
+            'psql --set=ON_ERROR_STOP=1 "$EVENT_STORE_OWNER_DSN"',
+            {"EVENT_STORE_OWNER_DSN": older},
+        )
         await migrate(older, EVENT_STORE_MIGRATIONS)
         assert all((await checked(owner)).values())
+        assert [tuple(row) for row in await owner.fetch("select room_id from rooms")] == [("r",)]
+        assert [tuple(row) for row in await owner.fetch("select room_id from events")] == [("r",)]
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
+            await owner.execute("delete from events")
