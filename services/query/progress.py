@@ -2,12 +2,12 @@
 
 Invariant: an answer given under ``min_seq`` reflects that event, or it is ``ProjectionBehindError``. A wake-up only
 says when to look again; what is read decides. Listening begins before the look that waiting relies on, so a wake-up in
-between is not lost, and while NATS is away a slow re-check does its work.
+between is not lost, and while NATS is away a slow re-check does its work. Nobody waits who has left.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -33,8 +33,16 @@ class ProjectionBehindError(Exception):
         self.stream_seq = stream_seq
 
 
+class CallerLeftError(Exception):
+    """There is nobody any more who would be answered."""
+
+
 class WaitersOverloadedError(Exception):
     """As many requests wait as may, of all or of one principal."""
+
+
+Leaving = Callable[[Callable[[], None]], AbstractContextManager[None]]
+"""While in it, what it is given is called if the caller leaves."""
 
 
 class Judged(Protocol):
@@ -62,6 +70,11 @@ class _Waiter:
     def __init__(self, min_seq: int) -> None:
         self.min_seq = min_seq
         self.woken = asyncio.Event()
+        self.has_left = False
+
+    def leave(self) -> None:
+        self.has_left = True
+        self.woken.set()
 
 
 class _Topic:
@@ -98,18 +111,22 @@ class Progress:
         min_seq: int,
         wait_seconds: float,
         read: Callable[[], Awaitable[JudgedT]],
+        leaving: Leaving,
         subject: str | None = None,
     ) -> JudgedT:
         """What ``read`` gives once its room is applied up to ``min_seq``; ``subject`` is the token's, if there is one.
 
-        Raises ``ProjectionBehindError`` after ``wait_seconds``, ``WaitersOverloadedError``, and what ``read`` raises.
+        Raises ``ProjectionBehindError`` after ``wait_seconds``, ``CallerLeftError``, ``WaitersOverloadedError``, and
+        what ``read`` raises.
         """
         answer = await read()
         if _is_there(answer, min_seq):
             return answer
         with self._place(None if subject is None else (workspace_id, subject)):
             MIN_SEQ_WAITS.inc()
-            return await self._wait(workspace_id, min_seq, wait_seconds, read, answer)
+            waiter = _Waiter(min_seq)
+            with leaving(waiter.leave):
+                return await self._wait(workspace_id, waiter, wait_seconds, read, answer)
 
     @contextmanager
     def _place(self, principal: Principal | None) -> Generator[None, None, None]:
@@ -127,19 +144,18 @@ class Progress:
     async def _wait(
         self,
         workspace_id: str,
-        min_seq: int,
+        waiter: _Waiter,
         wait_seconds: float,
         read: Callable[[], Awaitable[JudgedT]],
         answer: JudgedT,
     ) -> JudgedT:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_seconds
-        waiter = _Waiter(min_seq)
         async with self._listening(progress_subject(workspace_id, answer.room_id or _ANY_ROOM), waiter):
-            while True:
+            while not waiter.has_left:
                 waiter.woken.clear()
                 answer = await read()
-                if _is_there(answer, min_seq):
+                if _is_there(answer, waiter.min_seq):
                     return answer
                 remaining = deadline - loop.time()
                 if remaining <= 0:
@@ -148,6 +164,7 @@ class Progress:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(remaining, _RECHECK_SECONDS)):
                         await waiter.woken.wait()
+        raise CallerLeftError
 
     @asynccontextmanager
     async def _listening(self, subject: str, waiter: _Waiter) -> AsyncGenerator[None, None]:

@@ -8,7 +8,8 @@ a task that waits for the client to leave.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any, Final, cast
 
 from litestar.types import Message, Receive, Scope, Send
@@ -201,3 +202,18 @@ def _ending_unless_asked(app: Any, cycle: RequestResponseCycle) -> Any:
 def connection_of(scope: Scope) -> Connection | None:
     """The connection that the response to this request goes to; None when the client is gone."""
     return cast("Connection | None", (scope["extensions"] or {}).get(CONNECTION))
+
+
+@contextmanager
+def telling_who_leaves(scope: Scope, tell: Callable[[], None]) -> Generator[None, None, None]:
+    """Meanwhile ``tell`` is called once if the client of this request is gone: at once, if it is gone already."""
+    connection = connection_of(scope)
+    if connection is None:
+        tell()
+        yield
+        return
+    connection.on_lost = tell
+    try:
+        yield
+    finally:
+        connection.on_lost = None

@@ -30,3 +30,7 @@ class EncodedJson:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         await send(self._start)
         await send(self._body)
+
+
+async def no_answer(scope: Scope, receive: Receive, send: Send) -> None:
+    """In place of an answer where the client is gone: nobody gets one, and none is counted."""

@@ -4,8 +4,10 @@ Invariant: an answer is of the caller's own workspace. Under ``min_seq`` it refl
 404 and never stale.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -13,6 +15,7 @@ import structlog
 from litestar import Request, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
+from litestar.types import ASGIApp
 
 from services.query.http.describe import GET_RUN, LIST_RUNS, LIST_STEPS
 from services.query.http.parameters import MOST_SEQ, Parameters
@@ -24,7 +27,13 @@ from services.query.paging import (
     write_run_cursor,
     write_step_cursor,
 )
-from services.query.progress import Judged, Progress, ProjectionBehindError, WaitersOverloadedError
+from services.query.progress import (
+    CallerLeftError,
+    Judged,
+    Progress,
+    ProjectionBehindError,
+    WaitersOverloadedError,
+)
 from services.query.reads import (
     NO_RUN,
     NO_STEPS,
@@ -38,7 +47,8 @@ from services.query.reads import (
     encode_page,
 )
 from shared.contracts.ids import is_token
-from shared.http.encoded import EncodedJson
+from shared.http.connection import telling_who_leaves
+from shared.http.encoded import EncodedJson, no_answer
 from shared.http.identity import Identify, Identity
 from shared.http.negotiation import require_acceptable
 from shared.http.problems import Problem
@@ -73,12 +83,22 @@ class _Freshness(NamedTuple):
 def run_routes(reads: Reads, progress: Progress, identify: Identify) -> list[HTTPRouteHandler]:
     """The handlers, bound to what they read from and to how callers are known."""
 
-    async def fresh(identity: Identity, freshness: _Freshness, read: Callable[[], Awaitable[JudgedT]]) -> JudgedT:
+    async def fresh(
+        request: AnyRequest, identity: Identity, freshness: _Freshness, read: Callable[[], Awaitable[JudgedT]]
+    ) -> JudgedT | None:
+        """None when there is nobody any more to be answered."""
         with _problems():
-            if freshness.min_seq == 0:
+            min_seq, seconds = freshness
+            if min_seq == 0:
                 return await read()
-            subject = None if identity.expires_at is None else identity.actor_id  # without a token it is anybody's word
-            return await progress.reach(identity.workspace_id, freshness.min_seq, freshness.wait_seconds, read, subject)
+            subject = None  # without a token it is anybody's word
+            if identity.expires_at is not None:
+                subject, seconds = identity.actor_id, min(seconds, identity.expires_at - time.time())
+            leaving = partial(telling_who_leaves, request.scope)
+            try:
+                return await progress.reach(identity.workspace_id, min_seq, seconds, read, leaving, subject)
+            except CallerLeftError:
+                return None
 
     @get(
         "/v1/runs",
@@ -87,7 +107,7 @@ def run_routes(reads: Reads, progress: Progress, identify: Identify) -> list[HTT
         tags=["reads"],
         operation_class=LIST_RUNS,
     )
-    async def list_runs(request: AnyRequest) -> EncodedJson:
+    async def list_runs(request: AnyRequest) -> ASGIApp:
         require_acceptable(request, "application/json")
         identity = identify(request)
         workspace_id = identity.workspace_id
@@ -121,7 +141,8 @@ def run_routes(reads: Reads, progress: Progress, identify: Identify) -> list[HTT
                 return _Applied(room_id, await reads.applied_seq(workspace_id, room_id))
 
             # The page is read after this, so it can only be newer.
-            await fresh(identity, freshness, applied)
+            if await fresh(request, identity, freshness, applied) is None:
+                return no_answer
 
         with _problems():
             page = await reads.runs(workspace_id, filters, position, limit, rooms)
@@ -135,7 +156,7 @@ def run_routes(reads: Reads, progress: Progress, identify: Identify) -> list[HTT
         tags=["reads"],
         operation_class=GET_RUN,
     )
-    async def get_run(request: AnyRequest, run_id: FromPath[str]) -> EncodedJson:
+    async def get_run(request: AnyRequest, run_id: FromPath[str]) -> ASGIApp:
         require_acceptable(request, "application/json")
         identity = identify(request)
         freshness = _freshness(Parameters(request))
@@ -145,7 +166,9 @@ def run_routes(reads: Reads, progress: Progress, identify: Identify) -> list[HTT
             answer = await reads.run(identity.workspace_id, run_id)
             return answer if _is_seen(answer, identity) else NO_RUN
 
-        answer = await fresh(identity, freshness, read)
+        answer = await fresh(request, identity, freshness, read)
+        if answer is None:
+            return no_answer
         if answer.run is None:
             raise _run_not_found()
         return EncodedJson(_encode(RunBody(answer.run)))
@@ -157,7 +180,7 @@ def run_routes(reads: Reads, progress: Progress, identify: Identify) -> list[HTT
         tags=["reads"],
         operation_class=LIST_STEPS,
     )
-    async def list_steps(request: AnyRequest, run_id: FromPath[str]) -> EncodedJson:
+    async def list_steps(request: AnyRequest, run_id: FromPath[str]) -> ASGIApp:
         require_acceptable(request, "application/json")
         identity = identify(request)
         workspace_id = identity.workspace_id
@@ -176,7 +199,9 @@ def run_routes(reads: Reads, progress: Progress, identify: Identify) -> list[HTT
             answer = await reads.steps(workspace_id, run_id, after, limit)
             return answer if _is_seen(answer, identity) else NO_STEPS
 
-        answer = await fresh(identity, freshness, read)
+        answer = await fresh(request, identity, freshness, read)
+        if answer is None:
+            return no_answer
         if answer.steps is None:
             raise _run_not_found()
         following = write_step_cursor(mark, answer.steps[-1].stream_seq) if answer.has_more else None

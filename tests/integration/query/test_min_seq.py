@@ -138,6 +138,36 @@ async def test_one_of_a_subject_may_always_wait(variables: dict[str, str]) -> No
         await _behind(query.get("/v1/runs", params, authorization=f"Bearer {token}"))
 
 
+async def test_who_leaves_makes_room_at_once(variables: dict[str, str], projections: Projections, room: str) -> None:
+    run_id = fresh("run")
+    await projections.apply_run({"run_id": run_id, "room_id": room, "stream_seq": 1})
+    async with running(variables | {"WAITERS_LIMIT": "3"}) as query:
+
+        async def ask(wait: int) -> list[str]:
+            """By each of the three reads, at the same time."""
+            asked = [query.get(path, params | {"min_seq": 9, "wait": wait}) for path, params in _reads(run_id, room)]
+            return [answer.json()["error"] for answer in await asyncio.gather(*asked)]
+
+        waiting = asyncio.create_task(ask(30_000))
+        await query.until("runroom_query_min_seq_waits_total", 3)
+        assert await ask(0) == ["overloaded"] * 3
+        waiting.cancel()
+        async with asyncio.timeout(10):
+            while await ask(0) != ["projection_behind"] * 3:
+                await asyncio.sleep(0.02)
+
+
+async def test_nobody_waits_longer_than_the_token_is_good_for(variables: dict[str, str]) -> None:
+    secret = "s" * 32
+    async with running(variables | {"AUTH_JWT_SECRET": secret}) as query:
+        token = hs256(secret.encode(), claims(exp=int(time.time()) + 3))
+        params = {"room_id": "r", "min_seq": 1, "wait": 30_000}
+        async with asyncio.timeout(15):
+            await _behind(query.get("/v1/runs", params, authorization=f"Bearer {token}"))
+        answer = await query.get("/v1/runs", params, authorization=f"Bearer {token}")
+        assert problem(answer, 401, "invalid_token")
+
+
 def _reads(run_id: str, room: str) -> list[tuple[str, dict[str, int | str]]]:
     return [(f"/v1/runs/{run_id}", {}), (f"/v1/runs/{run_id}/steps", {}), ("/v1/runs", {"room_id": room})]
 
