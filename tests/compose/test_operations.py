@@ -13,7 +13,7 @@ import pytest
 
 from tests.contract.stacks import ComposeProject, compose_project
 from tests.integration.projector.test_releases import next_release
-from tests.support.manual import typed
+from tests.support.manual import typed, up_to
 from tests.support.servers import REPOSITORY
 
 from .watched import expect_broken_connections_alone, told_and_watched
@@ -85,9 +85,19 @@ async def test_a_backup_is_brought_back(project: ComposeProject, http: httpx.Asy
     project.shell(typed("Back it up", "docker compose exec"), folder=tmp_path)
     lost = await tell(project, http, "a")
     assert await are_there(project, http, [*kept, lost])
-    script = typed("Bring it back", "docker compose stop")
-    assert VOLUME in script
-    said = await asyncio.to_thread(project.shell, script.replace(VOLUME, f"{project.name}_nats"), folder=tmp_path)
+    script = typed("Bring it back", "docker compose exec").replace(VOLUME, f"{project.name}_nats")
+    assert f"{project.name}_nats" in script
+    dump = tmp_path / "event_store.dump"
+    whole = dump.read_bytes()
+    for broken in (whole[: len(whole) // 2], None):
+        dump.write_bytes(broken) if broken else dump.unlink()
+        with pytest.raises(AssertionError, match=r"could not read from input file|event_store\.dump"):
+            await asyncio.to_thread(project.shell, script, folder=tmp_path)
+        assert await are_there(project, http, [*kept, lost]), "nothing was dropped"
+    dump.write_bytes(whole)
+    for part in ("dropdb", "docker volume rm"):
+        await asyncio.to_thread(project.shell, up_to(script, part), folder=tmp_path)
+    said = await asyncio.to_thread(project.shell, script, folder=tmp_path)
     assert "all is well" in said
     again = await tell(project, http, "a")
     assert again["stream_seq"] == lost["stream_seq"]

@@ -18,8 +18,8 @@ from deploy.local.postgres import EmbeddedPostgres, binary
 from deploy.local.process import run
 from deploy.local.settings import LocalSettings
 from deploy.local.stack import LocalStack
-from tests.support.manual import typed
-from tests.support.servers import REPOSITORY
+from tests.support.manual import typed, up_to
+from tests.support.servers import REPOSITORY, running_postgres
 
 ROOMS = [f"room_{number}" for number in range(5)]
 DEADLINE = 60.0
@@ -88,17 +88,19 @@ def program(name: str, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def bring_back(postgres: EmbeddedPostgres, dump: Path) -> None:
-    """Store and projections, as the manual has it typed for programs of PostgreSQL."""
-    script = typed("Bring it back", "psql ").replace("event_store.dump", str(dump))
+def bring_back(store: EmbeddedPostgres, projections: EmbeddedPostgres, dump: Path, *, part: str = "") -> None:
+    """Store and projections, as the manual has it typed for programs of PostgreSQL; up to the command with ``part``."""
+    script = typed("Bring it back", "pg_restore --file").replace("event_store.dump", str(dump))
+    script = up_to(script, part) if part else script
     done = subprocess.run(
-        ["sh", "-e", "-c", script],
+        ["sh", "-c", script],
         cwd=REPOSITORY,
         env={
             "PATH": os.pathsep.join([str(binary("psql").parent), str(Path(sys.executable).parent), os.defpath]),
-            "SUPERUSER_DSN": postgres.dsn("postgres"),
-            "EVENT_STORE_OWNER_DSN": postgres.dsn("event_store", "runroom_migrate"),
-            "PROJECTION_OWNER_DSN": postgres.dsn("projections", "runroom_migrate"),
+            "EVENT_STORE_SUPERUSER_DSN": store.dsn("postgres"),
+            "PROJECTION_SUPERUSER_DSN": projections.dsn("postgres"),
+            "EVENT_STORE_OWNER_DSN": store.dsn("event_store", "runroom_migrate"),
+            "PROJECTION_OWNER_DSN": projections.dsn("projections", "runroom_migrate"),
         },
         capture_output=True,
         text=True,
@@ -133,7 +135,7 @@ def test_an_event_store_from_a_backup_stream_and_projections_made_anew(deploymen
     deployment.stack.stop()
 
     with deployment.servers_alone() as postgres:
-        bring_back(postgres, dump)
+        bring_back(postgres, postgres, dump)
     shutil.rmtree(deployment.data_dir / "nats" / "jetstream")
     deployment.stack.start()
 
@@ -154,6 +156,35 @@ def test_an_event_store_from_a_backup_stream_and_projections_made_anew(deploymen
     assert [line for line in deployment.frames(ROOMS[0], 0, "id: 8") if line.startswith("id: ")] == [
         f"id: {seq}" for seq in range(1, 9)
     ]
+
+
+def test_projections_on_another_server_and_a_dump_that_is_not_whole(
+    fresh_postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    dump = tmp_path / "event_store.dump"
+    with running_postgres() as projections:
+        environment = {"PATH": os.defpath, "EVENT_STORE_DSN": fresh_postgres.dsn("event_store", "runroom_migrate")}
+        code, said = run((sys.executable, "-m", "services.command", "migrate"), env=environment, cwd=REPOSITORY)
+        assert code == 0, said
+        fresh_postgres.execute("insert into rooms (workspace_id, room_id) values ('w', 'kept')", database="event_store")
+        program("pg_dump", "--format=custom", f"--file={dump}", fresh_postgres.dsn("event_store"))
+        whole = dump.read_bytes()
+        dump.write_bytes(whole[:-1000])
+        with pytest.raises(AssertionError, match="pg_restore: error"):
+            bring_back(fresh_postgres, projections, dump)
+        assert fresh_postgres.execute("select room_id from rooms", database="event_store") == "kept"
+        dump.write_bytes(whole)
+        for part in (
+            "database if exists event_store",
+            "database if exists projections",
+            "pg_restore --exit",
+            "command",
+        ):
+            bring_back(fresh_postgres, projections, dump, part=part)
+        projections.execute("drop database projections")
+        bring_back(fresh_postgres, projections, dump)
+        assert fresh_postgres.execute("select room_id from rooms", database="event_store") == "kept"
+        assert projections.execute("select count(*) from proj_runs", database="projections") == "0"
 
 
 def test_a_folder_that_was_copied_away(deployment: Deployment, tmp_path: Path) -> None:

@@ -41,3 +41,9 @@ def run_typed(
         check=False,
     )
     assert done.returncode == 0, done.stdout
+
+
+def up_to(script: str, part: str) -> str:
+    """A chain of commands up to the one with ``part`` in it, as if it had been ended there."""
+    commands = script.split(" &&\n")
+    return " &&\n".join(commands[: next(n for n, command in enumerate(commands, 1) if part in command)])
