@@ -140,7 +140,8 @@ async def test_bodies_up_to_the_limit_pass(
     expect.accepted(await http1.post("/v1/runs", content=most, headers=as_json), 201)
     refused = await http1.post("/v1/runs", content=most + b" ", headers=as_json)
     problem(refused, 413, "body_too_large")
-    assert not (await logged(edge, refused))["upstream"]
+    line = await logged(edge, refused)
+    assert (line["method"], line["upstream"]) == ("POST", "")
 
     async def unannounced() -> AsyncIterator[bytes]:
         yield most
@@ -183,7 +184,9 @@ async def test_no_detour_leads_to_the_metrics(edge: Edge, token: str, path: str)
 async def test_answers_of_its_own_are_problems_too(
     edge: Edge, http: httpx.AsyncClient, http1: httpx.AsyncClient
 ) -> None:
-    problem(await http.request("TRACE", "/v1/runs"), 405, "method_not_allowed")
+    traced = await http.request("TRACE", "/v1/runs")
+    problem(traced, 405, "method_not_allowed")
+    assert traced.json()["detail"] == "TRACE is not allowed on this path"
     problem(await http1.get("/v1/runs", headers={"x-large": "x" * 20_000}), 400, "invalid_request")
     async with httpx.AsyncClient(trust_env=False) as plain:
         problem(await plain.get(f"http://localhost:{edge.port}/v1/runs"), 400, "invalid_request")

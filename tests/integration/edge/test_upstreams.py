@@ -7,6 +7,7 @@ an answer.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -69,6 +70,9 @@ async def test_a_post_that_was_sent_is_never_repeated(tmp_path: Path) -> None:
         assert answer.status_code == 502
         assert answer.json()["error"] == "bad_gateway"
         assert sum(len(one.requests) for one in broken) == 1
+    # nginx is gone, and has written everything.
+    (line,) = [json.loads(line) for line in (tmp_path / "nginx" / "nginx.log").read_text().splitlines() if "{" in line]
+    assert (line["method"], line["status"], line["upstream_status"]) == ("POST", "502", "502")
 
 
 async def test_a_post_that_could_not_be_sent_goes_to_another(tmp_path: Path) -> None:
