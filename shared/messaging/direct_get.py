@@ -3,6 +3,9 @@
 Invariant: an answer is complete or it is a ``BrokerUnavailableError``; a part is never passed off as the whole, nor
 what somebody else has asked for as what was asked for here.
 
+The server ends an answer that has come to so many bytes, 64 MiB if it is not told, and says how many messages it has
+left out. What is asked for is bounded far below that, as more than 64 MiB on their way would cost the connection.
+
 Any replica of the stream may answer, also one that is behind. Whoever must not mistake "not here yet" for "not there"
 says how far the one that answers has to be, or asks the leader.
 
@@ -15,7 +18,7 @@ import asyncio
 import json
 from base64 import b64decode
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from shared.contracts.subjects import STREAM, matches
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, JetStreamError
@@ -23,8 +26,16 @@ from shared.messaging.client import parse_headers, parse_status
 
 _SUBJECT = f"$JS.API.DIRECT.GET.{STREAM}"
 _NO_MESSAGE = 10037
+_END_OF_BATCH, _NOTHING_FOUND = "204", "404"
+_NOT_LOADED = "Message Not Found"
+"""Where the last messages were asked for: there is one, and it could not be read."""
+_MOST_BYTES = 4 * 1024 * 1024
+_LEADER_ASKED_AT_ONCE = 16
 MOST_SUBJECTS = 1000
 """The most subjects one ``last_by_subjects`` call may name; the server's limit is 1024."""
+
+
+T = TypeVar("T")
 
 
 class StoredMessage(NamedTuple):
@@ -36,16 +47,41 @@ class StoredMessage(NamedTuple):
     data: bytes
 
 
+class LastMessages(NamedTuple, Generic[T]):
+    """``found`` is one of each subject that has a message. ``up_to`` is how far the stream had come, 0 where it holds
+    nothing at all of the subjects: then it does not say."""
+
+    found: list[T]
+    up_to: int
+
+
 class MisplacedAnswerError(BrokerUnavailableError):
     """Among the messages of an answer was one that does not follow on what was asked and on the one before."""
 
 
+class _End(NamedTuple):
+    """The message that ends an answer."""
+
+    status: str
+    description: str
+    headers: dict[str, str]
+
+    @property
+    def left_out(self) -> bool:
+        """Whether there is more than the answer holds."""
+        return self.headers.get("Nats-Num-Pending", "0") != "0"
+
+    @property
+    def up_to(self) -> int:
+        return int(self.headers.get("Nats-UpTo-Sequence", 0))
+
+
 class _Answer:
-    """The messages of one answer as they come; ``end`` is set with status and headers of the message that ends it."""
+    """The messages of one answer as they come."""
 
     def __init__(self, is_asked: Callable[[str], bool], start: int = 1) -> None:
         self.messages: list[StoredMessage] = []
-        self.end: asyncio.Future[tuple[str, dict[str, str]]] = asyncio.get_running_loop().create_future()
+        self.end: asyncio.Future[_End] = asyncio.get_running_loop().create_future()
         self._is_asked = is_asked
         self._start = start
         self._last = "0"
@@ -53,12 +89,12 @@ class _Answer:
     def receive(self, _subject: str, _reply: str, raw: bytes, data: bytes) -> None:
         if self.end.done():
             return
-        status, _ = parse_status(raw)
+        status, description = parse_status(raw)
         headers = parse_headers(raw)
         # The server says of each message, and of the end, which was the message before.
         follows = headers.get("Nats-Last-Sequence", "0") == self._last
-        if status and follows:
-            self.end.set_result((status, headers))
+        if status and (follows or status != _END_OF_BATCH):
+            self.end.set_result(_End(status, description, headers))
         elif not status and follows and self._is_next(headers):
             self._last = headers["Nats-Sequence"]
             self.messages.append(StoredMessage(int(self._last), headers["Nats-Subject"], headers, data))
@@ -75,38 +111,66 @@ class _Answer:
 
 
 async def next_by_subject(
-    broker: Broker, subject: str, start: int, batch: int, *, most_bytes: int | None = None, seconds: float = 2.0
+    broker: Broker, subject: str, start: int, batch: int, *, most_bytes: int = _MOST_BYTES, seconds: float = 2.0
 ) -> list[StoredMessage]:
     """Up to ``batch`` messages of the subject (wildcards allowed) at stream position ``start`` or later, in order.
 
     No further ones once ``most_bytes`` are reached, but at least one if there is one.
     """
     start = max(start, 1)
-    request: dict[str, Any] = {"seq": start, "next_by_subj": subject, "batch": batch}
-    if most_bytes is not None:
-        request["max_bytes"] = most_bytes
+    request = {"seq": start, "next_by_subj": subject, "batch": batch, "max_bytes": most_bytes}
     messages, _ = await _collect(broker, request, _Answer(lambda found: matches(subject, found), start), seconds)
     return messages
 
 
-async def last_by_subjects(broker: Broker, subjects: list[str], *, seconds: float = 5.0) -> list[StoredMessage]:
-    """The last message of each subject that has one. At most ``MOST_SUBJECTS`` subjects, no wildcards."""
-    messages, _ = await _collect_last(broker, subjects, seconds)
-    return messages
+async def last_by_subjects(
+    broker: Broker, subjects: list[str], read: Callable[[StoredMessage], T], *, start: int = 1, seconds: float = 5.0
+) -> LastMessages[T]:
+    """What ``read`` makes of the last message of each subject that has one at stream position ``start`` or later.
+
+    At most ``MOST_SUBJECTS`` subjects, no wildcards. It takes as many questions as the messages have megabytes, and
+    ``seconds`` are for each; no more of the messages are held than one answer.
+    """
+    left = dict.fromkeys(subjects)
+    found: list[T] = []
+    up_to = 0
+    while True:
+        request = {"multi_last": list(left), "batch": len(left), "seq": start, "max_bytes": _MOST_BYTES}
+        messages, end = await _collect(broker, request, _Answer(left.__contains__, start), seconds)
+        if end.up_to < up_to or end.description == _NOT_LOADED:
+            raise BrokerUnavailableError("a replica that is behind, or a message gone while it was read")
+        # What was written since the first answer may be missing, and nothing else.
+        up_to = up_to or end.up_to
+        found += map(read, messages)
+        if not end.left_out:
+            return LastMessages(found, up_to)
+        if not messages:
+            raise BrokerUnavailableError("the stream answered with nothing, and that there is more")
+        for message in messages:
+            del left[message.subject]
 
 
 async def last_by_subjects_up_to(
-    broker: Broker, subjects: list[str], position: int, *, seconds: float = 5.0
-) -> list[StoredMessage]:
+    broker: Broker,
+    subjects: list[str],
+    read: Callable[[StoredMessage], T],
+    position: int,
+    *,
+    seconds: float = 5.0,
+) -> list[T]:
     """The same of a replica that has come to ``position`` at least."""
-    messages, headers = await _collect_last(broker, subjects, seconds)
-    if not messages:
-        # A replica that finds nothing does not say how far it has come.
-        found = await asyncio.gather(*(_ask_leader(broker, {"last_by_subj": s}, seconds) for s in subjects))
-        return [message for message in found if message is not None]
-    if int(headers.get("Nats-UpTo-Sequence", 0)) < position:
+    found, up_to = await last_by_subjects(broker, subjects, read, seconds=seconds)
+    if up_to >= position:
+        return found
+    if found:
         raise BrokerUnavailableError("the replica that answered is behind")
-    return messages
+    # A replica that finds nothing does not say how far it has come.
+    for begin in range(0, len(subjects), _LEADER_ASKED_AT_ONCE):
+        some = subjects[begin : begin + _LEADER_ASKED_AT_ONCE]
+        asked = ({"last_by_subj": subject} for subject in some)
+        messages = await asyncio.gather(*(_ask_leader(broker, request, seconds) for request in asked))
+        found += [read(message) for message in messages if message is not None]
+    return found
 
 
 async def next_by_leader(broker: Broker, subject: str, start: int, *, seconds: float = 5.0) -> StoredMessage | None:
@@ -126,17 +190,10 @@ async def _ask_leader(broker: Broker, request: dict[str, Any], seconds: float) -
     return StoredMessage(int(message["seq"]), message["subject"], headers, b64decode(message.get("data", "")))
 
 
-async def _collect_last(
-    broker: Broker, subjects: list[str], seconds: float
-) -> tuple[list[StoredMessage], dict[str, str]]:
-    request = {"multi_last": subjects, "batch": len(subjects)}
-    return await _collect(broker, request, _Answer(set(subjects).__contains__), seconds)
-
-
 async def _collect(
     broker: Broker, request: dict[str, Any], answer: _Answer, seconds: float
-) -> tuple[list[StoredMessage], dict[str, str]]:
-    """The messages of an answer, and the headers of the status that ends it."""
+) -> tuple[list[StoredMessage], _End]:
+    """The messages of an answer, and what ends it."""
     client = broker.client
     try:
         inbox = client.new_inbox()
@@ -144,11 +201,11 @@ async def _collect(
         try:
             await client.publish(_SUBJECT, json.dumps(request).encode(), reply=inbox)
             async with asyncio.timeout(seconds):
-                status, end = await answer.end
+                end = await answer.end
         finally:
             await subscription.unsubscribe()
     except BROKER_ERRORS as error:
         raise BrokerUnavailableError(f"no answer from the stream: {type(error).__name__}") from error
-    if status not in ("204", "404"):  # end of batch, nothing found
-        raise BrokerUnavailableError(f"the stream answered {status}")
+    if end.status != _END_OF_BATCH and (end.status != _NOTHING_FOUND or answer.messages):
+        raise BrokerUnavailableError(f"the stream answered {end.status} {end.description}")
     return answer.messages, end

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ async def test_there_is_no_way_into_the_stream_by_an_answer(nats: EmbeddedNats) 
         await command.client.request(ROOM, b"first", timeout=5)
         before = await stream_state(command)
         async with broker_as(nats, "query") as query:
-            assert [message.data for message in await last_by_subjects(query, [ROOM])] == [b"first"]
+            assert (await last_by_subjects(query, [ROOM], attrgetter("data"))).found == [b"first"]
             request = json.dumps({"seq": 1, "next_by_subj": ROOM, "batch": 1}).encode()
             await query.client.publish(f"{API}.DIRECT.GET.ROOMS", request, reply="rooms.3.ws_dev.other")
             await query.client.flush(5)

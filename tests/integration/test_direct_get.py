@@ -6,8 +6,23 @@ import pytest
 
 from deploy.local import EmbeddedNats
 from shared.messaging.broker import Broker, BrokerUnavailableError
-from shared.messaging.direct_get import last_by_subjects, last_by_subjects_up_to, next_by_leader, next_by_subject
+from shared.messaging.direct_get import (
+    StoredMessage,
+    last_by_subjects,
+    last_by_subjects_up_to,
+    next_by_leader,
+    next_by_subject,
+)
 from shared.messaging.stream import StreamSettings, ensure_stream
+from tests.support.servers import CUTS_AT_8_MB, running_nats
+
+
+def place(message: StoredMessage) -> tuple[str, int]:
+    return message.subject, message.position
+
+
+def whole(message: StoredMessage) -> tuple[str, int, bytes]:
+    return message.subject, message.position, message.data
 
 
 @pytest.fixture(scope="module")
@@ -32,22 +47,53 @@ async def test_a_subject_is_read_in_order_from_a_position_on(broker: Broker) -> 
 
 async def test_the_last_of_each_subject(broker: Broker) -> None:
     subjects = ["rooms.1.ws.room_0", "rooms.1.ws.nobody", "rooms.1.ws.room_1"]
-    expected = {"rooms.1.ws.room_0": (5, b"4"), "rooms.1.ws.room_1": (6, b"5")}
-    for found in (await last_by_subjects(broker, subjects), await last_by_subjects_up_to(broker, subjects, 6)):
-        assert {m.subject: (m.position, m.data) for m in found} == expected
+    expected = [("rooms.1.ws.room_0", 5, b"4"), ("rooms.1.ws.room_1", 6, b"5")]
+    assert await last_by_subjects(broker, subjects, whole) == (expected, 6)
+    assert await last_by_subjects_up_to(broker, subjects, whole, 6) == expected
+
+
+async def test_the_last_of_each_subject_that_is_not_older_than_a_position(broker: Broker) -> None:
+    subjects = ["rooms.1.ws.room_0", "rooms.1.ws.nobody", "rooms.1.ws.room_1"]
+    assert await last_by_subjects(broker, subjects, whole, start=6) == ([("rooms.1.ws.room_1", 6, b"5")], 6)
+    assert await last_by_subjects(broker, subjects, whole, start=7) == ([], 6)
+    assert await last_by_subjects(broker, ["rooms.1.ws.nobody"], whole, start=6) == ([], 0)
+
+
+async def test_what_the_server_leaves_out_of_an_answer_is_asked_for_again() -> None:
+    """It ends one that has come to so many bytes, with the newest missing."""
+    with running_nats(CUTS_AT_8_MB) as nats:
+        async with Broker(nats.url, name="test") as broker:
+            broker.start()
+            await broker.wait_connected()
+            await ensure_stream(broker, StreamSettings())
+            subjects = [f"rooms.1.ws.room_{number}" for number in range(12)]
+            for number, subject in enumerate(subjects):
+                await broker.client.request(subject, str(number).encode() * 1_000_000, timeout=5)
+            expected = [(subject, number + 1) for number, subject in enumerate(subjects)]
+            asked = [subjects[-1], "rooms.1.ws.nobody", *subjects[:-1]]
+            assert await last_by_subjects(broker, asked, place) == (expected, 12)
+            assert await last_by_subjects_up_to(broker, asked, place, 12) == expected
+            assert await last_by_subjects(broker, asked, place, start=4) == (expected[3:], 12)
+            found = position = 0
+            while messages := await next_by_subject(broker, "rooms.>", position + 1, 1000):
+                position = messages[-1].position
+                found += len(messages)
+            assert found == 12
+            # A client that takes in less than is on its way is told so by the server's log, and put off.
+            assert "Slow Consumer" not in nats.log_file.read_text()
 
 
 async def test_a_replica_that_is_behind_is_not_believed(broker: Broker) -> None:
     with pytest.raises(BrokerUnavailableError):
-        await last_by_subjects_up_to(broker, ["rooms.1.ws.room_0"], 7)
+        await last_by_subjects_up_to(broker, ["rooms.1.ws.room_0"], whole, 7)
 
 
 async def test_where_nothing_is_found_the_leader_is_asked(broker: Broker) -> None:
-    assert await last_by_subjects_up_to(broker, ["rooms.1.ws.nobody", "rooms.1.ws.none"], 7) == []
+    assert await last_by_subjects_up_to(broker, ["rooms.1.ws.nobody", "rooms.1.ws.none"], whole, 7) == []
 
 
 async def test_the_leaders_answer_is_the_same_message(broker: Broker) -> None:
-    (expected,) = await last_by_subjects(broker, ["rooms.1.ws.room_1"])
+    ((expected,), _) = await last_by_subjects(broker, ["rooms.1.ws.room_1"], lambda message: message)
     found = await next_by_leader(broker, "rooms.1.ws.*", 6)
     assert found is not None
     assert found._replace(headers={}) == expected._replace(headers={})

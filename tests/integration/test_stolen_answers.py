@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
+from operator import attrgetter
 
 import pytest
 
@@ -74,7 +75,7 @@ async def test_an_inbox_that_was_seen_does_not_give_away_the_next(nats: Embedded
 
         await thief.listen("_INBOX_runroom-query.>", note)
         for _ in range(10):
-            await last_by_subjects(query, [YOURS])
+            await last_by_subjects(query, [YOURS], attrgetter("subject"))
         stopped = False
 
         async def send_ahead() -> None:
@@ -86,8 +87,8 @@ async def test_an_inbox_that_was_seen_does_not_give_away_the_next(nats: Embedded
         sending = asyncio.create_task(send_ahead())
         try:
             for _ in range(200):
-                answer = await last_by_subjects(query, [YOURS])
-                assert [message.subject for message in answer] == [YOURS]
+                answer = await last_by_subjects(query, [YOURS], attrgetter("subject"))
+                assert answer.found == [YOURS]
         finally:
             stopped = True
             await sending

@@ -21,6 +21,9 @@ from deploy.local.postgres import USER, role_password
 from shared.messaging.access import NatsAccess
 from shared.messaging.broker import Broker
 
+CUTS_AT_8_MB = "max_pending: 8MB\n"
+"""A NATS server that ends a long answer, and a connection that does not keep up, at an eighth of the usual."""
+
 REPOSITORY = Path(__file__).parents[2]
 EVENT_STORE_MIGRATIONS = REPOSITORY / "services" / "command" / "migrations"
 PROJECTION_MIGRATIONS = REPOSITORY / "services" / "projector" / "migrations"
@@ -54,10 +57,13 @@ def running_postgres(**options: int) -> Iterator[EmbeddedPostgres]:
 
 
 @contextlib.contextmanager
-def running_nats() -> Iterator[EmbeddedNats]:
-    """A NATS server with JetStream and no stream. Services are let in by their keys; tests need none."""
+def running_nats(more: str = "") -> Iterator[EmbeddedNats]:
+    """A NATS server with JetStream and no stream. Services are let in by their keys; tests need none.
+
+    `more` goes into its configuration as it is.
+    """
     with tempfile.TemporaryDirectory(prefix="runroom-nats-") as folder:
-        server = EmbeddedNats(Path(folder), users=nats_users(), seeds=nats_seeds())
+        server = EmbeddedNats(Path(folder), users=nats_users(), seeds=nats_seeds(), more=more)
         server.start()
         try:
             yield server

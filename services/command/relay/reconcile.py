@@ -23,7 +23,13 @@ from services.command.relay.outbox import (
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import HEADER_EVENT_ID, STREAM_SUBJECTS, room_of, room_subject, stream_seq_of
 from shared.messaging.broker import Broker, BrokerUnavailableError
-from shared.messaging.direct_get import MOST_SUBJECTS, last_by_subjects_up_to, next_by_leader, next_by_subject
+from shared.messaging.direct_get import (
+    MOST_SUBJECTS,
+    StoredMessage,
+    last_by_subjects_up_to,
+    next_by_leader,
+    next_by_subject,
+)
 from shared.messaging.stream import StreamIdentity, StreamSettings, StreamState, ensure_stream, mark_rewound
 from shared.postgres import Connection
 from shared.telemetry import Logger
@@ -87,9 +93,9 @@ async def _read_tail(
                 break
             raise BrokerUnavailableError(f"the stream's tail from {position + 1} to {stream.last_seq} is not to be had")
         for message in messages:
-            room, stream_seq = room_of(message.subject), stream_seq_of(message.headers)
-            if room is not None and stream_seq > last.get(room, _NOTHING)[0]:
-                last[room] = stream_seq, message.headers.get(HEADER_EVENT_ID, "")
+            room, event = _event_of(message)
+            if room is not None and event[0] > last.get(room, _NOTHING)[0]:
+                last[room] = event
         position = messages[-1].position
     return await _judge(connection, last)
 
@@ -104,12 +110,8 @@ async def find_heads(
     if position == 0:
         return {}, set()
     subjects = [room_subject(*room) for room in rooms]
-    last: dict[RoomKey, tuple[int, str]] = {}
-    for message in await last_by_subjects_up_to(broker, subjects, position):
-        room, stream_seq = room_of(message.subject), stream_seq_of(message.headers)
-        if room is not None and stream_seq:
-            last[room] = stream_seq, message.headers.get(HEADER_EVENT_ID, "")
-    return await _judge(connection, last)
+    found = await last_by_subjects_up_to(broker, subjects, _event_of, position)
+    return await _judge(connection, {room: event for room, event in found if room is not None and event[0]})
 
 
 async def _judge(
@@ -127,8 +129,15 @@ async def _recount(connection: Connection, broker: Broker, stream: StreamState, 
         found = dict.fromkeys(rooms, 0)
         if stream.last_seq:
             subjects = [room_subject(*room) for room in rooms]
-            for message in await last_by_subjects_up_to(broker, subjects, stream.last_seq, seconds=10.0):
-                if (room := room_of(message.subject)) is not None:
-                    found[room] = stream_seq_of(message.headers)
+            for room, (stream_seq, _) in await last_by_subjects_up_to(
+                broker, subjects, _event_of, stream.last_seq, seconds=10.0
+            ):
+                if room is not None:
+                    found[room] = stream_seq
         await reset_published(connection, found, oldest_kept)
         after = rooms[-1]
+
+
+def _event_of(message: StoredMessage) -> tuple[RoomKey | None, tuple[int, str]]:
+    """The room, and the stream_seq and the id of the event: 0 and empty where it is none."""
+    return room_of(message.subject), (stream_seq_of(message.headers), message.headers.get(HEADER_EVENT_ID, ""))

@@ -17,7 +17,7 @@ from services.projector.verify.rooms import Seen
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import PARTITIONS, STREAM, partition_of, room_of, room_subject, stream_seq_of
 from shared.messaging.broker import Broker, BrokerUnavailableError, JetStreamError
-from shared.messaging.direct_get import last_by_subjects_up_to
+from shared.messaging.direct_get import StoredMessage, last_by_subjects_up_to
 from shared.messaging.stream import StreamState, stream_state
 from shared.postgres import Connection, load_queries
 
@@ -65,10 +65,9 @@ class StreamCheck:
             chunk = published[start : start + _SUBJECTS]
             subjects = [room_subject(*key) for key, _ in chunk]
             try:
-                messages = await last_by_subjects_up_to(self._broker, subjects, state.last_seq)
+                last = dict(await last_by_subjects_up_to(self._broker, subjects, _tail_of, state.last_seq))
             except (BrokerUnavailableError, JetStreamError) as error:
                 raise CannotLookError(f"the stream does not answer: {error}") from error
-            last = {message.subject: stream_seq_of(message.headers) for message in messages}
             missing += [(key, seq) for key, seq in chunk if last.get(room_subject(*key), 0) < seq]
         await self._missed(missing)
 
@@ -187,6 +186,10 @@ class StreamCheck:
                         await self._arrived.wait()
                 except TimeoutError:
                     consumer.fault = "silence"
+
+
+def _tail_of(message: StoredMessage) -> tuple[str, int]:
+    return message.subject, stream_seq_of(message.headers)
 
 
 def _key_of(subject: str, partition: int) -> RoomKey | None:

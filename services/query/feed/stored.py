@@ -6,7 +6,7 @@ answer with something else in it than was asked for is asked for again. Every me
 """
 
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import structlog
 
@@ -29,6 +29,8 @@ _MOST_BYTES = 256 * 1024
 """Of one read; a single larger event is still read."""
 _TRIES = 3
 
+T = TypeVar("T")
+
 _log: Logger = structlog.get_logger("feed")
 _misplaced = LineBudget(1)
 
@@ -39,14 +41,22 @@ class Absent(NamedTuple):
     first_seq: int | None
 
 
+class Tail(NamedTuple):
+    """Where a room's last event stands: in the room, and in the stream."""
+
+    subject: str
+    stream_seq: int
+    position: int
+
+
 class StoredFeed:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
-    async def tails(self, subjects: list[str]) -> dict[str, Entry]:
+    async def tails(self, subjects: list[str]) -> dict[str, Tail]:
         """The last event of each subject that has one. At most ``MOST_TAILS`` subjects."""
-        messages = await _ask(lambda: last_by_subjects(self._broker, subjects))
-        return {message.subject: _entry(message) for message in messages if _is_event(message)}
+        found, _ = await _ask(lambda: last_by_subjects(self._broker, subjects, _tail))
+        return {tail.subject: tail for tail in found if tail is not None}
 
     async def following(self, subject: str, after: int, start: int, most_events: int) -> list[Entry]:
         """The events right after the position as found from ``start`` on; empty if they are not found there."""
@@ -96,7 +106,7 @@ class StoredFeed:
         return [_entry(message) for message in messages if _is_event(message)]
 
 
-async def _ask(question: Callable[[], Awaitable[list[StoredMessage]]]) -> list[StoredMessage]:
+async def _ask(question: Callable[[], Awaitable[T]]) -> T:
     tries = 0
     while True:
         try:
@@ -122,6 +132,10 @@ def _say_misplaced(event: str, **where: str) -> None:
     MISPLACED.inc()
     if (left_out := _misplaced.take()) is not None:
         _log.error(event, **where, left_out=left_out)
+
+
+def _tail(message: StoredMessage) -> Tail | None:
+    return Tail(message.subject, stream_seq_of(message.headers), message.position) if _is_event(message) else None
 
 
 def _entry(message: StoredMessage) -> Entry:

@@ -29,7 +29,7 @@ from tests.integration.command.deployment import (
     running,
 )
 from tests.support.checks import drop_checks
-from tests.support.servers import EVENT_STORE_MIGRATIONS, MigratedDatabases, running_nats
+from tests.support.servers import CUTS_AT_8_MB, EVENT_STORE_MIGRATIONS, MigratedDatabases, running_nats
 
 
 @pytest.fixture
@@ -521,6 +521,27 @@ async def test_a_broker_that_comes_back_empty_is_filled_again(dsn: str, nats: Em
         await asyncio.to_thread(nats.start)
         await load(client, 5)
         await check_stream(dsn, nats.url)
+
+
+async def test_a_broker_that_comes_back_older_with_large_events_is_given_none_twice(dsn: str, tmp_path: Path) -> None:
+    """Where it stands it says in several answers, as the last events of all rooms are too much for one."""
+    with running_nats(CUTS_AT_8_MB) as nats:
+        store, copy = nats.data_dir / "jetstream", tmp_path / "older"
+        service = command_service(tmp_path, dsn, nats.url)
+        async with running(service), Client([service], "ws") as client:
+            for number in range(12):
+                await client.send("/v1/runs", {"room_id": f"room_{number:02}", "input": {"x": "x" * 1_000_000}})
+            await check_stream(dsn, nats.url)
+            await asyncio.to_thread(nats.stop)
+            shutil.copytree(store, copy)
+            await asyncio.to_thread(nats.start)
+            await client.send("/v1/runs", {"room_id": "small"})
+            await check_stream(dsn, nats.url)
+            await asyncio.to_thread(nats.kill)
+            shutil.rmtree(store)
+            shutil.copytree(copy, store)
+            await asyncio.to_thread(nats.start)
+            await check_stream(dsn, nats.url)
 
 
 @pytest.mark.parametrize("while_away", [False, True])

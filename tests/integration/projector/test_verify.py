@@ -8,9 +8,18 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from services.projector.verify.report import Report
+from services.projector.verify.rooms import Seen
+from services.projector.verify.stream import StreamCheck
+from shared.messaging.broker import Broker
+from shared.messaging.stream import StreamSettings, ensure_stream
+from shared.postgres import connected
 from tests.integration.projector.commands import command
 from tests.integration.projector.history import RoomHistory, Stored, publish, store
 from tests.integration.projector.workers import Workers, applied, running
+from tests.support.servers import CUTS_AT_8_MB, MigratedDatabases, running_nats
+
+SIZE = 1_000_000
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +138,25 @@ async def test_a_tail_that_is_not_on_the_stream_is_a_difference_of_the_stream(
     assert "differs  ws/tail  stream: event 5 is missing" in output
     assert "differs  ws/nothing  stream: event 5 is missing" in output
     assert "differs  ws/nothing  runs" not in output  # healed meanwhile
+
+
+async def test_large_events_are_on_the_stream_as_far_as_they_are(migrated_databases: MigratedDatabases) -> None:
+    """The last ones of all rooms are more than the broker puts in one answer."""
+    dsn = migrated_databases.copy("event_store")
+    events = [
+        RoomHistory(f"large-{number:02}").created(f"run_{number}", input={"x": SIZE * "x"}) for number in range(13)
+    ]
+    lines: list[str] = []
+    with running_nats(CUTS_AT_8_MB) as nats:
+        async with Broker(nats.url, name="test") as broker, connected(dsn, "test") as connection:
+            broker.start()
+            await broker.wait_connected()
+            await ensure_stream(broker, StreamSettings())
+            await store(dsn, events)
+            await publish(nats.url, events[:12])
+            seen = {event.key: Seen(1, 1, {}, {}, {}) for event in events}
+            await StreamCheck(broker, connection, Report(lines.append)).tails(seen)
+    assert lines == ["differs  ws/large-12  stream: event 1 is missing"]
 
 
 async def test_a_relay_that_stands_still_is_told(
