@@ -1,12 +1,15 @@
 """The rooms that are watched now.
 
 Invariant: a room is subscribed to while it has a viewer, and not longer. A live message that was silently lost is found
-out within one tick: the tails of all watched rooms are compared with the stream's at every tick and right after NATS is
-back.
+out within one tick: at every tick, what the stream holds of all watched rooms since the tick before is looked at, and
+right after NATS is back all of it.
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
+from itertools import count
+from math import ceil
 from typing import Final
 
 from services.query.feed.delivery import Deliveries
@@ -21,6 +24,9 @@ from shared.contracts.ids import RoomKey
 from shared.messaging.broker import Broker
 
 _CLOSE_SECONDS: Final = 2.0
+_CHECKS_OF_ALL: Final = 128
+"""In so many ticks each room is asked about from the stream's beginning once: a cluster may lose acknowledged events,
+and pass the place where it was, without a connection of ours being lost."""
 
 
 class Hub:
@@ -72,12 +78,20 @@ class Hub:
 
     async def run(self) -> None:
         """Checks all tails at every tick, until cancelled."""
-        while True:
+        for tick in count():
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.tail_check_seconds):
                     await self._check_now.wait()
-            self._check_now.clear()
-            await self._looker.check(list(self._rooms.values()))
+            rooms = list(self._rooms.values())
+            if self._check_now.is_set():
+                self._check_now.clear()
+                # What is new comes at once. Then everything: a broker that comes back may hold less than it did, and
+                # have passed the place where it was with other events since.
+                await self._looker.check(rooms)
+                _forget(rooms)
+            share = ceil(len(rooms) / _CHECKS_OF_ALL)
+            _forget(rooms[tick % _CHECKS_OF_ALL * share :][:share])
+            await self._looker.check(rooms)
 
     async def close(self) -> None:
         """Waits for subscriptions to be given back, for a bounded time."""
@@ -101,3 +115,9 @@ class Hub:
         for room in self._rooms.values():
             room.attend()
         self._check_now.set()
+
+
+def _forget(rooms: Sequence[Room]) -> None:
+    """Has the stream asked about all of the rooms the next time."""
+    for room in rooms:
+        room.looked_to = 0

@@ -2,6 +2,9 @@
 
 Invariant: what a room learns by ``look`` was asked after it called. Rooms that ask while a question is under way share
 the next one, so thousands of viewers that come at once cost a few questions.
+
+The stream gives no position without the whole event. So a room is asked about from where the stream stood when it last
+was: whatever has not changed since costs nothing, however large it is.
 """
 
 import asyncio
@@ -30,6 +33,8 @@ class Watched(Protocol):
     first_seq: int | None
     projection_answered: bool
     stream_answered: bool
+    looked_to: int
+    """How far the stream had come when it was last asked about the room; 0: ask about all of it."""
 
     def learn(self, stream_seq: int) -> None: ...
 
@@ -72,8 +77,16 @@ class Looker:
                     future.set_result(None)
 
     async def _ask_stream(self, rooms: Sequence[Watched]) -> bool:
+        known = [room for room in rooms if room.looked_to]
+        unknown = [room for room in rooms if not room.looked_to]
+        # Apart: one of the unknown would have the known asked about from the beginning. Those first: it is soon done.
+        answered = [await self._ask_tails(some) for some in (known, unknown) if some]
+        return all(answered)
+
+    async def _ask_tails(self, rooms: Sequence[Watched]) -> bool:
+        behind = min(room.looked_to for room in rooms)
         try:
-            tails = await self._stored.tails([room.subject for room in rooms])
+            tails = await self._stored.tails([room.subject for room in rooms], behind)
         except BrokerUnavailableError as error:
             _log.debug("tails_unknown", error=str(error))
             for room in rooms:
@@ -81,7 +94,8 @@ class Looker:
             return False
         for room in rooms:
             room.stream_answered = True
-            if (tail := tails.get(room.subject)) is not None:
+            room.looked_to = tails.up_to
+            if (tail := tails.of.get(room.subject)) is not None:
                 room.learn(tail.stream_seq)
         return True
 

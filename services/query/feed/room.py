@@ -74,6 +74,7 @@ class Room:
         self.waiters: set[Waiter] = set()
         self.projection_answered = False
         self.stream_answered = False
+        self.looked_to = 0
         self._broker = broker
         self._looker = looker
         self._replay = replay

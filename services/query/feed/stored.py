@@ -49,14 +49,28 @@ class Tail(NamedTuple):
     position: int
 
 
+class Tails(NamedTuple):
+    """``of`` holds them by subject; ``up_to`` is how far the stream had come, 0 if it holds nothing of the subjects."""
+
+    of: dict[str, Tail]
+    up_to: int
+
+
 class StoredFeed:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
-    async def tails(self, subjects: list[str]) -> dict[str, Tail]:
-        """The last event of each subject that has one. At most ``MOST_TAILS`` subjects."""
-        found, _ = await _ask(lambda: last_by_subjects(self._broker, subjects, _tail))
-        return {tail.subject: tail for tail in found if tail is not None}
+    async def tails(self, subjects: list[str], behind: int = 0) -> Tails:
+        """The last event of each subject that has one behind that position of the stream. At most ``MOST_TAILS``.
+
+        Of each that has one at all, if the stream has not come so far: it is another than it was, or a replica lags.
+        """
+        tails = await self._tails(subjects, behind + 1)
+        return tails if tails.up_to >= behind else await self._tails(subjects, 1)
+
+    async def _tails(self, subjects: list[str], start: int) -> Tails:
+        found, up_to = await _ask(lambda: last_by_subjects(self._broker, subjects, _tail, start=start))
+        return Tails({tail.subject: tail for tail in found if tail is not None}, up_to)
 
     async def following(self, subject: str, after: int, start: int, most_events: int) -> list[Entry]:
         """The events right after the position as found from ``start`` on; empty if they are not found there."""
@@ -69,7 +83,7 @@ class StoredFeed:
             return Absent(None)
         if taken := contiguous(first, after):
             return taken
-        tail = (await self.tails([subject])).get(subject)
+        tail = (await self.tails([subject])).of.get(subject)
         if first[0].stream_seq > after + 1 or tail is None or tail.stream_seq <= after:
             return Absent(first[0].stream_seq)
         start = await self._locate(subject, after + 1, first[-1].position + 1, tail.position)

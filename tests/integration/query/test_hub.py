@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from services.query.feed.hub import Hub
 from services.query.feed.looker import Looker
@@ -12,14 +12,14 @@ from services.query.feed.projected import ProjectedFeed
 from services.query.feed.replay import Replay
 from services.query.feed.ring import Ring
 from services.query.feed.room import Room
-from services.query.feed.stored import StoredFeed
+from services.query.feed.stored import StoredFeed, Tails
 from services.query.settings import FeedSettings
 from shared.contracts.ids import RoomKey
-from shared.contracts.subjects import room_subject
+from shared.contracts.subjects import STREAM, room_subject
 from shared.messaging.broker import Broker
 from shared.postgres import Pool, running_pool
 
-from .world import Stream, events
+from .world import Stream, event, events, fresh
 
 
 @contextmanager
@@ -99,4 +99,54 @@ async def test_everybody_is_told(variables: dict[str, str], stream: Stream, room
             watched.waiters.update(viewers)
             await stream.publish(events(room, 1, 1))
             await settled(lambda: all(viewer.told for viewer in viewers))
+        await hub.close()
+
+
+class Overheard(StoredFeed):
+    """Notes the rooms of which a last event was read."""
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__(broker)
+        self.read: list[str] = []
+
+    async def tails(self, subjects: list[str], behind: int = 0) -> Tails:
+        tails = await super().tails(subjects, behind)
+        self.read += tails.of
+        return tails
+
+
+async def test_the_last_event_of_a_room_is_read_once(variables: dict[str, str], stream: Stream) -> None:
+    """Of the stream a check reads what is new, of whichever stream that is."""
+    rooms = [fresh("room") for _ in range(3)]
+    await stream.publish([event(room, 1) for room in rooms])
+    async with (
+        Broker(variables["NATS_URL"], name="test") as broker,
+        running_pool(variables["PROJECTION_DSN"], "test", most=2) as pool,
+    ):
+        projected, stored = ProjectedFeed(pool), Overheard(broker)
+        looker = Looker(projected, stored)
+        hub = Hub(broker, looker, Replay(projected, stored), FeedSettings())
+        broker.start()
+        await settled(lambda: broker.is_connected)
+        # One that nobody has written to is asked about anew each time, and by itself.
+        with ExitStack() as watching_all:
+            watched = [
+                watching_all.enter_context(watching(hub, RoomKey("ws_dev", room))) for room in [*rooms, fresh("room")]
+            ]
+            await settled(lambda: all(room.ring is not None for room in watched))
+            assert sorted(stored.read) == sorted(room.subject for room in watched[:3])
+            stored.read.clear()
+            await looker.check(watched)
+            assert stored.read == []
+            await stream.publish(events(rooms[1], 2, 3), quietly=True)
+            await looker.check(watched)
+            assert stored.read == [watched[1].subject]
+            await settled(lambda: watched[1].ring is not None and watched[1].ring.last == 3)
+            stored.read.clear()
+            await stream.client.request(f"$JS.API.STREAM.DELETE.{STREAM}", timeout=5)
+            await stream.ensure()
+            await stream.publish(events(rooms[2], 1, 2), quietly=True)
+            await looker.check(watched)
+            assert stored.read == [watched[2].subject]
+            assert [room.head_seq for room in watched] == [1, 3, 2, 0]
         await hub.close()

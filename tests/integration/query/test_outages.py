@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import signal
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
@@ -80,6 +83,29 @@ async def test_the_broker_is_killed_and_comes_back(
         # A room in which nothing happened meanwhile is still listened to.
         await stream.publish(events(quiet, 2, 3))
         assert await seqs(other, 2) == [2, 3]
+
+
+async def test_a_broker_that_comes_back_with_another_stream_has_passed_the_place_where_it_was(
+    query: QueryService, stream: Stream, fresh_nats: EmbeddedNats
+) -> None:
+    room, other = fresh("room"), fresh("room")
+    await stream.publish([event(room, 1), *events(other, 1, 20)])
+    async with query.stream(room) as viewer, query.stream(other) as neighbour:
+        assert await seqs(viewer, 1) == [1]
+        assert await seqs(neighbour, 20) == list(range(1, 21))
+        os.kill(query.pid, signal.SIGSTOP)
+        try:
+            fresh_nats.kill()
+            shutil.rmtree(fresh_nats.data_dir / "jetstream")
+            fresh_nats.start()
+            await stream.reconnected()
+            await stream.ensure()
+            await stream.publish(events(room, 1, 2))
+            # As far as this module has come, and further.
+            await stream.publish(events(other, 1, 100))
+        finally:
+            os.kill(query.pid, signal.SIGCONT)
+        assert await seqs(viewer, 1) == [2]
 
 
 async def test_while_the_broker_was_away_much_was_said(
