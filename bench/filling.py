@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import asyncpg
+from msgspec import Raw
 
 from bench.stack import Stack
 from services.command.domain.batch import Loaded, NewEvent, Request, plan
@@ -103,7 +104,7 @@ def _decide(past: Past) -> Iterator[tuple[list[NewEvent], list[RunState]]]:
         events += take([StartRun(run_id=run_id) for run_id in run_ids])
         for _ in range(STEPS):
             events += take([_step(run_id) for run_id in run_ids])
-        events += take([CompleteRun(run_id=run_id, summary="June", output={"days": 3}) for run_id in run_ids])
+        events += take([CompleteRun(run_id=run_id, summary="June", output=Raw(b'{"days":3}')) for run_id in run_ids])
         assert len(events) == EVENTS_A_RUN * len(numbers)
         yield events, list(loaded.runs.values())
 
@@ -113,13 +114,13 @@ def _create(number: int) -> CreateRun:
         room_id=f"room_{number % _ROOMS}",
         title="Plan the offsite",
         goal="Everybody in one place for two days",
-        input={"people": 12, "month": "June"},
+        input=Raw(b'{"people":12,"month":"June"}'),
         tags=_TAGS,
     )
 
 
 def _step(run_id: str) -> CreateStep:
-    return CreateStep(run_id=run_id, kind="tool", title="Find a date", input={"month": "June"})
+    return CreateStep(run_id=run_id, kind="tool", title="Find a date", input=Raw(b'{"month":"June"}'))
 
 
 async def _store(connection: asyncpg.Connection, events: list[NewEvent], states: list[RunState]) -> None:

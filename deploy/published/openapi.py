@@ -19,7 +19,7 @@ _NOTHING = cast("Any", None)
 
 
 def command_document() -> dict[str, Any]:
-    return _document(command_routes(_NOTHING, _NOTHING, _NOTHING), command.openapi())
+    return _document(command_routes(_NOTHING, _NOTHING, _NOTHING, _NOTHING), command.openapi())
 
 
 def query_document() -> dict[str, Any]:

@@ -7,8 +7,7 @@ keeps locked keeps its own commands waiting, and no others.
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -16,12 +15,19 @@ import asyncpg
 import structlog
 
 from services.command import event_store, metrics
-from services.command.domain.batch import Accepted, Loaded, NewEvent, Outcome, Plan, Request, plan
+from services.command.domain.batch import Accepted, Loaded, NewEvent, Outcome, Plan, plan
 from services.command.domain.commands import CreateRun
 from services.command.domain.decide import Ids
 from services.command.known_rooms import KnownRooms
 from services.command.loader import Loader
 from services.command.run_rooms import RunRooms
+from services.command.submissions import (
+    BatchCrashedError,
+    NotStorableError,
+    StoreUnavailableError,
+    Submission,
+    Submissions,
+)
 from shared import tracing
 from shared.contracts.ids import RoomKey
 from shared.postgres import STORE_ERRORS, Connection, connect
@@ -38,26 +44,12 @@ _RACES = (
 _REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 """The store is well and will not have something in the batch."""
 
-_BATCH_BYTES = 16 * 1024 * 1024
-"""A batch ends with the command whose body reaches it."""
 _MOST_RACES = 20
 _RECONNECT_SECONDS = 0.1
 _PATIENT_SHARE = 0.1
 """Of the store timeout, how long a batch waits for a room that somebody else has locked."""
 _BUSY_PAUSE_SECONDS = 0.1
 """How often it is then asked for without waiting."""
-
-
-class OverloadedError(Exception):
-    """The queue is full."""
-
-
-class NotStorableError(Exception):
-    """The event store cannot hold the command's event."""
-
-
-class StoreUnavailableError(Exception):
-    """The event store did not settle the command in time; whether it was committed may be unknown."""
 
 
 class GroupCommitSettings(NamedTuple):
@@ -67,26 +59,6 @@ class GroupCommitSettings(NamedTuple):
     queue_bytes: int
     store_timeout: float
     keep_outcomes: timedelta
-
-
-class _Submission:
-    """A command waiting for its outcome. ``attempts`` are the events of commits whose outcome is unknown."""
-
-    __slots__ = ("attempts", "future", "request", "size")
-
-    def __init__(self, request: Request, size: int, future: "asyncio.Future[Outcome]") -> None:
-        self.request = request
-        self.size = size
-        self.future = future
-        self.attempts: dict[str, Accepted] = {}
-
-    def settle(self, outcome: Outcome) -> None:
-        if not self.future.done():
-            self.future.set_result(outcome)
-
-    def fail(self, error: Exception) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
 
 
 class GroupCommit:
@@ -101,10 +73,14 @@ class GroupCommit:
         self._settings = settings
         self._ids = ids
         self._committed = committed
-        self._queue: deque[_Submission] = deque()
-        self._waiting = self._waiting_bytes = 0
-        """Commands without an outcome yet, and the bytes of their bodies."""
-        self._arrived = asyncio.Event()
+        self._waiting = Submissions(
+            most_commands=settings.queue_commands,
+            most_bytes=settings.queue_bytes,
+            batch_commands=settings.batch_commands,
+            patience=settings.store_timeout,
+        )
+        self.submit, self.expecting = self._waiting.submit, self._waiting.expecting
+        """How commands come in: those of ``Submissions``."""
         self._connection: Connection | None = None
         self._run_rooms = RunRooms()
         self._loader = Loader(self._run_rooms)
@@ -112,54 +88,20 @@ class GroupCommit:
         self._store_is_well = True
         self._log: Logger = structlog.get_logger("group_commit")
 
-    async def submit(self, request: Request, size: int) -> Outcome:
-        """The outcome of a command whose body had ``size`` bytes, once it is committed or refused.
-
-        Raises ``OverloadedError`` at once when too many are waiting, ``StoreUnavailableError`` after the store timeout.
-        """
-        if self._waiting >= self._settings.queue_commands or self._waiting_bytes >= self._settings.queue_bytes:
-            raise OverloadedError
-        loop = asyncio.get_running_loop()
-        submission = _Submission(request, size, loop.create_future())
-        expiry = loop.call_later(self._settings.store_timeout, submission.fail, StoreUnavailableError())
-        self._waiting += 1
-        self._waiting_bytes += size
-        self._enqueue((submission,))
-        try:
-            return await submission.future
-        finally:
-            expiry.cancel()
-            self._waiting -= 1
-            self._waiting_bytes -= size
-
     async def run(self) -> None:
         try:
             while True:
-                await self._arrived.wait()
-                batch = self._take()
-                metrics.QUEUE.set(len(self._queue))
-                if not self._queue:
-                    self._arrived.clear()
-                await self._process(batch)
+                await self._waiting.arrived()
+                # Not by a name, which would hold the last batch until the next.
+                await self._process(self._waiting.take())
         finally:
-            for submission in self._queue:
-                submission.fail(StoreUnavailableError())
+            self._waiting.fail(StoreUnavailableError())
             self._disconnect()
 
-    def _enqueue(self, submissions: Iterable[_Submission]) -> None:
-        self._queue.extend(submissions)
-        self._arrived.set()
-
-    def _take(self) -> list[_Submission]:
-        batch: list[_Submission] = []
-        size = 0
-        while self._queue and len(batch) < self._settings.batch_commands and size < _BATCH_BYTES:
-            batch.append(self._queue.popleft())
-            size += batch[-1].size
-        return batch
-
-    async def _process(self, batch: list[_Submission]) -> None:
+    async def _process(self, batch: list[Submission]) -> None:
         """Sees every command of the batch to an outcome or a failure."""
+        if not batch:  # all have left
+            return
         metrics.BATCH_SIZE.observe(len(batch))
         races = 0
         # Those that are done have waited too long: their callers have been told so.
@@ -168,16 +110,19 @@ class GroupCommit:
                 async with asyncio.timeout(self._settings.store_timeout):
                     await self._attempt(batch)
             except _RACES as error:
+                _cut_off(error)
                 races += 1
                 self._log.info("batch_raced", error=type(error).__name__, commands=len(batch))
                 if races >= _MOST_RACES:
                     _fail(batch, StoreUnavailableError())
             except _REFUSED as error:
+                _cut_off(error)
                 self._log.warning("store_refused", error=type(error).__name__, commands=len(batch))
                 await self._split(batch, NotStorableError(type(error).__name__))
                 return
             except STORE_ERRORS as error:
                 # The connection broke or time ran out: the transaction may have been committed all the same.
+                _cut_off(error)
                 metrics.STORE_RETRIES.inc()
                 self._disconnect()
                 if self._store_is_well:
@@ -187,13 +132,14 @@ class GroupCommit:
             except Exception as error:
                 # By what is stored under one of its keys, for example: the others must not fail for that.
                 self._log.error("batch_crashed", commands=len(batch), exc_info=error)
-                await self._split(batch, error)
+                _cut_off(error)
+                await self._split(batch, BatchCrashedError(repr(error)))
                 return
             else:
                 self._store_is_well = True
                 return
 
-    async def _split(self, batch: list[_Submission], failure: Exception) -> None:
+    async def _split(self, batch: list[Submission], failure: Exception) -> None:
         """One command at a time, the others are free of the one that cannot be had."""
         self._disconnect()
         if len(batch) == 1:
@@ -202,7 +148,7 @@ class GroupCommit:
         for submission in batch:
             await self._process([submission])
 
-    async def _attempt(self, batch: list[_Submission]) -> None:
+    async def _attempt(self, batch: list[Submission]) -> None:
         """One transaction. When it raises nothing is resolved, and what may have been committed is in ``attempts``."""
         started, began_ns = time.perf_counter(), time.time_ns()
         connection = self._connection or await self._connect()
@@ -213,7 +159,7 @@ class GroupCommit:
             traces = [submission.request.traceparent for submission in batch]
             tracer.record("commit", "internal", traces, began_ns, {"runroom.batch.commands": len(batch)})
 
-    async def _attempt_known(self, connection: Connection, batch: Sequence[_Submission]) -> bool:
+    async def _attempt_known(self, connection: Connection, batch: Sequence[Submission]) -> bool:
         """Decides on what is known of the rooms, and commits in one statement. Not if it is not enough, or not so."""
         places: list[tuple[RoomKey, str | None]] = []
         for submission in batch:
@@ -245,7 +191,7 @@ class GroupCommit:
             submission.attempts.clear()
         return False
 
-    async def _attempt_loaded(self, connection: Connection, batch: Sequence[_Submission]) -> None:
+    async def _attempt_loaded(self, connection: Connection, batch: Sequence[Submission]) -> None:
         """Locks the rooms, loads what decisions need, decides and commits."""
         places = await self._loader.rooms_of(connection, [s.request for s in batch])
         rooms = {room for room in places if room}
@@ -276,12 +222,12 @@ class GroupCommit:
         runs = [run for run in loaded.runs.values() if RoomKey(run.workspace_id, run.room_id) in locked]
         self._known.learn(loaded.rooms, runs, time.monotonic())
         if waiting:
-            asyncio.get_running_loop().call_later(_BUSY_PAUSE_SECONDS, self._enqueue, waiting)
+            asyncio.get_running_loop().call_later(_BUSY_PAUSE_SECONDS, self._waiting.enqueue, waiting)
         for submission, outcome in settled.items():
             submission.settle(outcome)
         self._settle(open_, drafted)
 
-    def _settle(self, submissions: Sequence[_Submission], drafted: Plan) -> None:
+    def _settle(self, submissions: Sequence[Submission], drafted: Plan) -> None:
         """What was drafted is committed, or was nothing but refusals."""
         self._known.learn(drafted.rooms, drafted.runs.values(), time.monotonic())
         for run in drafted.runs.values():
@@ -291,7 +237,7 @@ class GroupCommit:
         if drafted.events:
             self._committed(drafted.events)
 
-    async def _settled(self, connection: Connection, batch: Sequence[_Submission]) -> dict[_Submission, Outcome]:
+    async def _settled(self, connection: Connection, batch: Sequence[Submission]) -> dict[Submission, Outcome]:
         """What earlier attempts with an unknown outcome did commit.
 
         The rooms are locked: a transaction of an earlier connection that might still commit would hold them.
@@ -318,12 +264,23 @@ class GroupCommit:
             connection.terminate()
 
 
-def _note_attempts(submissions: Sequence[_Submission], drafted: Plan) -> None:
+def _note_attempts(submissions: Sequence[Submission], drafted: Plan) -> None:
     for submission, event_id, outcome in zip(submissions, drafted.accepted_event_ids, drafted.outcomes, strict=True):
         if event_id is not None and isinstance(outcome, Accepted):
             submission.attempts[event_id] = outcome
 
 
-def _fail(batch: list[_Submission], error: Exception) -> None:
+def _cut_off(error: BaseException | None) -> None:
+    """Takes the traceback off an error that is dealt with, and off those it came of.
+
+    It leads to the batch and what was made of it. Errors of connecting lead to themselves: that would all be kept until
+    a full garbage collection.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__
+
+
+def _fail(batch: list[Submission], error: Exception) -> None:
     for submission in batch:
         submission.fail(error)

@@ -36,6 +36,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Most commands waiting for a transaction; beyond it the answer is 503 ``overloaded``."""
     queue_megabytes: int
     """Most MiB their bodies may have together, with the same answer beyond it."""
+    backlog_megabytes: int
+    """Most MiB of answers that clients have yet to take; beyond it commands get 503 ``overloaded``."""
     store_timeout: float
     """Seconds a command waits for the event store before the answer is 503 ``store_unavailable``."""
     idempotency_hours: int
@@ -68,6 +70,7 @@ def read_settings(variables: Mapping[str, str]) -> Settings:
         batch_commands=env.integer("BATCH_COMMANDS", 500, 1, 5000),
         queue_commands=env.integer("QUEUE_COMMANDS", 5000, 1, 1_000_000),
         queue_megabytes=env.integer("QUEUE_MEGABYTES", 64, 1, 65_536),
+        backlog_megabytes=env.integer("BACKLOG_MEGABYTES", 64, 1, 1_000_000),
         store_timeout=env.number("STORE_TIMEOUT_SECONDS", 5.0, 0.1, 60.0),
         idempotency_hours=env.integer("IDEMPOTENCY_HOURS", 48, 24, 24 * 365),
         stream_replicas=env.integer("STREAM_REPLICAS", 1, 1, 5),

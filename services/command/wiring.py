@@ -16,6 +16,7 @@ from services.command.relay.relay import Relay, RelaySettings
 from services.command.settings import Settings
 from services.command.vacuum import vacuum_rooms
 from shared.http.auth.access import Access, open_access
+from shared.http.backlog import Backlog
 from shared.http.cors import Cors
 from shared.http.health import health_routes
 from shared.http.problems import EXCEPTION_HANDLERS
@@ -39,6 +40,7 @@ async def run(settings: Settings) -> None:
         relay = Relay(_relay_settings(settings), broker)
         commit = GroupCommit(_commit_settings(settings), MintedIds(), relay.offer)
         access = open_access(settings.auth, settings.cors_origins)
+        backlog = Backlog(settings.backlog_megabytes * 1024 * 1024)
         broker.start()
         async with running_tasks(
             asyncio.create_task(commit.run(), name="group commit"),
@@ -49,9 +51,10 @@ async def run(settings: Settings) -> None:
             asyncio.create_task(measure_lag(pool, broker), name="relay lag"),
         ) as tasks:
             await serve(
-                _app(settings, commit, access, pool, broker),
+                _app(settings, commit, access, pool, broker, backlog),
                 listener,
                 cors=Cors(settings.cors_origins),
+                backlog=backlog,
                 grace_seconds=settings.shutdown_grace,
                 tasks=tasks,
                 head_seconds=settings.request_head_seconds,
@@ -59,7 +62,9 @@ async def run(settings: Settings) -> None:
             )
 
 
-def _app(settings: Settings, commit: GroupCommit, access: Access, pool: Pool, broker: Broker) -> Litestar:
+def _app(
+    settings: Settings, commit: GroupCommit, access: Access, pool: Pool, broker: Broker, backlog: Backlog
+) -> Litestar:
     async def event_store_answers() -> str:
         await pool.fetchval("select 1 from rooms limit 1")
         return "answers"
@@ -73,7 +78,7 @@ def _app(settings: Settings, commit: GroupCommit, access: Access, pool: Pool, br
 
     return Litestar(
         route_handlers=[
-            *access.protect(command_routes(reception, commit, access.identify), "runs:write"),
+            *access.protect(command_routes(reception, commit, access.identify, backlog), "runs:write"),
             *health_routes({"event_store": event_store_answers, **access.checks}, {"nats": broker_is_connected}),
         ],
         exception_handlers=EXCEPTION_HANDLERS,

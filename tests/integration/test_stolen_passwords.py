@@ -16,8 +16,9 @@ from deploy.scram import scram_verifier
 from services.command.domain.batch import Accepted, IdempotencyKey, Outcome, Request
 from services.command.domain.commands import CreateRun
 from services.command.domain.decide import Caller
-from services.command.group_commit import GroupCommit, GroupCommitSettings, NotStorableError
+from services.command.group_commit import GroupCommit, GroupCommitSettings
 from services.command.ids import MintedIds
+from services.command.submissions import NotStorableError
 from shared.contracts.times import format_time
 from tests.integration.privileges import connected
 from tests.support.manual import run_typed

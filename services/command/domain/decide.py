@@ -4,9 +4,9 @@ Invariant: a decision depends on nothing but its arguments. A refusal is a value
 decided with it.
 """
 
-from typing import Literal, NamedTuple, Protocol, TypedDict, TypeVar, assert_never
+from typing import Literal, NamedTuple, Protocol, TypedDict, TypeVar, assert_never, cast
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from services.command.domain.commands import Command, CompleteRun, CreateRun, CreateStep, FailRun, StartRun
 from services.command.domain.run import RunState
@@ -24,6 +24,7 @@ from shared.contracts.events import (
     StepCreated,
     StepCreatedData,
 )
+from shared.contracts.forms import JsonObject
 from shared.contracts.ids import RoomKey
 
 RefusalCode = Literal[
@@ -90,18 +91,18 @@ def decide(state: RunState | None, command: Command, caller: Caller, position: P
         case CompleteRun():
             if state.status not in ("queued", "running"):
                 return Refusal("run_already_ended", f"run {state.run_id} has {state.status} already")
-            completed = RunCompletedData(state.run_id, _given(command.summary), _given(command.output))
+            completed = RunCompletedData(state.run_id, _given(command.summary), _as_object(command.output))
             return RunCompleted(**_envelope(state, caller, position, ids), data=completed)
         case FailRun():
             if state.status not in ("queued", "running"):
                 return Refusal("run_already_ended", f"run {state.run_id} has {state.status} already")
-            failed = RunFailedData(state.run_id, _given(command.message), _given(command.error))
+            failed = RunFailedData(state.run_id, _given(command.message), _as_object(command.error))
             return RunFailed(**_envelope(state, caller, position, ids), data=failed)
         case CreateStep():
             if state.status != "running":
                 return Refusal("run_not_running", f"run {state.run_id} is {state.status}; steps need a running run")
             step_id = ids.step_id()
-            step = StepCreatedData(step_id, command.kind, _given(command.title), _given(command.input))
+            step = StepCreatedData(step_id, command.kind, _given(command.title), _as_object(command.input))
             return StepCreated(**_envelope(state, caller, position, ids), step_id=step_id, data=step)
         case _:
             assert_never(command)
@@ -112,6 +113,11 @@ T = TypeVar("T")
 
 def _given(value: T | None) -> T | UnsetType:
     return UNSET if value is None else value
+
+
+def _as_object(value: Raw | None) -> JsonObject | UnsetType:
+    """Encoded already, it stands where readers find an object: all that is done with a new event is to encode it."""
+    return UNSET if value is None else cast("JsonObject", value)
 
 
 class _Common(TypedDict):
@@ -166,6 +172,6 @@ def _create(command: CreateRun, caller: Caller, position: Position, ids: Ids) ->
         correlation_id=command.correlation_id or ids.correlation_id(),
         causation_id=command.causation_id,
         data=RunCreatedData(
-            run_id, _given(command.title), _given(command.goal), _given(command.input), _given(command.tags)
+            run_id, _given(command.title), _given(command.goal), _as_object(command.input), _given(command.tags)
         ),
     )

@@ -38,6 +38,10 @@ def too_many_commands() -> Problem:
     return _overloaded("too many commands are waiting to be committed")
 
 
+def too_many_answers() -> Problem:
+    return _overloaded("too many answers are waiting for their clients to take them")
+
+
 def too_many_bodies() -> Problem:
     return _overloaded("too many bodies are on their way, and this one takes long")
 

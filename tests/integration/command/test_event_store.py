@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
+from msgspec import Raw
 
 from services.command import event_store
 from services.command.domain.batch import IdempotencyKey, Loaded, Plan, Request, plan
@@ -95,7 +96,7 @@ async def test_a_lone_event_is_written_as_a_batch_of_one_is(
     writers: list[Writer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for writer in writers:
-        created = writer.draft(CreateRun(room_id="r", thread_id="t", input={"a": [None]}), "key-1")
+        created = writer.draft(CreateRun(room_id="r", thread_id="t", input=Raw(b'{"a":[null]}')), "key-1")
         assert await writer.write(created, monkeypatch) == "written"
         run_id = created.events[0].event.run_id
         for command, key in (

@@ -1,17 +1,22 @@
 """Bodies: what is taken, and what is refused by which name."""
 
+import hashlib
 import sys
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
-from services.command.domain.commands import CreateRun
+from services.command.domain.commands import CreateRun, held_bytes
 from services.command.http.bodies import (
+    TURN_BYTES,
     CreateRunBody,
     CreateStepBody,
     body_decoder,
+    fingerprinted,
     to_create_run,
     to_create_step,
+    turn_of,
 )
 from services.command.http.numbers import MAX_LONG_EXPONENTS
 from shared.contracts.forms import MAX_DEPTH
@@ -48,6 +53,7 @@ def nested(depth: int) -> bytes:
         (b'{"room_id":"r","title":"a\\u0000"}', "title: a string holds NUL"),
         (b'{"room_id":"r","input":{"a":["\\u0000"]}}', "input: a string holds NUL"),
         (b'{"room_id":"r","input":{"\\u0000":1}}', "input: a string holds NUL"),
+        (b'{"room_id":"r","input":{"a":"\\\\\\u0000"}}', "input: a string holds NUL"),
         (b'{"room_id":"r","tags":["\\u0000"]}', "tags: a string holds NUL"),
         (b'{"room_id":"r","input":{"a":1e999}}', "input[...]: number out of range"),
         (b'{"room_id":"r","input":{"a":' + b"9" * 5000 + b"}}", "input[...]: integer value out of range"),
@@ -133,11 +139,75 @@ def test_a_whole_body_becomes_a_command() -> None:
         thread_id="t",
         title="T",
         goal="G",
-        input={"a": [1, 2.5, None]},
+        input=Raw(b'{"a":[1,2.5,null]}'),
         tags=("x",),
         correlation_id="c/1",
         causation_id="01a20913-7fd0-74d2-a2b2-2fbca737d637",
     )
+
+
+WHOLE = (
+    b'{"room_id":"r","title":"T","goal":"\\u00e9\\/\\n","tags":["x"],'
+    b'"input":{"z":[1e15,1e300,-0.0,18446744073709551616,[]],"a":{"c":"\xf0\x9f\x98\x80","b":null},"a":{"c":true,"b":"\\u007f"}}}'
+)
+
+
+def test_an_object_is_held_as_its_event_will_have_it() -> None:
+    held = to_create_run(decode(WHOLE)).input
+    assert held is not None
+    assert bytes(held) == (b'{"z":[1000000000000000.0,1e300,-0.0,18446744073709551616,[]],"a":{"c":true,"b":"\x7f"}}')
+
+
+@pytest.mark.parametrize("raw", [WHOLE, WHOLE.replace(b'"c":true,"b":"\\u007f"', b'"b" : "\x7f", "c" : true')])
+def test_a_fingerprint_is_that_of_earlier_releases(raw: bytes) -> None:
+    body = decode(raw)
+    digest = hashlib.sha256(fingerprinted(to_create_run(body), body)).hexdigest()
+    assert digest == "f3ed192b6aa736ea406ad457aafae82cafb05d5343ec0d152b67c746c6af4e02"
+
+
+def test_what_a_command_takes_is_counted() -> None:
+    def held(raw: bytes) -> int:
+        return held_bytes(to_create_run(decode(raw)))
+
+    assert 40_000 < held(numbers("9e9", 4000)) < 60_000, "written out, not as it was sent"
+    assert 400_000 < held('{"room_id":"r","title":"😀%s"}'.replace("%s", "x" * 100_000).encode()) < 401_000
+    assert 400_000 < held(b'{"room_id":"r","title":"\\ud83d\\ude00%b"}' % (b"x" * 100_000)) < 401_000
+    assert 200_000 < held(b'{"room_id":"r","input":{"a":[%b0]}}' % (b"[]," * 70_000)) < 220_000
+    assert 25_000 < held(b'{"room_id":"r","tags":[%b]}' % b",".join([b'"%b"' % (b"x" * 256)] * 100)) < 35_000
+
+
+def test_large_bodies_take_turns_and_those_that_are_slow_to_read() -> None:
+    assert turn_of(b'{"room_id":"r","input":{"text":"%b"}}' % (b"7e1000 " * 100)) == 0
+    assert turn_of(numbers("1", 1500)) == 0
+    assert turn_of(numbers("1", 15_000)) > 30_000
+    assert turn_of(numbers("1e300", 200)) > TURN_BYTES / 2
+    assert turn_of(numbers("1E-300", 200)) > TURN_BYTES / 2
+
+
+def test_a_few_unknown_members_are_named_and_none_at_length() -> None:
+    names = [f"{number:03}{'n' * 1000}" for number in range(300)]
+    with pytest.raises(Problem) as raised:
+        decode(b"{%b}" % b",".join(b'"%b":[[]]' % name.encode() for name in reversed(names)))
+    detail = raised.value.detail
+    assert detail.startswith(f"unknown members: {names[0][:64]}…, {names[1][:64]}…, ")
+    assert detail.endswith(f"{names[19][:64]}… and 280 more")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"\\ud83d", "lone surrogate"),
+        (b"\\ud83d\\n", "lone surrogate"),
+        (b"\\ude00", "lone surrogate"),
+        (b"\\ud83d\\ud83d", "lone surrogate"),
+        (b"\\ud8zz", "not valid JSON"),
+        (b'\\ud83d\\ude00" "', "not valid JSON"),
+    ],
+)
+def test_what_is_wrong_with_a_string_is_said_without_reading_it_again(text: bytes, reason: str) -> None:
+    with pytest.raises(Problem) as raised:
+        decode(b'{"room_id":"r","title":"%b","goal":"\\ud83d\\ude00"}' % text)
+    assert reason in raised.value.detail
 
 
 @pytest.mark.parametrize("kind", [None, ""])
