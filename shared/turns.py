@@ -17,7 +17,10 @@ class _Place(NamedTuple):
 
 
 class Turns:
-    """Lets ``at_once`` through in each turn of the loop, in any unit: what weighs more has a turn for itself."""
+    """Lets ``at_once`` through in each turn of the loop, in any unit.
+
+    What weighs more has as many turns for itself as it weighs: in all but the first, everybody else goes on.
+    """
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
@@ -41,17 +44,22 @@ class Turns:
         await place
 
     def _may_go(self, weight: int) -> bool:
-        if not self._is_counting:
-            self._is_counting = True
-            asyncio.get_running_loop().call_soon(self._next)
+        self._count()
         if self._left < min(weight, self._at_once):
             return False
         self._left -= weight
         return True
 
+    def _count(self) -> None:
+        if not self._is_counting:
+            self._is_counting = True
+            asyncio.get_running_loop().call_soon(self._next)
+
     def _next(self) -> None:
-        self._left = self._at_once
+        self._left = min(self._left + self._at_once, self._at_once)
         self._is_counting = False
+        if self._left < self._at_once:
+            self._count()
         while self._queue and self._may_go(self._queue[0].weight):
             self._queue.popleft().work()
 

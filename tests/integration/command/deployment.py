@@ -6,6 +6,7 @@ store's events once each, each room in order.
 
 import asyncio
 import itertools
+import json
 import os
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable
@@ -80,9 +81,10 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def once(self, path: str, body: dict[str, Any], key: str | None = None) -> httpx.Response:
-        headers = {"idempotency-key": key} if key else {}
-        return await self._http.post(f"{next(self._urls)}{path}", json=body, headers=headers)
+    async def once(self, path: str, body: dict[str, Any] | bytes, key: str | None = None) -> httpx.Response:
+        headers = {"content-type": "application/json"} | ({"idempotency-key": key} if key else {})
+        content = body if isinstance(body, bytes) else json.dumps(body)
+        return await self._http.post(f"{next(self._urls)}{path}", content=content, headers=headers)
 
     async def send(self, path: str, body: dict[str, Any]) -> Acknowledged:
         key = str(uuid4())

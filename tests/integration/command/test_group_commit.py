@@ -137,18 +137,29 @@ async def test_overload_is_answered_and_nothing_is_lost(
         await check_store(event_store_dsn, client)
 
 
-async def test_large_bodies_fill_the_queue_by_their_bytes(
-    event_store_dsn: str, fresh_nats: EmbeddedNats, tmp_path: Path
+@pytest.mark.parametrize(
+    ("members", "refused"),
+    [
+        (b'"title":"%b"' % (b"x" * 900_000), 8),
+        (b'"title":"%b\\ud83d\\ude00"' % (b"x" * 900_000), 12),  # four times as large in memory
+        (b'"input":{"a":[%b0]}' % (b'{"a":1},' * 112_000), 8),  # thirty times, were it held as it is read
+        (b'"input":{"a":[%b0]}' % (b"9e9," * 225_000), 12),  # three times as long when it is written again
+    ],
+    ids=["text", "wide text", "objects", "numbers"],
+)
+async def test_large_bodies_fill_the_queue_by_what_is_held_of_them(
+    event_store_dsn: str, fresh_nats: EmbeddedNats, tmp_path: Path, members: bytes, refused: int
 ) -> None:
-    service = command_service(tmp_path, event_store_dsn, fresh_nats.url, QUEUE_MEGABYTES="8")
-    async with running(service), Client([service], "large") as client:
+    workspace = f"large_{len(members)}"
+    service = command_service(tmp_path, event_store_dsn, fresh_nats.url, QUEUE_MEGABYTES="4")
+    async with running(service), Client([service], workspace) as client:
         await client.send("/v1/runs", {"room_id": "r"})
         before = resident_kib(service)
-        body = {"room_id": "r", "title": "x" * 900_000}
-        async with locked_room(event_store_dsn, "large", "r"):
-            answers = await asyncio.gather(*(client.once("/v1/runs", body) for _ in range(60)))
-            assert Counter(answer.json()["error"] for answer in answers)["overloaded"] > 20
-        assert resident_kib(service) - before < 200 * 1024
+        body = b'{"room_id":"r",%b}' % members
+        async with locked_room(event_store_dsn, workspace, "r"):
+            answers = await asyncio.gather(*(client.once("/v1/runs", body) for _ in range(16)))
+            assert Counter(answer.json()["error"] for answer in answers)["overloaded"] >= refused
+        assert resident_kib(service) - before < 100 * 1024
         await client.send("/v1/runs", {"room_id": "r"})
         await check_store(event_store_dsn, client)
 

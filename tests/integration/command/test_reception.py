@@ -131,6 +131,40 @@ async def test_who_leaves_is_held_no_longer(command: Service) -> None:
         await until_held(http, 0)
 
 
+async def test_bodies_that_take_long_to_read_do_not_stop_the_others(command: Service) -> None:
+    """Sixteen become whole at once, with a question right after them: it is answered before all of them are read."""
+    body = b'{"room_id":"room","title":"\\u0000","input":{"a":[%b0]}}' % (b"[]," * 33_000)
+    head = b"POST /v1/runs HTTP/1.1\r\nHost: c\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
+        body
+    )
+    async with client(command) as http:
+        before = _refused_posts((await http.get("/metrics")).text)
+        connections = [await asyncio.open_connection("127.0.0.1", command.port) for _ in range(17)]
+        try:
+            *senders, (answers, asker) = connections
+            for number, (_, writer) in enumerate(senders, 1):
+                writer.write(head + body[:-1])
+                await until_held(http, number * (len(body) - 1))
+            for _, writer in senders:
+                writer.write(body[-1:])
+            asker.write(b"GET /metrics HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n")
+            async with asyncio.timeout(PATIENCE):
+                answer = (await answers.read()).decode()
+                for reader, _ in senders:
+                    assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+            assert _refused_posts(answer) - before < len(senders)
+        finally:
+            for _, writer in connections:
+                writer.close()
+
+
+def _refused_posts(page: str) -> float:
+    for line in page.splitlines():
+        if line.startswith("runroom_http_request_seconds_count") and 'route="POST /v1/runs"' in line and "4xx" in line:
+            return float(line.rsplit(" ", 1)[1])
+    return 0.0
+
+
 async def _sending(http: httpx.AsyncClient, number: int) -> Sender:
     sender = Sender(http)
     await until_held(http, number * (len(BODY) - 1))

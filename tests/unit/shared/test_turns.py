@@ -51,20 +51,20 @@ async def test_who_takes_turns_leaves_time_for_others() -> None:
     assert between >= 5
 
 
-async def test_what_weighs_more_than_a_turn_has_one_for_itself() -> None:
+async def test_what_weighs_more_than_a_turn_has_as_many_for_itself() -> None:
     turns = Turns(10)
-    done: list[tuple[int, int]] = []
+    began = dict[int, int]()
     turn = 0
 
     async def work(number: int, weight: int) -> None:
         await turns.take(weight)
-        done.append((number, turn))
+        began[number] = turn
 
-    weights = [4, 4, 99, 6, 4, 4, 10]
-    tasks = [asyncio.create_task(work(number, weight)) for number, weight in enumerate(weights)]
+    tasks = [asyncio.create_task(work(number, weight)) for number, weight in enumerate([4, 4, 99, 6, 4, 4, 10])]
     while not all(task.done() for task in tasks):
         await asyncio.sleep(0)
         turn += 1
-    assert [number for number, _ in done] == list(range(7))
-    in_turn = [turn for _, turn in done]
-    assert in_turn[0] == in_turn[1] < in_turn[2] < in_turn[3] == in_turn[4] < in_turn[5] < in_turn[6]
+    assert list(began) == list(range(7)), "whoever came first goes first"
+    assert began[0] == began[1] < began[2]
+    assert began[3] == began[4] == began[2] + 10
+    assert began[3] < began[5] < began[6]
