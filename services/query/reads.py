@@ -29,13 +29,17 @@ from shared.telemetry import Logger
 
 _SQL: Final = load_queries(Path(__file__).parent / "sql")
 _LOOK_UPS_TOGETHER: Final = 32
-"""A run may have 2 MB."""
+_SMALL_BYTES: Final = 8 * 1024
+"""As stored, and so 0.7 MB at the most (``pglz``). A run that is larger, of which some have 8 MB, is read by itself."""
+_ANY_BYTES: Final = 2**31 - 1
 _PAGE_BYTES: Final = 4 * 1024 * 1024
 """A page has no more rows than it takes to come to this."""
 _LISTS_AT_ONCE: Final = 5
 _STEPS_AT_ONCE: Final = 2
 _LOOK_UPS_AT_ONCE: Final = 2
-"""Together fewer than a pool has connections: a pool may give one to whoever asks last, turns are taken in order."""
+_LARGE_AT_ONCE: Final = 1
+"""Together no more than a pool has connections: a pool may give one to whoever asks last, turns are taken in order.
+Large runs are read from the pool of planned lists."""
 _CHECK_SECONDS: Final = 5.0
 _LIST_RUNS: Final = OptionalStatement(_SQL["list_runs"])
 _LIST_TAGGED_RUNS: Final = OptionalStatement(_SQL["list_tagged_runs"])
@@ -133,6 +137,10 @@ NO_RUN: Final = RunRead(None, 0, None)
 NO_STEPS: Final = StepsRead(None, 0, None, has_more=False)
 
 
+_LARGE_RUN: Final = RunRead(None, -1, None)
+"""There is one, which has not been read."""
+
+
 class RunsPage(NamedTuple):
     """``runs`` is a JSON array; ``last`` is where the next page goes on, None when there is none."""
 
@@ -166,12 +174,14 @@ class Reads:
 
     def __init__(self, pool: Pool, planned: Pool, backlog: Backlog, *, limit: int) -> None:
         self._pool = pool
+        self._planned = planned
         self._backlog = backlog
         self._limit = limit
         self._under_way = 0
         self._is_well = True
         self._log: Logger = structlog.get_logger("reads")
         self._runs = Batched(self._look_up_runs, most=_LOOK_UPS_TOGETHER, at_once=_LOOK_UPS_AT_ONCE)
+        self._large_runs = Joined(self._read_large_run, at_once=_LARGE_AT_ONCE)
         self._rooms = Batched(self._look_up_rooms, most=_LOOK_UPS_TOGETHER, at_once=1)
         self._steps = Joined(self._list_steps, at_once=_STEPS_AT_ONCE)
         self._lists = Joined(partial(self._list_runs, pool), at_once=_LISTS_AT_ONCE)
@@ -199,8 +209,10 @@ class Reads:
             await asyncio.sleep(_CHECK_SECONDS)
 
     async def run(self, workspace_id: str, run_id: str) -> RunRead:
+        key = (workspace_id, run_id)
         with self._admitted():
-            return await self._runs.get((workspace_id, run_id)) or NO_RUN
+            read = await self._runs.get(key) or NO_RUN
+            return await self._large_runs.get(key) if read is _LARGE_RUN else read
 
     async def steps(self, workspace_id: str, run_id: str, after: int, limit: int) -> StepsRead:
         """Up to ``limit`` steps whose ``stream_seq`` is greater than ``after``, oldest first."""
@@ -242,10 +254,14 @@ class Reads:
             raise ReadsOverloadedError
 
     async def _look_up_runs(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str], RunRead]:
-        rows = await _fetch(self._pool, _SQL["get_runs"], *_columns(keys))
-        return {
-            (row["workspace_id"], row["run_id"]): RunRead(row["room_id"], row["applied_seq"], _run(row)) for row in rows
-        }
+        rows = await _fetch(self._pool, _SQL["get_runs"], *_columns(keys), _SMALL_BYTES)
+        return {(row["workspace_id"], row["run_id"]): _run_read(row) for row in rows}
+
+    async def _read_large_run(self, key: tuple[str, str]) -> RunRead:
+        if not self._backlog.has_room():  # since it was asked for
+            raise ReadsOverloadedError
+        rows = await _fetch(self._planned, _SQL["get_runs"], *_columns([key]), _ANY_BYTES)
+        return _run_read(rows[0]) if rows else NO_RUN
 
     async def _look_up_rooms(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str], int | None]:
         rows = await _fetch(self._pool, _SQL["rooms_applied"], *_columns(keys))
@@ -258,7 +274,7 @@ class Reads:
             return NO_STEPS
         first = rows[0]
         steps = [_step(row) for row in rows[:limit] if row[0] is not None]
-        return StepsRead(first["room_id"], first["applied_seq"], steps, has_more=(first["found"] or 0) > len(steps))
+        return StepsRead(first["room_id"], first["applied_seq"], steps, bool(rows[:limit][-1]["has_more"]))
 
     async def _list_runs(self, pool: Pool, wanted: _RunList) -> RunsPage:
         filters, limit = wanted.filters, wanted.limit
@@ -281,7 +297,7 @@ class Reads:
         rows = await _fetch(pool, text, *values)
         last = None
         page = rows[:limit]
-        if page and page[0]["found"] > len(page):
+        if page and page[-1]["has_more"]:
             last = RunPosition(page[-1]["created_at"], page[-1]["run_id"])
         return RunsPage(Raw(_encode([_run(row) for row in page])), last)
 
@@ -321,6 +337,11 @@ def _run(row: asyncpg.Record) -> Run:
         tags, _time(created_at), _time(started_at), _time(ended_at), _time(updated_at), correlation_id, last_event_id,
         stream_seq,
     )  # fmt: skip
+
+
+def _run_read(row: asyncpg.Record) -> RunRead:
+    is_read = row["input"] is not None
+    return RunRead(row["room_id"], row["applied_seq"], _run(row)) if is_read else _LARGE_RUN
 
 
 def _step(row: asyncpg.Record) -> Step:

@@ -5,7 +5,7 @@
 select
     s.step_id, r.run_id, r.workspace_id, r.room_id, s.thread_id, s.kind, s.status, s.title, s.input, s.output, s.error,
     s.created_at, s.updated_at, s.last_event_id::text, s.stream_seq, r.applied_seq,
-    s.found
+    s.has_more
 from (
     -- "offset 0" has it looked up once a run, not once a step.
     select
@@ -26,23 +26,28 @@ left join lateral (
     from (
         select
             s.*,
-            count(*) over () as found,
+            lead(true) over before is not null as has_more,
             coalesce(
                 sum(
                     coalesce(octet_length(s.title), 0)
                     + coalesce(octet_length(s.kind), 0)
-                    + case when pg_column_compression(s.input) is null then pg_column_size(s.input)
-                        else octet_length(s.input::text) end
-                    + case when pg_column_compression(s.output) is null then pg_column_size(s.output)
-                        else octet_length(s.output::text) end
-                    + case when pg_column_compression(s.error) is null then pg_column_size(s.error)
-                        else octet_length(s.error::text) end
-                ) over (order by s.stream_seq rows between unbounded preceding and 1 preceding),
+                    + coalesce(s.plain_bytes, 0)
+                ) over before,
+                0
+            )
+            + coalesce(
+                proj_bytes_until($5, s.input, s.output, s.error, null)
+                filter (where s.plain_bytes is null) over before,
                 0
             ) as bytes_before
         from (
-            select * from proj_steps where run_id = r.run_id and stream_seq > $3 order by stream_seq limit $4
+            select t.*, proj_plain_bytes(t.input, t.output, t.error, null) as plain_bytes
+            from proj_steps t
+            where t.run_id = r.run_id and t.stream_seq > $3
+            order by t.stream_seq
+            limit $4
         ) s
+        window before as (order by s.stream_seq rows between unbounded preceding and 1 preceding)
     ) sized
     where bytes_before < $5
 ) s on true

@@ -7,9 +7,13 @@ import contextlib
 import json
 import socket
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from services.query.statement import OptionalStatement
+from tests.support.servers import REPOSITORY
 
 from .service import QueryService, running
 from .world import NOON, Projections, Stream, fresh
@@ -108,6 +112,75 @@ async def test_large_steps_come_in_short_pages(query: QueryService, projections:
     assert max(size for _, size in found) < MOST + LARGEST
     assert len(found) == 3
     assert [len(page) for page, _ in await pages(query, f"/v1/runs/{run_id}/steps", "steps", {"limit": 1})] == [1] * 12
+
+
+async def test_pages_of_tags_are_short_too(query: QueryService, projections: Projections, room: str) -> None:
+    tags = [f"{number:06}" + "\N{GRINNING FACE}" * 250 for number in range(100)]
+    runs = [fresh("run") for _ in range(60)]
+    for number, run_id in enumerate(runs):
+        await projections.apply_run({"run_id": run_id, "room_id": room, "minute": number, "tags": tags})
+    found = await pages(query, "/v1/runs", "runs", {"room_id": room, "limit": 200})
+    assert [run for page, _ in found for run in page] == runs[::-1]
+    assert len(found) == 2
+    assert max(size for _, size in found) < MOST + 200 * 1024
+
+
+async def test_what_a_page_leaves_out_is_not_read(projections: Projections, room: str) -> None:
+    """However much of it there is: as many blocks are looked at, but for those that the rows themselves are in."""
+    await large_runs(projections, room, 60, MIB)
+    text = (REPOSITORY / "services" / "query" / "sql" / "list_runs.sql").read_text()
+
+    async def blocks(limit: int) -> int:
+        given = {"workspace_id": "ws_dev", "room_id": room, "limit": limit, "bytes": MOST}
+        statement, values = OptionalStatement(text).bind(given)
+        (plan,) = json.loads(
+            await projections.connection.fetchval(f"explain (analyze, buffers, format json) {statement}", *values)
+        )
+        return plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
+
+    await blocks(60)
+    assert await blocks(60) - await blocks(10) < 20
+
+
+async def test_look_ups_of_large_runs_take_turns(
+    variables: dict[str, str], projections: Projections, stream: Stream, room: str
+) -> None:
+    runs = await large_runs(projections, room, 40, 4 * MIB)
+    async with running(variables | {"BACKLOG_MEGABYTES": "8"}) as query:
+        assert (await query.get(f"/v1/runs/{fresh('run')}")).status_code == 404
+        before = memory_kib(query.pid, "VmHWM")
+        with contextlib.ExitStack() as opened:
+            for run_id in runs:
+                client = opened.enter_context(socket.socket())
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.connect(("127.0.0.1", query.port))
+                client.sendall(f"GET /v1/runs/{run_id} HTTP/1.1\r\nHost: q\r\n\r\n".encode())
+            async with asyncio.timeout(20):
+                while await query.metric("runroom_http_backlog_bytes") < 8 * MIB:
+                    await asyncio.sleep(0.05)
+                while (answer := await query.get(f"/v1/runs/{runs[7]}", {"min_seq": 8})).status_code != 200:
+                    assert answer.json()["error"] == "overloaded"
+                    await asyncio.sleep(0.05)
+            run = answer.json()["run"]
+            assert (run["run_id"], run["stream_seq"], len(run["input"]["a"])) == (runs[7], 8, 4 * MIB)
+        # Of 160 MB, each of which would be there two or three times.
+        assert memory_kib(query.pid, "VmHWM") - before < 80_000
+
+
+async def large_runs(projections: Projections, room: str, count: int, size: int) -> list[str]:
+    """Runs of a room, oldest first, each with so many bytes that can be compressed; made there, not sent there."""
+    runs = [fresh("run") for _ in range(count)]
+    for number, run_id in enumerate(runs):
+        await projections.apply_run({"run_id": run_id, "room_id": room, "minute": number, "stream_seq": number + 1})
+    await projections.connection.execute(
+        """update proj_runs_v1 set input = ('{"a":"' || repeat('x', $2) || '"}')::json where room_id = $1""", room, size
+    )
+    await projections.connection.execute("vacuum proj_runs_v1")
+    return runs
+
+
+def memory_kib(pid: int, name: str) -> int:
+    return int(Path(f"/proc/{pid}/status").read_text().split(f"{name}:")[1].split()[0])
 
 
 @pytest.mark.parametrize("field", [b"", b"Expect: 100-continue\r\n"])
