@@ -48,6 +48,7 @@ class Consumer:
         self.pending = 0
         """Messages behind the last one received, by the broker's word."""
         self.fault: str | None = None
+        self._prefix = f"rooms.{partition}."
         self._start = start
         self._asked = 0
         self._requests = 0
@@ -108,6 +109,10 @@ class Consumer:
         consumer_seq = int(tokens[6 + shift])
         if consumer_seq != self._consumer_seq + 1:
             self.fault = "gap"
+            return
+        if not subject.startswith(self._prefix):
+            # The broker sends what the consumer was made for, unless somebody has made another of it.
+            self.fault = "another partition's"
             return
         self._consumer_seq = consumer_seq
         self.pending = int(tokens[8 + shift])

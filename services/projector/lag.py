@@ -1,8 +1,9 @@
 """How far the projections are behind the event store, per partition, in events and in seconds.
 
 Invariant: measuring costs as much as there is lag, however many rooms there are: what is not yet published is in an
-index of its own, and of what is published the worker knows itself what it has yet to apply. A room that waits for an
-operator does not count: nothing that projectors do would make that less, and it has an alert of its own.
+index of its own, and of what is published the worker knows itself what it has yet to apply, or asks the stream where it
+has no consumer that would say so. A room that waits for an operator does not count: nothing that projectors do would
+make that less, and it has an alert of its own.
 """
 
 import asyncio
@@ -13,10 +14,13 @@ import structlog
 
 from services.projector import metrics
 from services.projector.event_source import Age, EventSource, UnpublishedRoom
+from services.projector.partition import Partition
 from services.projector.runner import Runner
+from services.projector.stream_watch import StreamWatch, resume_after
 from shared.contracts.ids import RoomKey
-from shared.contracts.subjects import partition_of
-from shared.messaging.broker import Broker
+from shared.contracts.subjects import partition_filter, partition_of, room_of, stream_seq_of
+from shared.messaging.broker import Broker, BrokerUnavailableError
+from shared.messaging.direct_get import following
 from shared.postgres import STORE_ERRORS
 from shared.telemetry import Logger
 
@@ -36,11 +40,12 @@ class Lag(NamedTuple):
 class LagMeter:
     """``worst`` is the last measurement of each projection, over the partitions this worker holds."""
 
-    def __init__(self, events: EventSource, runners: Sequence[Runner], broker: Broker) -> None:
+    def __init__(self, events: EventSource, runners: Sequence[Runner], broker: Broker, watch: StreamWatch) -> None:
         self.worst: dict[str, Lag] = {}
         self._events = events
         self._runners = runners
         self._broker = broker
+        self._watch = watch
         self._log: Logger = structlog.get_logger("lag")
 
     async def run(self) -> None:
@@ -57,6 +62,7 @@ class LagMeter:
         for room in await self._events.unpublished_rooms(MOST_ROOMS):
             unpublished.setdefault(partition_of(*room.key), []).append(room)
         held = [(runner, partition) for runner in self._runners for partition in runner.partitions()]
+        await asyncio.gather(*(self._look_ahead(partition) for _, partition in held if not partition.is_read))
         places = {partition: partition.next_places(_MOST_BEHIND) for _, partition in held}
         heads = [
             _next(room)
@@ -79,6 +85,20 @@ class LagMeter:
             before = worst[runner.name]
             worst[runner.name] = Lag(before.events + events, max(before.seconds, seconds))
         self.worst = worst
+
+    async def _look_ahead(self, partition: Partition) -> None:
+        """Counts what the stream holds for a partition that is not read from it; unchanged where it cannot be asked."""
+        if (stream := self._watch.state) is None:
+            return
+        after = resume_after(partition.stream_key, partition.position, stream.identity)
+        try:
+            ahead = await following(self._broker, partition_filter(partition.number), after + 1)
+        except BrokerUnavailableError as error:
+            self._log.debug("lag_not_measured", error=str(error))
+            return
+        partition.unread = ahead.number if ahead else 0
+        key = room_of(ahead.first.subject) if ahead else None
+        partition.next_unread = (key, stream_seq_of(ahead.first.headers)) if ahead and key else None
 
     def _is_publishable(self, head: Age | None) -> bool:
         most = self._broker.most_bytes

@@ -105,6 +105,10 @@ class Partition:
         self.in_hand: list[tuple[str, Recorded]] = []
         """What was taken and is not yet applied."""
         self.behind: dict[str, Room] = {}
+        self.unread = 0
+        """Messages that the stream holds behind ``position``, as last asked while there was no consumer."""
+        self.next_unread: tuple[RoomKey, int] | None = None
+        """Room and seq of the first of them."""
         self._rooms: dict[str, Room] = {}
 
     @property
@@ -114,9 +118,16 @@ class Partition:
         return consumer is not None and consumer.fault is None and not consumer.buffer and not consumer.pending
 
     @property
+    def is_read(self) -> bool:
+        """Whether there is a consumer that is of use."""
+        return self.consumer is not None and self.consumer.fault is None
+
+    @property
     def lag(self) -> int:
         """Events yet to be applied, as far as the worker knows of them; without rooms that are held back."""
         arrived = len(self.consumer.buffer) + self.consumer.pending if self.consumer else 0
+        if not self.is_read:
+            arrived = max(arrived, self.unread)
         behind = sum(
             max(room.wanted_seq - max(room.applied_seq, 0), 0) for room in self.behind.values() if not room.held_at
         )
@@ -130,6 +141,8 @@ class Partition:
         for subject, recorded in islice(waiting, 1):
             if key := room_of(subject):
                 places.append((key, recorded.stream_seq))
+        if self.next_unread and not self.is_read:
+            places.append(self.next_unread)
         return places
 
     def take(self, most: int, most_bytes: int) -> list[tuple[str, Recorded]]:

@@ -62,6 +62,8 @@ class Runner:
         self._turn = 0
         self._store_well = True
         self._stream_well = True
+        self.is_refused = False
+        """Whether the stream takes no consumer of ours."""
         self._log: Logger = structlog.get_logger("runner").bind(projection=name)
         watch.on_change(self._on_stream_change)
 
@@ -107,7 +109,15 @@ class Runner:
             return False
         room.want(seq)
         self._arrived.set()
+        if room.partition.is_quiet and not room.partition.in_hand:
+            self._doubt_consumer(room.partition)
         return True
+
+    def _doubt_consumer(self, partition: Partition) -> None:
+        """It says that there is no more, and there is: somebody may have made another of it."""
+        if partition.consumer is not None:
+            partition.consumer.fault = "events missing"
+            self._tend.set()
 
     def knows(self, parked: ParkedEvent) -> bool:
         """Whether the room is held back before this event already, or beyond it, or is not ours."""
@@ -165,8 +175,9 @@ class Runner:
                 await self._inbox.close_useless()
                 if (stream := self._watch.state) is not None:
                     await self._open_missing(stream)
-                self._stream_well = True
+                self._stream_well, self.is_refused = True, False
             except (BrokerUnavailableError, JetStreamError) as error:
+                self.is_refused = isinstance(error, JetStreamError)
                 if self._stream_well:
                     self._log.warning("stream_unavailable", error=str(error))
                 self._stream_well = False

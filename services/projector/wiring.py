@@ -34,6 +34,10 @@ _NAME = "runroom-projector"
 _log: Logger = structlog.get_logger("wiring")
 
 
+class ConsumersRefusedError(Exception):
+    """The stream takes no consumers: it has as many as it may, or has been made into something else."""
+
+
 async def run(settings: Settings) -> None:
     """Serves until told to stop."""
     listener = _bind(settings)
@@ -60,7 +64,7 @@ async def run(settings: Settings) -> None:
         )
         reconciler = Reconciler(EventSource(session(settings.event_store_dsn)), crew.reconciled)
         attendant = Attendant(EventSource(session(settings.event_store_dsn)), crew.attended)
-        meter = LagMeter(EventSource(session(settings.event_store_dsn)), runners, broker)
+        meter = LagMeter(EventSource(session(settings.event_store_dsn)), runners, broker, watch)
         broker.start()
         tasks = await stack.enter_async_context(
             running_tasks(
@@ -112,6 +116,11 @@ def _app(
         _ = broker.client
         return "connected"
 
+    async def consumers() -> str:
+        if refused := [runner.name for runner in runners if runner.is_refused]:
+            raise ConsumersRefusedError(", ".join(refused))
+        return ", ".join(f"{runner.name}: {sum(p.is_read for p in runner.partitions())}" for runner in runners)
+
     async def partitions() -> str:
         if keeper.waits_for_broker:
             return "none before NATS lets this worker in for the first time"
@@ -132,7 +141,7 @@ def _app(
 
     return Litestar(
         route_handlers=health_routes(
-            {"projections": projection_store_answers, "nats": broker_is_connected},
+            {"projections": projection_store_answers, "nats": broker_is_connected, "consumers": consumers},
             {"event_store": event_store_answers, "partitions": partitions, "lag": lag, "parked": parked_events},
         ),
         exception_handlers=EXCEPTION_HANDLERS,

@@ -123,6 +123,19 @@ async def next_by_subject(
     return messages
 
 
+class Following(NamedTuple):
+    """The first message, and the ``number`` of all of the subject from there on, itself included."""
+
+    first: StoredMessage
+    number: int
+
+
+async def following(broker: Broker, subject: str, start: int, *, seconds: float = 2.0) -> Following | None:
+    """What there is of the subject (wildcards allowed) at stream position ``start`` or later, None if nothing."""
+    messages = await next_by_subject(broker, subject, start, 1, seconds=seconds)
+    return Following(messages[0], 1 + int(messages[0].headers["Nats-Num-Pending"])) if messages else None
+
+
 async def last_by_subjects(
     broker: Broker, subjects: list[str], read: Callable[[StoredMessage], T], *, start: int = 1, seconds: float = 5.0
 ) -> LastMessages[T]:

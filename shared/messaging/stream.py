@@ -18,6 +18,8 @@ _REWOUND_TO = "runroom-rewound-to"
 _NOT_FOUND = 10059
 _NANOSECONDS = 1_000_000_000
 _MOST_DIGITS = 18
+_CONSUMER_SECONDS = 60
+"""After which a consumer goes that nobody reads by; a projector's own go sooner."""
 
 _log: Logger = structlog.get_logger("stream")
 _refused = LineBudget(1)
@@ -112,6 +114,7 @@ def _wanted(settings: StreamSettings) -> dict[str, Any]:
         "num_replicas": settings.replicas,
         "max_age": settings.max_age_seconds * _NANOSECONDS,
         "max_consumers": settings.max_consumers,
+        "consumer_limits": {"inactive_threshold": _CONSUMER_SECONDS * _NANOSECONDS},
         "max_msgs": -1,
         "max_bytes": -1,
         "duplicate_window": 120 * _NANOSECONDS,
@@ -130,7 +133,6 @@ _UNTOUCHED: dict[str, Any] = {
     "republish": None,
     "subject_transform": None,
     "sources": None,
-    "consumer_limits": None,
     "mirror_direct": False,
     "allow_rollup_hdrs": False,
     "allow_batched": False,
@@ -153,16 +155,20 @@ async def _put_right(
     if not changes:
         return info
     # What cannot be changed, such as to more copies than there are servers, keeps nothing else from being put right.
+    refused: dict[str, str] = {}
     for part in (changes, *({name: value} for name, value in changes.items())):
         try:
             info = await broker.jetstream(f"STREAM.UPDATE.{STREAM}", {**info["config"], **part}, seconds=10.0)
         except JetStreamError as error:
-            if part is not changes and (left_out := _refused.take()) is not None:
-                _log.error("stream_not_put_right", changes=sorted(part), error=str(error), left_out=left_out)
+            if part is not changes:
+                refused |= dict.fromkeys(part, str(error))
         else:
             _log.warning("stream_put_right", changes=sorted(part))
             if part is changes:
                 break
+    if refused and (left_out := _refused.take()) is not None:
+        error = "; ".join(sorted(set(refused.values())))
+        _log.error("stream_not_put_right", changes=sorted(refused), error=error, left_out=left_out)
     return info
 
 
