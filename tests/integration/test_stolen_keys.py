@@ -214,14 +214,82 @@ async def test_a_stream_that_was_emptied_is_put_right_and_nothing_is_lost(stack:
                     await asyncio.sleep(0.02)
             reading.cancel()
             assert [event["event_id"] for event in replayed] == expected
-    verify = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.projector", "verify"),
-        env={**os.environ, **stack.addresses("projector")},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    printed, _ = await verify.communicate()
-    assert verify.returncode == 0, printed.decode()
+    await verified(stack)
+
+
+async def by_nothing_found(broker: Broker) -> None:
+    """The answer is empty, and so a request to the API: most of its requests are."""
+    await broker.client.publish("$JS.API.DIRECT.GET.ROOMS", b'{"seq": 999999999}', reply="$JS.API.STREAM.DELETE.ROOMS")
+
+
+async def by_nothing_to_come(broker: Broker) -> None:
+    name = "projector-thief"
+    config = {"name": name, "ack_policy": "none", "deliver_policy": "new", "filter_subject": partition_filter(7)}
+    subject = f"CONSUMER.CREATE.ROOMS.{name}.{partition_filter(7)}"
+    await broker.jetstream(subject, {"stream_name": "ROOMS", "action": "create", "config": config})
+    request = json.dumps({"batch": 1, "no_wait": True}).encode()
+    await broker.client.publish(f"$JS.API.CONSUMER.MSG.NEXT.ROOMS.{name}", request, reply="$JS.API.STREAM.DELETE.ROOMS")
+
+
+@pytest.mark.parametrize("delete", [by_nothing_found, by_nothing_to_come])
+async def test_a_stream_that_an_empty_answer_deletes_is_filled_again_and_nothing_is_lost(
+    stack: LocalStack, delete: Callable[[Broker], Awaitable[None]]
+) -> None:
+    """What a projector's key is good for (docs/decisions/0038-whose-event-it-is.md): again and again, under load."""
+    async with (
+        httpx.AsyncClient(base_url=stack.command_url, trust_env=False, timeout=PATIENCE) as command,
+        httpx.AsyncClient(base_url=stack.query_url, trust_env=False, timeout=PATIENCE) as query,
+        stolen(stack, "projector") as broker,
+    ):
+        headers = {"x-workspace-id": f"ws_{delete.__name__}"}
+        told: list[str] = []
+
+        async def create() -> None:
+            answer = await command.post("/v1/runs", json={"room_id": "lobby"}, headers=headers)
+            assert answer.status_code == 201, answer.text
+            told.append(answer.json()["event_id"])
+
+        await create()
+        seen: list[dict[str, Any]] = []
+        watching = asyncio.create_task(_watch(query, "lobby", headers, 0, seen))
+        for _ in range(3):
+            before = await _standing_at(broker)
+            await delete(broker)
+            async with asyncio.timeout(PATIENCE):
+                while (state := await stream_state(broker)) is None or state.identity == before.identity:
+                    await create()
+                    await asyncio.sleep(0.05)
+        await create()
+        await wait_for_runs(query, headers, min(len(told), 50))
+        async with asyncio.timeout(PATIENCE):
+            while len(seen) < len(told):
+                await asyncio.sleep(0.02)
+        watching.cancel()
+        assert [event["event_id"] for event in seen] == told
+        replayed: list[dict[str, Any]] = []
+        reading = asyncio.create_task(_watch(query, "lobby", headers, 0, replayed))
+        async with asyncio.timeout(PATIENCE):
+            while len(replayed) < len(told):
+                await asyncio.sleep(0.02)
+        reading.cancel()
+        assert [event["event_id"] for event in replayed] == told
+    await verified(stack)
+
+
+async def verified(stack: LocalStack) -> None:
+    """Once the relay has published everything: store, stream and projections agree."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            verify = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "services.projector", "verify"),
+                env={**os.environ, **stack.addresses("projector")},
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            printed, _ = await verify.communicate()
+            if verify.returncode == 0:
+                return
+            print(printed.decode())
 
 
 async def test_a_stream_that_was_closed_for_good_is_filled_again_once_an_administrator_has_removed_it(
