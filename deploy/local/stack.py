@@ -76,6 +76,9 @@ class LocalStack:
             addresses["NATS_URL"] = settings.nats_url or _started(self.nats).url
             if self.nats is not None:
                 addresses["NATS_NKEY_SEED_FILE"] = str(self.nats.seed_file(service))
+            else:
+                given = (name for name in os.environ if name.startswith("NATS_") and name not in addresses)
+                addresses |= {name: os.environ[name] for name in given}
         return addresses
 
     def start(self) -> None:

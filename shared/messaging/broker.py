@@ -94,6 +94,14 @@ class Broker:
         """Returns when the broker is connected, at once if it is."""
         await self._up.wait()
 
+    async def reach(self, seconds: float) -> None:
+        """Returns when the broker is connected. Raises ``BrokerUnavailableError``, with why, after so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._up.wait()
+        except TimeoutError as error:
+            raise BrokerUnavailableError(f"no connection to NATS: {self._refusal or 'it does not answer'}") from error
+
     def start(self) -> None:
         self._connecting = asyncio.create_task(self._connect(), name="nats-connect")
 

@@ -16,7 +16,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from deploy.local import EmbeddedNats
 from deploy.local.__main__ import asks_for_tokens
+from deploy.local.nats import users_and
 from deploy.local.ports import free_port
 from tests.support.servers import REPOSITORY
 from tests.support.tokens import claims, hs256
@@ -188,6 +190,36 @@ def test_one_more_projector_joins_a_running_stack_and_says_so_when_there_is_none
     refused = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     assert refused.stderr.startswith("No stack is running on ")
+
+
+@pytest.fixture
+def nats(tmp_path: Path) -> Iterator[EmbeddedNats]:
+    """A server that lets nobody in without a password."""
+    users, _, _ = users_and("tester").partition("no_auth_user")
+    server = EmbeddedNats(tmp_path / "nats", users=users)
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_the_stack_file_says_who_we_are_to_a_nats_of_our_own(
+    up: Callable[..., Up], nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    password = tmp_path / "password"
+    password.write_text("tester")
+    one = up(NATS_URL=nats.url, NATS_USER="tester", NATS_PASSWORD_FILE=str(password))
+    one.wait_until_up()
+    typed = f"set -a; . {one.data_dir}/stack.env; exec {sys.executable} -m services.projector verify"
+    verified = subprocess.run(
+        ["sh", "-c", typed],
+        env={"PATH": os.environ["PATH"]},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (verified.returncode, "all is well" in verified.stdout) == (0, True), verified.stderr
+    assert one.end(signal.SIGINT)[0] == 0
 
 
 def test_the_demo_tells_a_whole_run_and_says_so_when_nothing_is_up(up: Callable[..., Up]) -> None:

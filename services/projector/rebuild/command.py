@@ -145,10 +145,9 @@ async def _stream(where: Places) -> StreamState:
     broker = Broker(where.nats_url, name=NAME, access=where.nats_access)
     broker.start()
     try:
-        async with asyncio.timeout(_CONNECT_SECONDS):
-            await broker.wait_connected()
+        await broker.reach(_CONNECT_SECONDS)
         state = await stream_state(broker)
-    except (BrokerUnavailableError, JetStreamError, TimeoutError) as error:
+    except (BrokerUnavailableError, JetStreamError) as error:
         raise CannotLookError(f"the stream does not answer: {error}") from error
     finally:
         await broker.close()

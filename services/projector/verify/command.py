@@ -1,6 +1,5 @@
 """``python -m services.projector verify``: the whole comparison, in one pass over everything."""
 
-import asyncio
 import contextlib
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from services.projector.verify.lag import LagCheck
 from services.projector.verify.report import CannotLookError, Report
 from services.projector.verify.rooms import RoomsCheck, pages
 from services.projector.verify.stream import ALL_PARTITIONS, StreamCheck
-from shared.messaging.broker import Broker
+from shared.messaging.broker import Broker, BrokerUnavailableError
 from shared.postgres import STORE_ERRORS, Connection, connected, load_queries
 
 _SQL = load_queries(Path(__file__).parent / "sql")
@@ -29,8 +28,7 @@ async def verify(where: Places, report: Report) -> bool:
             broker = Broker(where.nats_url, name=_NAME, access=where.nats_access)
             stack.push_async_callback(broker.close)
             broker.start()
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                await broker.wait_connected()
+            await broker.reach(_CONNECT_SECONDS)
             rooms = RoomsCheck(store, projections, report)
             stream = StreamCheck(broker, store, report)
             lag = LagCheck(store, projections, report)
@@ -45,6 +43,8 @@ async def verify(where: Places, report: Report) -> bool:
             for number in ALL_PARTITIONS:
                 await stream.partition(number, upto)
             await lag.settle()
+    except BrokerUnavailableError as error:
+        raise CannotLookError(str(error)) from error
     except STORE_ERRORS as error:
         raise CannotLookError(f"{type(error).__name__}: {error}") from error
     report.finish()

@@ -8,6 +8,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from deploy.local import EmbeddedNats
+from deploy.local.nats import USERS_FILE
 from services.projector.verify.report import Report
 from services.projector.verify.rooms import Seen
 from services.projector.verify.stream import StreamCheck
@@ -203,7 +205,16 @@ async def test_rooms_that_stand_still_are_told_apart_from_rooms_that_lag(
     assert "differs  ws/standing  runs: stands still at 0 of 5" in output
 
 
-async def test_what_cannot_be_reached_is_no_answer(projection_dsn: str, event_store_dsn: str, stream_url: str) -> None:
+async def test_what_cannot_be_reached_is_no_answer(
+    projection_dsn: str, event_store_dsn: str, stream_url: str, tmp_path: Path
+) -> None:
     status, output = await verify("postgresql://nobody@127.0.0.1:1/none", projection_dsn, stream_url)
     assert status == 2
     assert output.startswith("cannot look: ")
+    stranger = EmbeddedNats(tmp_path / "nats", users=USERS_FILE.read_text())
+    stranger.start()
+    try:
+        status, output = await verify(event_store_dsn, projection_dsn, stranger.url)
+    finally:
+        stranger.stop()
+    assert (status, output.strip()) == (2, "cannot look: no connection to NATS: nats: 'Authorization Violation'")
