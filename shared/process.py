@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from shared.metrics import set_build_info
-from shared.postgres import migrate, read_dsn
-from shared.serving import run
+from shared.postgres import STORE_ERRORS, migrate, read_dsn
+from shared.serving import ServiceError, run
 from shared.settings import Environment, SettingsError
 from shared.telemetry import configure_logging
 from shared.tracing import start_tracing
@@ -59,7 +59,14 @@ def migrate_process(service: str, dsn_variable: str, migrations: Path) -> int:
     except SettingsError as error:
         return _refuse(error)
     configure_logging(service, "info", env.text("LOG_FORMAT", "auto"))
-    return run(lambda: migrate(dsn, migrations))
+    return run(lambda: _migrate(dsn, migrations))
+
+
+async def _migrate(dsn: str, migrations: Path) -> None:
+    try:
+        await migrate(dsn, migrations)
+    except STORE_ERRORS as error:
+        raise ServiceError(f"not migrated: {type(error).__name__}: {error}") from error
 
 
 def usage(text: str) -> int:

@@ -62,6 +62,18 @@ def test_migrating_twice_at_the_same_time_is_safe(fresh_postgres: EmbeddedPostgr
     assert fresh_postgres.execute("select count(*) from proj_runs", database="projections") == "0"
 
 
+def test_a_database_that_cannot_be_migrated_is_one_sentence(fresh_postgres: EmbeddedPostgres) -> None:
+    _, _, place = fresh_postgres.dsn("projections").partition("@")
+    for dsn, said in (
+        ("postgresql://x@127.0.0.1:1/x", "not migrated: ConnectionRefusedError: "),
+        (f"postgresql://runroom_migrate:no@{place}", "not migrated: InvalidPasswordError: "),
+    ):
+        done = run("migrate", PROJECTION_DSN=dsn)
+        assert done.returncode == 1
+        assert len(done.stderr.splitlines()) == 1
+        assert done.stderr.startswith(said)
+
+
 async def test_a_worker_takes_nothing_from_the_others_before_nats_lets_it_in(
     event_store_dsn: str, projection_dsn: str, fresh_nats: EmbeddedNats, tmp_path: Path
 ) -> None:
