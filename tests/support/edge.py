@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import ssl
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -24,11 +25,21 @@ NGINX = shutil.which("nginx", path=os.pathsep.join((os.environ.get("PATH", ""), 
 WITHOUT_NGINX = "nginx is not installed (Debian: apt-get install nginx-light)"
 CONFIGURATION = REPOSITORY / "deploy" / "edge" / "nginx.conf"
 PAGES = REPOSITORY / "deploy" / "edge" / "pages.conf"
+LOOKS_UP_NAMES_AGAIN = (1, 27, 3)
+"""The first nginx that does, where a server is to be resolved."""
 VARIABLE = re.compile(r"\$\{(EDGE_[A-Z_]+)\}")
 
 
+def nginx_version() -> tuple[int, ...]:
+    """Of the nginx there is, empty without one."""
+    if NGINX is None:
+        return ()
+    said = subprocess.run([NGINX, "-v"], capture_output=True, text=True, check=True).stderr
+    return tuple(map(int, said.partition("nginx/")[2].split()[0].split(".")))
+
+
 class Edge(EmbeddedServer):
-    """nginx in front of services at these addresses (`host:port`)."""
+    """nginx in front of services at these addresses (`host:port`), or with these directives for an upstream."""
 
     name = "nginx"
     port_taken = "Address already in use"
@@ -99,7 +110,7 @@ class Edge(EmbeddedServer):
 
 
 def _servers(addresses: Sequence[str]) -> str:
-    return " ".join(f"server {address};" for address in addresses)
+    return " ".join(address if address.endswith(";") else f"server {address};" for address in addresses)
 
 
 def _answering(certificates: Certificates, port: int) -> Callable[[], bool]:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import ip_address
 from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from deploy.local.ports import free_port
-from tests.support.edge import Edge
+from tests.support.edge import LOOKS_UP_NAMES_AGAIN, Edge, nginx_version
+from tests.support.servers import REPOSITORY
 
 
 class Upstream:
@@ -51,8 +55,11 @@ async def listening(*, answers: bool) -> AsyncIterator[Upstream]:
 
 
 @asynccontextmanager
-async def edge_before(folder: Path, upstreams: list[str]) -> AsyncIterator[httpx.AsyncClient]:
-    edge = Edge(folder / "nginx", command=upstreams, query=upstreams)
+async def edge_before(
+    folder: Path, upstreams: list[str], others: list[str] | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an edge in this folder; ``others`` are the query services where those are not the same."""
+    edge = Edge(folder / "nginx", command=upstreams, query=others or upstreams)
     edge.start()
     try:
         verify = edge.certificates.client()
@@ -136,3 +143,44 @@ async def test_the_service_has_the_id_that_the_client_is_told(tmp_path: Path) ->
     passed = [line for head in service.requests for line in head if line.lower().startswith("x-request-id")]
     assert passed == [f"X-Request-Id: {one}" for one in told]
     assert len(set(told)) == 2
+
+
+class Names(asyncio.DatagramProtocol):
+    """A name server that knows one address (IPv4), whatever the name."""
+
+    def __init__(self) -> None:
+        self.address = ""
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        question = data[12 : data.index(0, 12) + 5]
+        known = question[-4:] == bytes((0, 1, 0, 1))  # A, IN
+        head = data[:2] + struct.pack("!5H", 0x8180, 1, int(known), 0, 0)
+        # The name of the question, for 600 s as Docker has it.
+        answer = struct.pack("!3HIH", 0xC00C, 1, 1, 600, 4) + ip_address(self.address).packed
+        self._transport.sendto(head + question + (answer if known else b""), addr)
+
+
+@pytest.mark.skipif(nginx_version() < LOOKS_UP_NAMES_AGAIN, reason="this nginx looks names up when it starts")
+async def test_services_that_have_another_address_are_found_with_what_compose_says(tmp_path: Path) -> None:
+    edge = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())["services"]["edge"]["environment"]
+    port, loop = free_port(), asyncio.get_running_loop()
+    transport, names = await loop.create_datagram_endpoint(Names, ("127.0.0.1", 0))
+    asked = "{}:{}".format(*transport.get_extra_info("sockname"))
+    upstreams = [
+        edge[name].replace("127.0.0.11", asked).replace(f"{service}:{usual}", f"{service}:{port}")
+        for name, service, usual in (("EDGE_COMMAND", "command", 8001), ("EDGE_QUERY", "query", 8002))
+    ]
+    service = Upstream(answers=True)
+    names.address = "127.0.0.2"
+    try:
+        async with edge_before(tmp_path, upstreams[:1], upstreams[1:]) as client:
+            for names.address in ("127.0.0.2", "127.0.0.3"):
+                async with await asyncio.start_server(service.take, names.address, port), asyncio.timeout(20):
+                    for method in ("POST", "GET"):
+                        while (await client.request(method, "/v1/runs")).status_code != 200:
+                            await asyncio.sleep(0.1)
+    finally:
+        transport.close()

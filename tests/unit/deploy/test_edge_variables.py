@@ -34,8 +34,8 @@ def test_compose_fills_it_in() -> None:
     compose = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
     given = compose["services"]["edge"]["environment"]
     assert {name for name in given if name.startswith("EDGE_")} == USED
-    assert given["EDGE_COMMAND"] == "server command:8001;"
-    assert given["EDGE_QUERY"] == "server query:8002;"
+    assert given["EDGE_COMMAND"].endswith(" server command:8001 resolve;")
+    assert given["EDGE_QUERY"].endswith(" server query:8002 resolve;")
     assert given["EDGE_ORIGINS"] == "${CORS_ORIGINS:-}"
     assert compose["services"]["edge"]["profiles"] == ["edge"]
 
