@@ -15,7 +15,7 @@ from shared.postgres import STORE_ERRORS, migrate, read_dsn
 from shared.serving import ServiceError, run
 from shared.settings import Environment, SettingsError
 from shared.telemetry import configure_logging
-from shared.tracing import start_tracing
+from shared.tracing import start_tracing, tracing_faults
 
 
 class LogSettings(Protocol):
@@ -38,6 +38,9 @@ def serve_process(
     """Serves until told to stop; the exit status."""
     try:
         settings = read_settings(os.environ)
+    except SettingsError as error:
+        return _refuse(error, *tracing_faults(os.environ))
+    try:
         tracer = start_tracing(service, os.environ)
     except SettingsError as error:
         return _refuse(error)
@@ -75,6 +78,6 @@ def usage(text: str) -> int:
     return 2
 
 
-def _refuse(error: SettingsError) -> int:
-    print(error, file=sys.stderr)  # noqa: T201
+def _refuse(*faults: SettingsError | str) -> int:
+    print(*faults, sep="\n", file=sys.stderr)  # noqa: T201
     return 1

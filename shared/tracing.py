@@ -11,6 +11,7 @@ them off again.
 
 from collections.abc import Iterable, Mapping
 from typing import Literal, Protocol
+from urllib.parse import urlsplit
 
 from shared.settings import SettingsError
 
@@ -65,11 +66,30 @@ def is_wanted(variables: Mapping[str, str]) -> bool:
     )
 
 
+def tracing_faults(variables: Mapping[str, str]) -> list[str]:
+    """What is wrong with where traces are to go; nothing where nobody wants any."""
+    return [
+        f"{name} is not a URL with http:// or https:// and a host"
+        for name in _ENDPOINTS
+        if is_wanted(variables) and not _is_url(variables.get(name, "").strip())
+    ]
+
+
+def _is_url(endpoint: str) -> bool:
+    try:
+        parts = urlsplit(endpoint)
+        return not endpoint or (parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0)
+    except ValueError:
+        return False
+
+
 def start_tracing(service: str, variables: Mapping[str, str]) -> Tracer | None:
     """Switches traces on if the environment asks for them. Raises ``SettingsError`` when they cannot be had."""
     global _tracer  # a process traces or it does not
     if not is_wanted(variables):
         return None
+    if faults := tracing_faults(variables):
+        raise SettingsError("\n".join(faults))
     try:
         from shared.otel import OtlpTracer  # half a second and 20 MiB, for those who want it
     except ImportError as error:

@@ -45,8 +45,7 @@ def read_auth_settings(env: Environment, host: str) -> AuthSettings | None:
     given = [value for value in (secret, secret_file, jwks) if value is not None]
     if len(given) > 1:
         env.fault(f"more than one of {_KEYS} is set: choose one")
-        return None
-    if not given:
+    elif not given:
         if issuer or audience:
             env.fault(f"AUTH_ISSUER or AUTH_AUDIENCE is set, and none of {_KEYS}: authentication would be off")
         if not is_loopback(reachable_at):
@@ -57,7 +56,7 @@ def read_auth_settings(env: Environment, host: str) -> AuthSettings | None:
         return None
     if jwks is not None:
         _check_jwks(env, jwks)
-    key = None if jwks is not None else _read_secret(env)
+    key = _read_secret(env) if secret or secret_file else None
     return AuthSettings(key, jwks, issuer, audience, leeway_seconds)
 
 

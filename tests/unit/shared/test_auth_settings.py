@@ -117,6 +117,12 @@ def test_there_is_one_kind_of_key(tmp_path: Path) -> None:
             read(**variables)
 
 
+def test_what_is_wrong_with_two_keys_is_said_of_both(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        read(AUTH_JWT_SECRET="short-secret", AUTH_JWKS=str(tmp_path / "nothing"))
+    assert [line.split()[0] for line in str(refusal.value).splitlines()] == ["more", "AUTH_JWKS:", "AUTH_JWT_SECRET"]
+
+
 @pytest.mark.parametrize("name", ["AUTH_ISSUER", "AUTH_AUDIENCE"])
 def test_what_asks_for_tokens_without_a_key_is_a_fault(name: str) -> None:
     with pytest.raises(SettingsError, match="authentication would be off"):

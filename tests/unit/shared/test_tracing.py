@@ -9,7 +9,9 @@ import pytest
 
 from shared.contracts.subjects import sampled_trace_in
 from shared.contracts.tracecontext import is_sampled, is_traceparent
-from shared.tracing import is_wanted
+from shared.settings import SettingsError
+from shared.tracing import is_wanted, start_tracing
+from tests.support.servers import REPOSITORY
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -40,6 +42,28 @@ def test_without_it_nothing_of_opentelemetry_is_imported(service: str) -> None:
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert said.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["foo", "grpc://collector:4317", "http://", "http://h:0", "http://h:x", "http://[::1"]
+)
+def test_an_endpoint_that_is_none_is_a_fault(endpoint: str) -> None:
+    with pytest.raises(SettingsError, match="OTEL_EXPORTER_OTLP_ENDPOINT is not a URL"):
+        start_tracing("test", {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
+
+
+def test_it_is_named_beside_all_others() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "services.query"],
+        env={"OTEL_EXPORTER_OTLP_ENDPOINT": "foo"},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    faults = {"PROJECTION_DSN", "NATS_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"}
+    assert {line.split()[0] for line in done.stderr.splitlines()} == faults
 
 
 def test_without_the_extra_a_service_says_what_is_missing() -> None:
