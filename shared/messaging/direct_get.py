@@ -30,6 +30,8 @@ _END_OF_BATCH, _NOTHING_FOUND = "204", "404"
 _NOT_LOADED = "Message Not Found"
 """Where the last messages were asked for: there is one, and it could not be read."""
 _MOST_BYTES = 4 * 1024 * 1024
+_MOST_LAST_BYTES = 1024 * 1024
+"""Of one answer with the last messages of many subjects: what comes live waits behind it on the same connection."""
 _LEADER_ASKED_AT_ONCE = 16
 MOST_SUBJECTS = 1000
 """The most subjects one ``last_by_subjects`` call may name; the server's limit is 1024."""
@@ -148,7 +150,7 @@ async def last_by_subjects(
     found: list[T] = []
     up_to = 0
     while True:
-        request = {"multi_last": list(left), "batch": len(left), "seq": start, "max_bytes": _MOST_BYTES}
+        request = {"multi_last": list(left), "batch": len(left), "seq": start, "max_bytes": _MOST_LAST_BYTES}
         messages, end = await _collect(broker, request, _Answer(left.__contains__, start), seconds)
         if end.up_to < up_to or end.description == _NOT_LOADED:
             raise BrokerUnavailableError("a replica that is behind, or a message gone while it was read")
