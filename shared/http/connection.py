@@ -110,6 +110,7 @@ class Connection(Intake):
         if not self._is_streaming:  # there is a bound for each stream, and large chunks are counted as they are written
             self._count_to_the_end()
             self._backlog.hold(self, self.transport.get_write_buffer_size())
+            self._backlog.has_room()  # if there is none, those who are too slow go now: not everybody asks before
 
     def _count_to_the_end(self) -> None:
         # A transport keeps all of a chunk until the last of it is sent; by itself it says so when a quarter of its
