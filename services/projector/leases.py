@@ -31,6 +31,7 @@ _SQL = load_queries(Path(__file__).parent / "sql")
 WAKE_SUBJECT = "projector.wake"
 """Core NATS ping to all workers: there are leases to be taken or given back."""
 _TICKS_PER_LEASE = 5
+_FIRST_TICKS_SECONDS = 0.1
 _STOP_SECONDS = 3.0
 
 
@@ -91,6 +92,7 @@ class LeaseKeeper:
         self._ticking = asyncio.Lock()
         self._stopping = False
         self._joined = False
+        self._announced: list[str] = []
         self._prepared: set[str] = set()
         self._well = True
         self._subscription: Subscription | None = None
@@ -105,7 +107,9 @@ class LeaseKeeper:
                 if not self._stopping:
                     await self._try_tick()
             try:
-                async with asyncio.timeout(self._lease_seconds / _TICKS_PER_LEASE):
+                # What it runs is seen soon after it has joined, and is not to wait for long leases.
+                seconds = self._lease_seconds / _TICKS_PER_LEASE
+                async with asyncio.timeout(seconds if self._holders else min(seconds, _FIRST_TICKS_SECONDS)):
                     await self._wake.wait()
             except TimeoutError:
                 continue
@@ -169,10 +173,12 @@ class LeaseKeeper:
                 self._prepared.add(holder.name)
         names = [holder.name for holder in holders]
         await connection.execute(_SQL["heartbeat"], self._worker, names, self._lease_seconds)
-        if not self._joined:
-            self._joined = True
-            await self._ping()
+        self._joined = True
+        # Before anybody answers to the ping.
         await self._listen()
+        if names != self._announced:
+            self._announced = names
+            await self._ping()
         living = await connection.fetch(_SQL["living_workers"])
         ours: dict[str, dict[int, int]] = {name: {} for name in names}
         for row in await connection.fetch(_SQL["leases_of"], self._worker):
