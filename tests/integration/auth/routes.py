@@ -89,7 +89,7 @@ def _apps(access: TokenAccess) -> dict[str, Litestar]:
     nothing = cast("Any", None)
     reads = type("Reads", (), {"check": None})
     return {
-        "command": command._app(settings, nothing, access, nothing, nothing),  # pyright: ignore
+        "command": command._app(settings, nothing, access, nothing, nothing, nothing),  # pyright: ignore
         "query": query._app(cast("Any", reads), nothing, nothing, nothing, nothing, access, Cors(())),  # pyright: ignore
     }
 

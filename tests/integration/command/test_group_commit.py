@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
-import msgspec
 import pytest
 
 from deploy.local import EmbeddedNats, EmbeddedPostgres
@@ -18,6 +17,7 @@ from services.command.domain.commands import CreateRun
 from services.command.domain.decide import Caller
 from services.command.group_commit import GroupCommit, GroupCommitSettings
 from services.command.ids import MintedIds
+from services.command.submissions import BatchCrashedError
 from shared.contracts.times import format_time
 from shared.postgres import migrate
 from tests.integration.command.deployment import (
@@ -99,7 +99,7 @@ async def test_what_is_stored_under_one_key_fails_no_command_beside_it(event_sto
         await thief.execute("update commands set response = 'x' where idempotency_key = 'key_0'")
         tasks = [create(number) for number in range(6)]
         spoilt, *others = await asyncio.gather(*tasks, return_exceptions=True)
-        assert isinstance(spoilt, msgspec.DecodeError)
+        assert isinstance(spoilt, BatchCrashedError)
         assert [outcome.status for outcome in others if isinstance(outcome, Accepted)] == [201] * 5
         events = "select count(*), max(stream_seq) from events where workspace_id = 'beside'"
         assert tuple(await thief.fetchrow(events) or ()) == (6, 3)
