@@ -11,6 +11,7 @@ Files that are there already stay: the servers know what is in them.
 """
 
 import os
+import re
 import secrets
 import sys
 from pathlib import Path
@@ -40,7 +41,10 @@ def _verifier(pgpass: Path, role: str) -> str:
     """Of the password of a role, which is made if there is none."""
     if not pgpass.exists():
         write_secret(pgpass, _pgpass(f"runroom_{role}", _new_password()))
-    return scram_verifier(pgpass.read_text().strip().rpartition(":")[2])
+    try:
+        return scram_verifier(_password(pgpass.read_text()))
+    except ValueError as error:
+        raise SystemExit(f"{pgpass}: {error}") from error
 
 
 def _public_key(seed: Path) -> str:
@@ -50,6 +54,14 @@ def _public_key(seed: Path) -> str:
 
 def _new_password() -> str:
     return secrets.token_urlsafe(24)
+
+
+def _password(pgpass: str) -> str:
+    """What libpq would take from a line of five fields, in which `:` and `\\` are escaped."""
+    fields = re.fullmatch(r"(?:(?:[^:\\]|\\.)*:){4}((?:[^:\\]|\\.)+)", pgpass.removesuffix("\n"))
+    if fields is None:
+        raise ValueError("not one line of host:port:database:user:password, with : and \\ in them as \\: and \\\\")
+    return re.sub(r"\\(.)", r"\1", fields[1])
 
 
 def _pgpass(role: str, password: str) -> str:

@@ -12,9 +12,14 @@ _ITERATIONS = 4096
 
 
 def scram_verifier(password: str, salt: bytes | None = None) -> str:
-    """What `alter role … password` takes in place of the password, which must be ASCII."""
+    """What `alter role … password` takes in place of the password.
+
+    Raises ValueError where there is none, or one of other characters than ASCII's printable ones, which would have to
+    be normalized first (SASLprep, RFC 4013).
+    """
+    if not (password and password.isascii() and password.isprintable()):
+        raise ValueError("a password is of one or more printable ASCII characters")
     salt = salt or secrets.token_bytes(16)
-    # Others would have to be normalized first (SASLprep).
     salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, _ITERATIONS)
     stored = hashlib.sha256(_keyed(salted, b"Client Key")).digest()
     server = _keyed(salted, b"Server Key")

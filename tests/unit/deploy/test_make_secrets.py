@@ -65,3 +65,26 @@ def test_a_verifier_holds_the_keys_of_the_standard() -> None:
     told = f"n=user,r=rOprNGfwEbeRWgbNEkqO,r={nonce},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,c=biws,r={nonce}"
     signature = hmac.digest(base64.b64decode(keys.split(":")[1]), told.encode(), "sha256")
     assert base64.b64encode(signature) == b"6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
+
+
+@pytest.mark.parametrize("password", ["", "pass\u00adword", "pässword", "a\nb", "a\rb", "a\0b"])
+def test_no_verifier_is_made_of_what_would_have_to_be_normalized(password: str) -> None:
+    with pytest.raises(ValueError, match="printable ASCII"):
+        scram_verifier(password)
+
+
+def test_a_password_of_ones_own_is_read_as_libpq_reads_it(tmp_path: Path) -> None:
+    main(tmp_path)
+    (tmp_path / "command" / "pgpass").write_text("*:*:*:runroom_command:a\\:b\\\\c d\n")
+    main(tmp_path)
+    _, made = (tmp_path / "postgres" / "roles.env").read_text().split("RUNROOM_COMMAND_VERIFIER='")
+    salt = base64.b64decode(made.split("$")[1].split(":")[1])
+    assert made.split("'")[0] == scram_verifier("a:b\\c d", salt)
+
+
+@pytest.mark.parametrize("line", ["", "secret", "*:*:*:runroom_command:", "*:*:*:*:a:b", "*:*:*:*:pässword"])
+def test_a_file_with_no_password_that_can_be_used_is_named(tmp_path: Path, line: str) -> None:
+    main(tmp_path)
+    (tmp_path / "command" / "pgpass").write_text(line)
+    with pytest.raises(SystemExit, match="command/pgpass: "):
+        main(tmp_path)
