@@ -27,20 +27,33 @@ REQUESTS_AT_ONCE: Final = 32
 """Begun in one turn of the loop: 3 ms of it when all ask for streams. A herd of them would stop others for 80 ms."""
 
 
+class _Ahead:
+    """What a client has sent ahead of its answers, in the backlog."""
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def drop(self) -> None:
+        self._transport.abort()
+
+
 class Connection(Intake):
     """One client's connection. A response finds it by ``connection_of``.
 
     ``on_lost`` is called once when the client is gone; who sets it takes it away again. The requests of all connections
     are begun in ``turns``; what clients have yet to take of answers and of the large chunks of streams is in the
-    ``backlog``.
+    ``backlog``, and so is what they have sent ahead.
     """
 
-    __slots__ = ("_backlog", "_held", "_is_streaming", "_responding", "_turns", "on_lost")
+    __slots__ = ("_ahead", "_backlog", "_held", "_is_streaming", "_responding", "_turns", "on_lost")
 
     def __init__(self, *arguments: Any, turns: Turns, backlog: Backlog, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._turns = turns
         self._backlog = backlog
+        self._ahead: _Ahead | None = None
         self.on_lost: Callable[[], None] | None = None
         self._held = b""
         self._is_streaming = False
@@ -128,8 +141,24 @@ class Connection(Intake):
     def drop(self) -> None:
         self.transport.abort()
 
+    def _hold(self, data: bytes, at: int) -> None:
+        super()._hold(data, at)
+        self._ahead = _Ahead(self.transport)
+        self._backlog.hold(self._ahead, len(data))
+        self._backlog.has_room()  # as above: if there is none, those who are too slow go now
+
+    def _go_on(self) -> None:
+        self._release_ahead()
+        super()._go_on()
+
+    def _release_ahead(self) -> None:
+        if self._ahead is not None:
+            self._backlog.release(self._ahead)
+            self._ahead = None
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._backlog.release(self)
+        self._release_ahead()
         super().connection_lost(exc)
         if (cycle := self._responding) is not None:
             self._responding = None

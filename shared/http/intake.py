@@ -26,9 +26,15 @@ MAX_HEADERS: Final = 100
 _LINGER_SECONDS: Final = 2.0
 """Closed at once, with something unread, the connection would be reset, and the client might not see the answer."""
 _SLICE_BYTES: Final = 4096
-"""Read at a time: the parser makes requests of all it is given, and one of 26 bytes is 2 KB of objects."""
+"""Read at a time, and no further than a head's end if another one ends behind it: the parser makes requests of all it
+is given, and one of 26 bytes is 2 KB of objects."""
+_LEAST_SLICE_BYTES: Final = 64
+"""Three of the shortest requests. A body may be nothing but what looks like ends of heads."""
+_END_OF_HEAD: Final = b"\r\n\r\n"
 _MOST_WAITING: Final = 2
-"""Requests behind the one that is answered; a slice may have some more."""
+"""Requests behind the one that is answered; a slice may have a few more."""
+_WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+"""What comes with them means nothing (RFC 9110, 9.3.1) and is dropped as it comes: nobody asks for it."""
 _HEEDED: Final = frozenset({b"host", b"expect", b"transfer-encoding"})
 _HOST: Final = re.compile(  # RFC 3986, section 3.2, in lower case
     rb"(?:\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?"
@@ -72,6 +78,7 @@ class Intake(HttpToolsProtocol):
         "_part",
         "_problem",
         "_rest",
+        "_rest_at",
         "_times",
         "_unclaimed_bytes",
         "_upgrade",
@@ -90,6 +97,7 @@ class Intake(HttpToolsProtocol):
         self._hosts = 0
         self._is_deaf = False
         self._rest = b""
+        self._rest_at = 0
         self._problem: Problem | None = None
         self._upgrade: bytes | None = None
         self._current: RequestResponseCycle | None = None
@@ -150,7 +158,7 @@ class Intake(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._loose_bytes = 0
-        if self._upgrade is None:
+        if self._upgrade is None and self.scope["method"] not in _WITHOUT_BODY:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -177,14 +185,14 @@ class Intake(HttpToolsProtocol):
             if self._rest and len(self.pipeline) < _MOST_WAITING and not self.transport.is_closing():
                 self._go_on()
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: bytes, at: int = 0) -> None:
         """Reads as much of it as there may be requests waiting, and keeps the rest until they are answered."""
-        view, at = memoryview(data), 0
+        view = memoryview(data)
         while at < len(view) and not self._is_deaf:
             if len(self.pipeline) >= _MOST_WAITING:
-                self._hold(bytes(view[at:]))
+                self._hold(data, at)
                 return
-            piece = view[at : at + _SLICE_BYTES]
+            piece = view[at : _end_of_slice(data, at)]
             stopped_at = self._feed(piece)
             if stopped_at is None:
                 at += len(piece)
@@ -194,8 +202,8 @@ class Intake(HttpToolsProtocol):
             if self._part is not _IDLE and not self._is_deaf:
                 self._await_rest()
 
-    def _hold(self, rest: bytes) -> None:
-        self._rest = rest
+    def _hold(self, data: bytes, at: int) -> None:
+        self._rest, self._rest_at = data, at
         self._forget()  # it has come, and waits for us
         self.flow.pause_reading()
         cast("Flow", self.flow).is_held = True
@@ -204,7 +212,7 @@ class Intake(HttpToolsProtocol):
         rest, self._rest = self._rest, b""
         cast("Flow", self.flow).is_held = False
         self.flow.resume_reading()
-        self._take(rest)
+        self._take(rest, self._rest_at)
 
     def _feed(self, data: bytes | memoryview) -> int | None:
         """Where the parser stops, to leave the rest to another protocol; None if it does not."""
@@ -326,6 +334,14 @@ class Intake(HttpToolsProtocol):
     def _forget(self) -> None:
         self._times.head.forget(self)
         self._times.body.forget(self)
+
+
+def _end_of_slice(data: bytes, at: int) -> int:
+    end = at + _SLICE_BYTES
+    head = data.find(_END_OF_HEAD, at + _LEAST_SLICE_BYTES - len(_END_OF_HEAD), end)
+    if head < 0 or data.find(_END_OF_HEAD, head + len(_END_OF_HEAD), end) < 0:
+        return end
+    return head + len(_END_OF_HEAD)
 
 
 @lru_cache(maxsize=64)

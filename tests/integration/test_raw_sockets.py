@@ -678,6 +678,36 @@ async def test_answers_come_in_the_order_of_requests(command: Target) -> None:
         assert [json.loads((await one(reader)).body)["stream_seq"] for _ in bodies] == list(range(1, 21))
 
 
+def resident(pid: int) -> int:
+    """Bytes."""
+    (kilobytes,) = re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(kilobytes) * 1024
+
+
+async def test_requests_sent_ahead_are_kept_as_they_came(target: Target) -> None:
+    """As requests they would be 300 KiB, and who takes no answers has them kept."""
+    ahead = b"GET /healthz HTTP/1.1\r\nHost:\r\n\r\n" * 500
+    before = resident(target.pid)
+    with contextlib.ExitStack() as clients:
+        for _ in range(300):
+            client = clients.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2304)
+            client.connect(("127.0.0.1", target.port))
+            client.sendall(ahead)
+        await is_well(target)
+        assert resident(target.pid) - before < 300 * 100 * 1024
+
+
+async def test_a_body_that_looks_like_heads(command: Target) -> None:
+    """One that is cut where they would end, and one with as many requests behind it as there were such places."""
+    body = b'{"room_id":"heads",' + b"\r\n\r\n" * 50_000 + b'"title":"a"}'
+    async with connected(command) as (reader, writer):
+        writer.write(post(body, b"Content-Length: %d" % len(body)) + HEALTHY * 200)
+        assert [(await one(reader)).status for _ in range(201)] == [201, *([200] * 200)]
+        writer.write(post(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body), b"Transfer-Encoding: chunked") + HEALTHY)
+        assert [(await one(reader)).status for _ in range(2)] == [201, 200]
+
+
 @pytest.mark.parametrize(
     "after",
     [b"garbage\r\n\r\n", post(b"zz\r\n", b"Transfer-Encoding: chunked"), HEAD + b"X-A: " + b"a" * 70_000 + b"\r\n\r\n"],
@@ -753,6 +783,18 @@ async def test_who_leaves_a_stream_is_forgotten(query: Target, leave: int) -> No
     async with asyncio.timeout(PATIENCE):
         while await open_streams(query) != "runroom_query_streams_open 0.0":
             await asyncio.sleep(0.05)
+
+
+async def test_what_comes_with_a_stream_is_not_kept(query: Target) -> None:
+    before = resident(query.pid)
+    async with contextlib.AsyncExitStack() as clients:
+        for _ in range(100):
+            reader, writer = await clients.enter_async_context(connected(query))
+            writer.write(b"GET /v1/streams/rooms/r HTTP/1.1\r\nHost: h\r\nContent-Length: 500000\r\n\r\n")
+            writer.write(b"a" * 500_000)
+            await writer.drain()
+            await one(reader)
+        assert resident(query.pid) - before < 100 * 150_000
 
 
 async def test_a_stream_outlives_the_times_of_requests(query: Target) -> None:
