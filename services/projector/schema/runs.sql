@@ -18,7 +18,14 @@ create table proj_runs_vN (
     updated_at timestamptz not null,
     correlation_id text not null,
     last_event_id uuid not null,
-    stream_seq bigint not null
+    stream_seq bigint not null,
+    -- Nulls are well: what is null is not false.
+    constraint proj_runs_vN_forms check (
+        created_at >= '2000-01-01Z' and created_at < '3000-01-01Z'
+        and started_at >= '2000-01-01Z' and started_at < '3000-01-01Z'
+        and ended_at >= '2000-01-01Z' and ended_at < '3000-01-01Z'
+        and updated_at >= '2000-01-01Z' and updated_at < '3000-01-01Z'
+    )
 ) with (fillfactor = 70);
 
 create table proj_steps_vN (
@@ -36,5 +43,9 @@ create table proj_steps_vN (
     created_at timestamptz not null,
     updated_at timestamptz not null,
     last_event_id uuid not null,
-    stream_seq bigint not null
+    stream_seq bigint not null,
+    constraint proj_steps_vN_forms check (
+        created_at >= '2000-01-01Z' and created_at < '3000-01-01Z'
+        and updated_at >= '2000-01-01Z' and updated_at < '3000-01-01Z'
+    )
 );

@@ -1,0 +1,144 @@
+"""What the projections take from whoever has a projector's password, and how older ones come to it."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from deploy.local import EmbeddedPostgres
+from services.projector.rebuild.versions import _SCHEMA as SCHEMA
+from shared.postgres import migrate
+from tests.integration.privileges import connected
+from tests.support.servers import PROJECTION_MIGRATIONS, as_role
+
+NOW = datetime(2026, 11, 27, tzinfo=UTC)
+ROWS: dict[str, dict[str, Any]] = {
+    "proj_runs_v1": {
+        "run_id": "run_01jd4x8cbtek7vz8mcxz1xg0fe",
+        "workspace_id": "w" * 128,
+        "room_id": "room",
+        "thread_id": None,
+        "status": "failed",
+        "title": None,
+        "goal": None,
+        "input": "{}",
+        "output": "{}",
+        "error": "{}",
+        "summary": None,
+        "tags": [],
+        "created_at": NOW,
+        "started_at": None,
+        "ended_at": NOW,
+        "updated_at": NOW,
+        "correlation_id": "c",
+        "last_event_id": uuid.UUID(int=1),
+        "stream_seq": 2,
+    },
+    "proj_steps_v1": {
+        "step_id": "step_01jd4x8cbtek7vz8mcxz1xg0fe",
+        "run_id": "run_01jd4x8cbtek7vz8mcxz1xg0fe",
+        "workspace_id": "ws",
+        "room_id": "room",
+        "thread_id": None,
+        "kind": "tool",
+        "status": "queued",
+        "title": None,
+        "input": "{}",
+        "output": "{}",
+        "error": "{}",
+        "created_at": NOW,
+        "updated_at": NOW,
+        "last_event_id": uuid.UUID(int=1),
+        "stream_seq": 2,
+    },
+}
+TIMES = ("infinity", "-infinity", "0044-03-15 BC", "0001-01-01 BC", "10000-01-01", "9999-12-31T23:59:59-14:00")
+BAD: dict[tuple[str, str], tuple[Any, ...]] = {
+    **{("proj_runs_v1", name): TIMES for name in ("created_at", "started_at", "ended_at", "updated_at")},
+    **{("proj_steps_v1", name): TIMES for name in ("created_at", "updated_at")},
+}
+
+
+async def insert(connection: asyncpg.Connection, table: str, row: dict[str, Any]) -> None:
+    """Times as PostgreSQL reads them: the driver holds fewer."""
+    places = (
+        f"${number}::text::timestamptz" if name.endswith("_at") else f"${number}" for number, name in enumerate(row, 1)
+    )
+    values = (str(value) if isinstance(value, datetime) else value for value in row.values())
+    await connection.execute(f"insert into {table} ({', '.join(row)}) values ({', '.join(places)})", *values)
+
+
+@pytest.mark.parametrize(("table", "column"), BAD)
+async def test_what_no_projector_writes_is_not_written(projection_dsn: str, table: str, column: str) -> None:
+    async with connected(as_role(projection_dsn, "runroom_projector")) as thief:
+        for value in BAD[table, column]:
+            with pytest.raises(asyncpg.CheckViolationError, match=f"{table}_forms"):
+                await insert(thief, table, {**ROWS[table], column: value})
+        transaction = thief.transaction()
+        await transaction.start()
+        await insert(thief, table, ROWS[table])  # which goes to the limits itself
+        await transaction.rollback()
+
+
+async def test_a_run_does_not_get_there_later(projection_dsn: str) -> None:
+    async with connected(as_role(projection_dsn, "runroom_projector")) as thief:
+        await insert(thief, "proj_runs_v1", ROWS["proj_runs_v1"])
+        for time in TIMES:
+            with pytest.raises(asyncpg.CheckViolationError):
+                await thief.execute("update proj_runs_v1 set ended_at = $1::text::timestamptz", time)
+
+
+@pytest.fixture
+async def older(postgres_server: EmbeddedPostgres, tmp_path: Path) -> AsyncGenerator[str, None]:
+    """The owner's DSN of the projections of a release before."""
+    postgres_server.execute("create database older_projections owner runroom_migrate")
+    dsn = postgres_server.dsn("older_projections", "runroom_migrate")
+    before = tmp_path / "migrations"
+    shutil.copytree(PROJECTION_MIGRATIONS, before, ignore=lambda _, names: [name for name in names if name >= "0008"])
+    await migrate(dsn, before)
+    yield dsn
+    postgres_server.execute("drop database older_projections with (force)")
+
+
+async def test_projections_that_hold_what_no_projector_wrote_keep_it_and_take_no_more_of_it(older: str) -> None:
+    async with connected(older) as owner:
+        for table, row in ROWS.items():
+            await insert(owner, table, row)
+        await insert(owner, "proj_runs_v1", {**ROWS["proj_runs_v1"], "run_id": "run_1", "created_at": "infinity"})
+        await migrate(older, PROJECTION_MIGRATIONS)
+        assert await forms(owner, convalidated=True) == {"proj_steps_v1"}
+        assert await forms(owner, convalidated=False) == {"proj_runs_v1"}
+        assert await owner.fetchval("select count(*) from proj_runs") == 2
+        with pytest.raises(asyncpg.CheckViolationError):
+            await insert(owner, "proj_runs_v1", {**ROWS["proj_runs_v1"], "run_id": "run_2", "created_at": "infinity"})
+
+
+async def test_a_version_of_a_rebuild_has_the_same(older: str) -> None:
+    async with connected(older) as owner:
+        await migrate(older, PROJECTION_MIGRATIONS)
+        for schema in ("runs", "room_feed"):
+            await owner.execute(SCHEMA[schema].replace("_vN", "_v2"))
+        rows = await owner.fetch(
+            "select conrelid::regclass::text as name, pg_get_constraintdef(oid) as form from pg_constraint"
+            " where contype = 'c' and conrelid::regclass::text ~ '^proj_.*_v[12]$'"
+        )
+        found = {row["name"]: row["form"] for row in rows}
+        assert set(found) == {table.replace("_v1", version) for table in ROWS for version in ("_v1", "_v2")}
+        for table in ROWS:
+            assert found[table] == found[table.replace("_v1", "_v2")]
+
+
+async def forms(connection: asyncpg.Connection, *, convalidated: bool) -> set[str]:
+    """The tables that have forms which hold of all rows, or of those since."""
+    rows = await connection.fetch(
+        "select conrelid::regclass::text from pg_constraint where conname ~ '_forms$' and convalidated = $1",
+        convalidated,
+    )
+    return {row[0] for row in rows}
