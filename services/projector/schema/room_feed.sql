@@ -5,5 +5,6 @@ create table proj_room_events_vN (
     stream_seq bigint not null,
     stream_position bigint not null,
     envelope bytea not null,
-    primary key (workspace_id, room_id, stream_seq)
+    primary key (workspace_id, room_id, stream_seq),
+    constraint proj_room_events_vN_forms check (octet_length(envelope) between 1 and 16777216)
 );

@@ -19,9 +19,22 @@ create table proj_runs_vN (
     correlation_id text not null,
     last_event_id uuid not null,
     stream_seq bigint not null,
-    -- Nulls are well: what is null is not false.
+    -- What a command of 1 MiB can lead to: text is no longer than it was, JSON four times. A null is well.
     constraint proj_runs_vN_forms check (
-        created_at >= '2000-01-01Z' and created_at < '3000-01-01Z'
+        octet_length(run_id) <= 128
+        and octet_length(workspace_id) <= 128
+        and octet_length(room_id) <= 128
+        and octet_length(thread_id) <= 128
+        and octet_length(status) <= 128
+        and octet_length(correlation_id) <= 512
+        and octet_length(title) <= 2097152
+        and octet_length(goal) <= 2097152
+        and octet_length(summary) <= 2097152
+        and pg_column_size(input) <= 8388608
+        and pg_column_size(output) <= 8388608
+        and pg_column_size(error) <= 8388608
+        and pg_column_size(tags) <= 131072
+        and created_at >= '2000-01-01Z' and created_at < '3000-01-01Z'
         and started_at >= '2000-01-01Z' and started_at < '3000-01-01Z'
         and ended_at >= '2000-01-01Z' and ended_at < '3000-01-01Z'
         and updated_at >= '2000-01-01Z' and updated_at < '3000-01-01Z'
@@ -45,7 +58,18 @@ create table proj_steps_vN (
     last_event_id uuid not null,
     stream_seq bigint not null,
     constraint proj_steps_vN_forms check (
-        created_at >= '2000-01-01Z' and created_at < '3000-01-01Z'
+        octet_length(step_id) <= 128
+        and octet_length(run_id) <= 128
+        and octet_length(workspace_id) <= 128
+        and octet_length(room_id) <= 128
+        and octet_length(thread_id) <= 128
+        and octet_length(status) <= 128
+        and octet_length(kind) <= 2097152
+        and octet_length(title) <= 2097152
+        and pg_column_size(input) <= 8388608
+        and pg_column_size(output) <= 8388608
+        and pg_column_size(error) <= 8388608
+        and created_at >= '2000-01-01Z' and created_at < '3000-01-01Z'
         and updated_at >= '2000-01-01Z' and updated_at < '3000-01-01Z'
     )
 );

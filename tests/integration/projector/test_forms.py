@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import uuid
 from collections.abc import AsyncGenerator
@@ -18,6 +19,9 @@ from shared.postgres import migrate
 from tests.integration.privileges import connected
 from tests.support.servers import PROJECTION_MIGRATIONS, as_role
 
+MIB = 1024 * 1024
+LARGE = json.dumps({"n": [1e15] * (5 * MIB // 20)})
+"""Of a body of 1 MiB, and more: such numbers grow most when they are written again."""
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 ROWS: dict[str, dict[str, Any]] = {
     "proj_runs_v1": {
@@ -58,11 +62,44 @@ ROWS: dict[str, dict[str, Any]] = {
         "last_event_id": uuid.UUID(int=1),
         "stream_seq": 2,
     },
+    "proj_room_events_v1": {
+        "workspace_id": "ws",
+        "room_id": "room",
+        "stream_seq": 1,
+        "stream_position": 1,
+        "envelope": b"{}",
+    },
 }
+LARGEST: dict[str, dict[str, Any]] = {
+    "proj_runs_v1": {
+        **dict.fromkeys(("title", "goal", "summary"), "x" * MIB),
+        **dict.fromkeys(("input", "output", "error"), LARGE),
+        "tags": ["🙂" * 255 + str(number % 10) for number in range(100)],
+        "correlation_id": "🙂" * 128,
+    },
+    "proj_steps_v1": {
+        **dict.fromkeys(("kind", "title"), "x" * MIB),
+        **dict.fromkeys(("input", "output", "error"), LARGE),
+    },
+    "proj_room_events_v1": {"envelope": b"x" * 8 * MIB},
+}
+IDS = ("i" * 129,)
+TEXTS = ("x" * (2 * MIB + 1),)
+JSON = (f'"{"x" * (8 * MIB)}"',)
 TIMES = ("infinity", "-infinity", "0044-03-15 BC", "0001-01-01 BC", "10000-01-01", "9999-12-31T23:59:59-14:00")
 BAD: dict[tuple[str, str], tuple[Any, ...]] = {
     **{("proj_runs_v1", name): TIMES for name in ("created_at", "started_at", "ended_at", "updated_at")},
     **{("proj_steps_v1", name): TIMES for name in ("created_at", "updated_at")},
+    **{("proj_runs_v1", name): IDS for name in ("run_id", "workspace_id", "room_id", "thread_id", "status")},
+    **{
+        ("proj_steps_v1", name): IDS for name in ("step_id", "run_id", "workspace_id", "room_id", "thread_id", "status")
+    },
+    **{("proj_runs_v1", name): TEXTS for name in ("title", "goal", "summary")},
+    **{("proj_steps_v1", name): TEXTS for name in ("kind", "title")},
+    **{(table, name): JSON for table in ("proj_runs_v1", "proj_steps_v1") for name in ("input", "output", "error")},
+    ("proj_runs_v1", "correlation_id"): ("c" * 513,),
+    ("proj_runs_v1", "tags"): (["t" * 140_000], ["t"] * 30_000),
+    ("proj_room_events_v1", "envelope"): (b"", b"e" * (16 * MIB + 1)),
 }
 
 
@@ -81,9 +118,14 @@ async def test_what_no_projector_writes_is_not_written(projection_dsn: str, tabl
         for value in BAD[table, column]:
             with pytest.raises(asyncpg.CheckViolationError, match=f"{table}_forms"):
                 await insert(thief, table, {**ROWS[table], column: value})
-        transaction = thief.transaction()
+
+
+@pytest.mark.parametrize("table", ROWS)
+async def test_the_largest_that_a_command_can_lead_to_is(projection_dsn: str, table: str) -> None:
+    async with connected(as_role(projection_dsn, "runroom_projector")) as projector:
+        transaction = projector.transaction()
         await transaction.start()
-        await insert(thief, table, ROWS[table])  # which goes to the limits itself
+        await insert(projector, table, {**ROWS[table], **LARGEST[table]})
         await transaction.rollback()
 
 
@@ -113,7 +155,7 @@ async def test_projections_that_hold_what_no_projector_wrote_keep_it_and_take_no
             await insert(owner, table, row)
         await insert(owner, "proj_runs_v1", {**ROWS["proj_runs_v1"], "run_id": "run_1", "created_at": "infinity"})
         await migrate(older, PROJECTION_MIGRATIONS)
-        assert await forms(owner, convalidated=True) == {"proj_steps_v1"}
+        assert await forms(owner, convalidated=True) == {"proj_steps_v1", "proj_room_events_v1"}
         assert await forms(owner, convalidated=False) == {"proj_runs_v1"}
         assert await owner.fetchval("select count(*) from proj_runs") == 2
         with pytest.raises(asyncpg.CheckViolationError):
