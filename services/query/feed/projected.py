@@ -10,15 +10,21 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import asyncpg
+import structlog
 
 from services.query.feed.entry import Entry
-from services.query.metrics import HISTORY_READS
+from services.query.feed.frame import is_one_line
+from services.query.metrics import HISTORY_READS, MISPLACED
 from shared.contracts.ids import RoomKey
 from shared.postgres import STORE_ERRORS, Pool, load_queries
+from shared.telemetry import LineBudget, Logger
 
 _SQL: Final = load_queries(Path(__file__).parents[1] / "sql")
 _PAUSE_SECONDS = 1.0
 _ANSWER_SECONDS = 5.0
+
+_log: Logger = structlog.get_logger("feed")
+_misplaced = LineBudget(1)
 
 
 class ProjectionAwayError(Exception):
@@ -33,7 +39,7 @@ class ProjectedHead(NamedTuple):
 
 
 class ProjectedPage(NamedTuple):
-    """``entries`` are all the events after the position asked for that fit, holes included.
+    """``entries`` are all the events after the position asked for that fit, holes included; what is no line is one.
 
     ``position`` is where the stream holds the event at that position, 0 when the projection does not say.
     """
@@ -60,7 +66,7 @@ class ProjectedFeed:
         # One row more: the event at the position itself.
         rows = await self._fetch("feed_page", key.workspace_id, key.room_id, after, most_events + 1, most_bytes)
         # Their places in the stream are left out: who goes on from here finds the last one's above, next time.
-        entries = [Entry(row[0], 0, row[2]) for row in rows if row[0] > after]
+        entries = [Entry(row[0], 0, row[2]) for row in rows if row[0] > after and _fits(row[2], key)]
         position = rows[0][1] if rows and rows[0][0] == after else 0
         return ProjectedPage(position, entries[:most_events])
 
@@ -72,3 +78,12 @@ class ProjectedFeed:
         except STORE_ERRORS as error:
             self._away_until = time.monotonic() + _PAUSE_SECONDS
             raise ProjectionAwayError(type(error).__name__) from error
+
+
+def _fits(envelope: bytes, key: RoomKey) -> bool:
+    if is_one_line(envelope):
+        return True
+    MISPLACED.inc()
+    if (left_out := _misplaced.take()) is not None:
+        _log.error("projected_event_of_several_lines", **key._asdict(), left_out=left_out)
+    return False

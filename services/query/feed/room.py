@@ -16,7 +16,7 @@ import structlog
 from nats.aio.subscription import Subscription
 
 from services.query.feed.delivery import Deliveries, Delivery
-from services.query.feed.frame import event_frame
+from services.query.feed.frame import event_frame, is_one_line
 from services.query.feed.looker import Looker
 from services.query.feed.replay import PAGE_EVENTS, Replay, Trimmed
 from services.query.feed.ring import Ring
@@ -123,10 +123,11 @@ class Room:
             if (left_out := _unplaced.take()) is not None:
                 _log.warning("live_message_without_position", **self.key._asdict(), left_out=left_out)
             return
-        if is_misplaced(envelope, self.key):
+        if is_misplaced(envelope, self.key) or not is_one_line(envelope):
             MISPLACED.inc()
             if (left_out := _misplaced.take()) is not None:
-                _log.error("live_message_of_another_room", **self.key._asdict(), left_out=left_out)
+                what = "live_message_of_another_room" if is_one_line(envelope) else "live_message_of_several_lines"
+                _log.error(what, **self.key._asdict(), left_out=left_out)
             return
         if self.waiters:
             self._delivery = self._deliveries.take(self._delivery, seq, headers, envelope)

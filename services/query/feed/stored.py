@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 import structlog
 
 from services.query.feed.entry import Entry, contiguous
+from services.query.feed.frame import is_one_line
 from services.query.metrics import HISTORY_READS, MISPLACED
 from shared.contracts.place import is_misplaced
 from shared.contracts.subjects import room_of, stream_seq_of
@@ -132,12 +133,15 @@ async def _ask(question: Callable[[], Awaitable[T]]) -> T:
 
 
 def _is_event(message: StoredMessage) -> bool:
-    """Nothing but the relay writes to the stream; what carries no position of ours, or stands with another room's, is
-    none of ours."""
+    """Nothing but the relay writes to the stream; what carries no position of ours, stands with another room's, or
+    is more than a line, is none of ours."""
     if not stream_seq_of(message.headers) or (room := room_of(message.subject)) is None:
         return False
     if is_misplaced(message.data, room):
         _say_misplaced("stored_event_of_another_room", **room._asdict())
+        return False
+    if not is_one_line(message.data):
+        _say_misplaced("stored_event_of_several_lines", **room._asdict())
         return False
     return True
 

@@ -71,7 +71,7 @@ BAD: dict[tuple[str, str], tuple[Any, ...]] = {
     ("events", "event_version"): (0, -1),
     ("events", "recorded_at"): (*INFINITE, FAR),
     ("events", "traceparent"): ("x\r\nNats-Rollup: all", "x" * 5_000_000, "", "00-" + "\n" * 52),
-    ("events", "envelope"): (b"", b"x" * (2**24 + 1)),
+    ("events", "envelope"): (b"", b"x" * (2**24 + 1), b"{}\n", b"{}\r", b"{}\n\nevent: reset\ndata: {}"),
     ("runs", "thread_id"): TOKENS,
     ("runs", "version"): (0, -1),
     ("runs", "correlation_id"): ("", "a b", "a\n", "x" * 129),
@@ -143,19 +143,32 @@ async def test_a_store_at_work_is_upgraded_and_nobody_waits_behind_it(older: str
         assert not upgrade.done()
         await reading.rollback()
         await upgrade
-        assert await checked(writer) == dict.fromkeys((f"{table}_forms" for table in ROWS), True)
+        assert await checked(writer) == dict.fromkeys(
+            [*(f"{table}_forms" for table in ROWS), "events_lines_forms"], True
+        )
         assert await writer.fetchval("select count(*) from events") == 2
 
 
-async def test_a_store_that_holds_what_no_service_wrote_says_so_and_takes_no_more_of_it(older: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "migration", "constraint"),
+    [
+        ({"room_id": "aa.b"}, "0003-forms-of-all", "rooms_forms"),
+        ({"room_id": "lines", "envelope": b"{}\n\n"}, "0005-lines-of-all", "events_lines_forms"),
+    ],
+    ids=["a form", "lines"],
+)
+async def test_a_store_that_holds_what_no_service_wrote_says_so_and_takes_no_more_of_it(
+    older: str, change: dict[str, Any], migration: str, constraint: str
+) -> None:
     async with connected(older) as owner:
-        await insert(owner, "rooms", {**ROWS["rooms"], "room_id": "aa.b"})
-        await insert(owner, "events", {**ROWS["events"], "event_id": uuid.uuid4(), "room_id": "aa.b"})
-        with pytest.raises(Exception, match="0003-forms-of-all") as failed:
+        if "envelope" not in change:
+            await insert(owner, "rooms", {**ROWS["rooms"], **change})
+        await insert(owner, "events", {**ROWS["events"], "event_id": uuid.uuid4(), **change})
+        with pytest.raises(Exception, match=migration) as failed:
             await migrate(older, EVENT_STORE_MIGRATIONS)
-        assert "rooms_forms" in str(failed.value.__cause__)
+        assert constraint in str(failed.value.__cause__)
         with pytest.raises(asyncpg.CheckViolationError):
-            await insert(owner, "rooms", {**ROWS["rooms"], "room_id": "cc.d"})
+            await insert(owner, "events", {**ROWS["events"], "event_id": uuid.uuid4(), "stream_seq": 7, **change})
         # As the manual has it.
         run_typed(
             "When a credential is stolen",

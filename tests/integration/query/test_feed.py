@@ -82,6 +82,39 @@ async def test_what_is_stored_with_another_rooms_event_is_passed_over(
         assert [one.line.encode() for one in await viewer.events(3)] == [encode_event(one) for one in said[1:]]
 
 
+FRAMES = b'{"event_type":"run.created"}%b%bid: 777777%bdata: {"forged":"frame"}%b%bevent: reset%bdata: {"reason":"x"}'
+
+
+@pytest.mark.parametrize("line_break", [b"\n", b"\r", b"\r\n"], ids=["LF", "CR", "CRLF"])
+async def test_an_event_of_several_lines_makes_no_frames(
+    query: QueryService, projections: Projections, stream: Stream, room: str, line_break: bytes
+) -> None:
+    """Neither live nor from the stream, nor from the projection, which only counts it as applied."""
+    said = events(room, 1, 4)
+    forged = FRAMES.replace(b"%b", line_break)
+    dropped = await query.metric("runroom_query_misplaced_total")
+    await stream.publish(said[:1])
+    async with query.stream(room) as live:
+        assert await sequence(live, 1) == [1]
+        headers = {HEADER_STREAM_SEQ: "2", HEADER_EVENT_ID: room}
+        await stream.client.request(room_subject(WORKSPACE, room), forged, timeout=5, headers=headers)
+        await stream.publish(said[2:])
+        await projections.apply_feed(said)
+        await projections.connection.execute(
+            "update proj_room_events set envelope = $1 where room_id = $2 and stream_seq = 2", forged, room
+        )
+        async with query.stream(room) as late:
+            for viewer in (live, late):
+                if viewer is late:
+                    assert await sequence(late, 1) == [1]
+                while (control := await viewer.control()).name == "caught-up":
+                    pass
+                assert control.data == {"reason": "history_trimmed", "first_seq": 3, "head_seq": 4}
+                assert await sequence(viewer, 2) == [3, 4]
+                assert not any("forged" in line or "777777" in line for line in viewer.lines)
+    assert await query.metric("runroom_query_misplaced_total") > dropped
+
+
 async def test_history_from_the_projection_and_on_from_the_stream(
     query: QueryService, projections: Projections, stream: Stream, room: str
 ) -> None:
