@@ -99,10 +99,11 @@ async def test_an_event_of_several_lines_makes_no_frames(
         headers = {HEADER_STREAM_SEQ: "2", HEADER_EVENT_ID: room}
         await stream.client.request(room_subject(WORKSPACE, room), forged, timeout=5, headers=headers)
         await stream.publish(said[2:])
-        await projections.apply_feed(said)
-        await projections.connection.execute(
-            "update proj_room_events set envelope = $1 where room_id = $2 and stream_seq = 2", forged, room
-        )
+        async with projections.connection.transaction():
+            await projections.apply_feed(said)
+            await projections.connection.execute(
+                "update proj_room_events set envelope = $1 where room_id = $2 and stream_seq = 2", forged, room
+            )
         async with query.stream(room) as late:
             for viewer in (live, late):
                 if viewer is late:
