@@ -23,6 +23,11 @@ where
 revoke execute on all routines in schema public from public;
 alter default privileges for role runroom_migrate revoke execute on routines from public;
 
+-- Triggers run for whoever changes a table; blocks of code are for migrations alone: by one of fifty bytes a session writes
+-- on and on, to the log if nowhere else.
+revoke usage on language plpgsql from public;
+grant usage on language plpgsql to runroom_migrate;
+
 -- What PostgreSQL lets everybody do in any database: write large objects, write to the log without writing to a table, in a
 -- transaction that only reads too, and take advisory locks, by which the relay's leader and migrations are alone. Who takes
 -- one and keeps it has stopped them for good.

@@ -53,6 +53,13 @@ alter role runroom_command set temp_file_limit = '32MB';
 alter role runroom_projector set temp_file_limit = '4GB';
 alter role runroom_query set temp_file_limit = '32MB';
 
+-- Rights as well. A statement that fails is in the server's log, and its text with it: so is whatever a session wants to have
+-- there, 300 MB in two seconds. Services log their own errors.
+select format('alter role %I set %s', name, setting)
+from unnest('{runroom_command, runroom_projector, runroom_query}'::text[]) as name
+cross join unnest(array['log_min_messages = fatal', 'log_min_error_statement = panic']) as setting
+\gexec
+
 -- Connections: whoever takes all that one role may have keeps no other role out. These are shares of what this server has,
 -- which is counted again each time this is run (docs/decisions/0042-connections-by-share.md).
 select format(

@@ -154,6 +154,33 @@ async def test_no_role_writes_more_temporary_files_than_it_may(
                 await connection.execute("select from generate_series(1, 5000000) as n order by n desc offset 1")
 
 
+@pytest.mark.parametrize(
+    ("database", "role"),
+    [
+        ("event_store", "runroom_command"),
+        ("event_store", "runroom_projector"),
+        ("projections", "runroom_projector"),
+        ("projections", "runroom_query"),
+    ],
+)
+async def test_no_role_fills_the_log(fresh_postgres: EmbeddedPostgres, database: str, role: str) -> None:
+    dsn = fresh_postgres.dsn(database, role)
+    async with connected(dsn) as connection:
+        await connection.execute("set default_transaction_read_only = off")
+        for setting in ("log_min_messages", "log_min_error_statement"):
+            assert not await allows(connection, f"set {setting} = debug5")
+            assert not await allows(connection, f"alter role {role} set {setting} = debug5")
+        assert not await allows(connection, "do $$ begin raise warning '%', repeat('y', 3000000); end $$")
+        await connection.execute(f"alter role {role} reset all")
+    async with connected(dsn) as connection:
+        before = fresh_postgres.log_file.stat().st_size
+        with pytest.raises(asyncpg.DataError):
+            await connection.fetchval("select repeat('x', 3000000)::integer")
+        with pytest.raises(asyncpg.PostgresError):
+            await connection.execute(f"select pg_terminate_backend(pg_backend_pid()) /* {'z' * 3_000_000} */")
+        assert fresh_postgres.log_file.stat().st_size < before + 10_000
+
+
 async def test_a_queue_that_nobody_uses_does_not_fill_the_disk(postgres_server: EmbeddedPostgres) -> None:
     dsn = postgres_server.dsn("projections", "runroom_query")
     async with connected(dsn) as reader, connected(dsn) as thief:
