@@ -98,8 +98,9 @@ class JwksKeys:
         self._source = source
         self._keys: dict[str, VerificationKey] | None = None
         self._raw: bytes | None = None
-        self._heard_at = self._asked_at = float("-inf")
+        self._asked_at = float("-inf")
         self._asking: asyncio.Task[None] | None = None
+        self._giving_up: asyncio.TimerHandle | None = None
         self._is_well = True
 
     @property
@@ -134,7 +135,7 @@ class JwksKeys:
             await asyncio.sleep(self._source.every_seconds if is_fine else self._source.least_seconds)
 
     async def _ask(self) -> None:
-        now = time.monotonic()
+        asked_at = time.monotonic()
         try:
             raw = await self._source.read()
             keys = None if raw == self._raw else parse_jwks(raw)
@@ -142,15 +143,20 @@ class JwksKeys:
             if self._is_well:
                 _log.warning("token_keys_unknown", error=type(error).__name__, reason=str(error))
             self._is_well = False
-            if self._keys is not None and now - self._heard_at > MOST_STALE_SECONDS:
-                _log.error("token_keys_given_up")
-                self._set(None, None)
             return
         self._is_well = True
-        self._heard_at = now
+        # By a timer: whatever becomes of asking, and for tokens that are remembered as well.
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+        left = asked_at + MOST_STALE_SECONDS - time.monotonic()
+        self._giving_up = asyncio.get_running_loop().call_later(left, self._give_up)
         if keys is not None:
             self._set(keys, raw)
             _log.info("token_keys_read", keys=len(keys))
+
+    def _give_up(self) -> None:
+        _log.error("token_keys_given_up")
+        self._set(None, None)
 
     def _set(self, keys: dict[str, VerificationKey] | None, raw: bytes | None) -> None:
         self._keys, self._raw = keys, raw

@@ -1,17 +1,19 @@
 """Where key sets come from: a file, or a URL.
 
 Invariant: to read one takes a bounded time and a bounded amount of memory, and never the event loop's time for a
-network.
+network. Of a source that takes longer one thread is left behind at the most, which keeps nobody from ending.
 """
 
 import asyncio
 import socket
 import threading
+from concurrent.futures import Future
 from contextlib import suppress
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any, Final, Self, cast
+from urllib.error import HTTPError
 from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from shared.http.auth.jwks import MOST_BYTES, JwksError, read_bounded
@@ -36,16 +38,50 @@ class FileSource:
 
 
 class UrlSource:
-    """A document on the web, as issuers publish theirs. It is where the setting says: redirects are not followed."""
+    """A document on the web, as issuers publish theirs. It is where the setting says: redirects are not followed.
+
+    The proxies of the environment count.
+    """
 
     every_seconds = 300.0
     least_seconds = 10.0
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._asked: Future[bytes] | None = None
 
     async def read(self) -> bytes:
-        return await asyncio.to_thread(_fetch, self._url)
+        # To look up a name, or to try several addresses, takes as long as it takes, and nothing can cut it short.
+        if self._asked is not None and not self._asked.done():
+            raise TimeoutError("what was asked before is still under way")
+        self._asked = asked = _in_a_thread_of_its_own(self._url)
+        answer = asyncio.wrap_future(asked)
+        try:
+            await asyncio.wait({answer}, timeout=_WHOLE_SECONDS)
+            if not answer.done():
+                raise _too_late()
+            return answer.result()
+        finally:
+            answer.cancel()  # what comes later is for nobody
+
+
+def _in_a_thread_of_its_own(url: str) -> Future[bytes]:
+    """Not in one of the event loop's, which are waited for when the process ends."""
+    asked: Future[bytes] = Future()
+    asked.set_running_or_notify_cancel()  # so that nobody can cancel it, and it is done when the thread is
+
+    def ask() -> None:
+        try:
+            asked.set_result(_fetch(url))
+        except BaseException as error:  # whoever waits for it raises it
+            asked.set_exception(error)
+
+    threading.Thread(target=ask, name="token keys", daemon=True).start()
+    return asked
+
+
+def _too_late() -> TimeoutError:
+    return TimeoutError(f"not complete after {_WHOLE_SECONDS:.0f} seconds")
 
 
 class _NoRedirects(HTTPRedirectHandler):
@@ -83,7 +119,7 @@ class _Watch:
     def check(self) -> None:
         """Raises ``TimeoutError`` if the time is over: what was cut short may look whole."""
         if self._is_over.is_set():
-            raise TimeoutError(f"not complete after {_WHOLE_SECONDS:.0f} seconds")
+            raise _too_late()
 
     def _end(self) -> None:
         self._is_over.set()
@@ -93,7 +129,7 @@ class _Watch:
 
 
 class _Watched(HTTPHandler, HTTPSHandler):
-    """Both, with TLS as it is by default, in connections that are watched from before the handshake."""
+    """Both, with TLS as it is by default, in connections that are watched from before anything is said."""
 
     def __init__(self, watch: _Watch) -> None:
         super().__init__()
@@ -102,6 +138,10 @@ class _Watched(HTTPHandler, HTTPSHandler):
             def connect(self) -> None:
                 super().connect()
                 watch.add(self.sock)
+
+            def _tunnel(self) -> None:  # the question to a proxy, which ``connect`` begins with
+                watch.add(self.sock)
+                super()._tunnel()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 
         class Secure(HTTPSConnection, Plain):
             """Its ``connect`` is the one above and the handshake."""
@@ -125,6 +165,9 @@ def _fetch(url: str) -> bytes:
             raw = _read(cast("HTTPResponse", answer))
             watch.check()
         return raw
+    except HTTPError as error:
+        with error:  # it is the answer, too
+            raise JwksError(f"answered {error.code}") from None
     except HTTPException as error:
         raise JwksError(f"not an HTTP answer: {type(error).__name__}") from error
     except ValueError as error:  # a UnicodeError of a host or a path that cannot be sent, for one

@@ -7,7 +7,10 @@ import base64
 import contextlib
 import json
 import math
+import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -32,6 +35,7 @@ from shared.http.auth.sources import FileSource, UrlSource
 from shared.http.auth.verifier import Policy, TokenRefusedError, Verifier
 from shared.http.health import health_routes
 from tests.support.certificates import Certificates
+from tests.support.servers import REPOSITORY
 from tests.support.tokens import SigningKey, claims, ed25519_key, hs256, jwks, rsa_key, signed
 
 RSA, ED25519 = rsa_key("a"), ed25519_key("b")
@@ -219,12 +223,92 @@ async def test_while_the_url_is_away_the_last_keys_go_on_for_a_while(
     ):
         await keys.look_again()
         assert await verifier.verify(token)
-    monkeypatch.setattr(keys_module, "MOST_STALE_SECONDS", -1.0)
+    server.status, server.document = 200, jwks(RSA)
+    monkeypatch.setattr(keys_module, "MOST_STALE_SECONDS", 0.2)
     await keys.look_again()
+    server.status = 500
+    async with asyncio.timeout(5):
+        while keys.has_any:
+            await asyncio.sleep(0.02)
     with pytest.raises(KeysAwayError):
         await verifier.verify(token)
-    server.status, server.document = 200, jwks(RSA)
+    server.status = 200
     assert await verifier.verify(token)
+
+
+@contextlib.contextmanager
+def swallowing() -> Iterator[str]:
+    """The URL of a server that never takes a connection, and says nothing about it."""
+    with contextlib.ExitStack() as open_:
+        listening = open_.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        port = listening.getsockname()[1]
+        for _ in range(4):  # of which the kernel takes one or two, and then no more
+            waiting = open_.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        yield f"http://127.0.0.1:{port}/"
+
+
+async def test_keys_are_given_up_while_their_source_hangs(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys_module, "MOST_STALE_SECONDS", 0.5)
+    monkeypatch.setattr(sources_module, "_SILENT_SECONDS", 60.0)
+    server.document = jwks(RSA)
+    source = UrlSource(server.url)
+    keys = following(source)
+    await keys.look_again()
+    before = keys.generation
+    with swallowing() as url:
+        monkeypatch.setattr(source, "_url", url)
+        asking = asyncio.create_task(keys.look_again())
+        async with asyncio.timeout(4):  # less than an answer is waited for
+            while keys.has_any:
+                await asyncio.sleep(0.02)
+        assert not asking.done()
+        assert keys.generation != before
+        with pytest.raises(KeysAwayError):
+            keys.find(RSA.kid)
+        asking.cancel()
+
+
+async def test_who_takes_no_connection_is_waited_for_once_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources_module, "_WHOLE_SECONDS", 0.2)
+    monkeypatch.setattr(sources_module, "_SILENT_SECONDS", 60.0)
+    with swallowing() as url:
+        source = UrlSource(url)
+        for said in ("not complete", "still under way", "still under way"):
+            async with asyncio.timeout(5):
+                with pytest.raises(TimeoutError, match=said):
+                    await source.read()
+
+
+ENDING = """
+import asyncio, sys
+from shared.http.auth import sources
+sources._WHOLE_SECONDS, sources._SILENT_SECONDS = 0.2, 60.0
+
+async def main():
+    try:
+        await sources.UrlSource(sys.argv[1]).read()
+    except TimeoutError:
+        print("not waited for", flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_process_ends_whatever_its_source_does() -> None:
+    with swallowing() as url:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", ENDING, url, cwd=REPOSITORY, stdout=subprocess.PIPE
+        )
+        try:
+            async with asyncio.timeout(20):
+                said, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    assert (process.returncode, said) == (0, b"not waited for\n")
 
 
 async def test_without_any_keys_there_is_no_telling(server: Server) -> None:
@@ -249,8 +333,9 @@ async def test_without_any_keys_there_is_no_telling(server: Server) -> None:
         ("http", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{", b" "),
         ("http", b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
         ("https", b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc", b"\x00"),
+        ("proxy", b"HTTP/1.1 200 OK\r\n", b"x: y\r\n"),
     ],
-    ids=["status", "header", "chunk size", "body", "interim answers", "handshake"],
+    ids=["status", "header", "chunk size", "body", "interim answers", "handshake", "proxy"],
 )
 async def test_who_dribbles_keys_is_not_waited_for(
     scheme: str, said: bytes, again: bytes, monkeypatch: pytest.MonkeyPatch
@@ -268,10 +353,15 @@ async def test_who_dribbles_keys_is_not_waited_for(
         writer.close()
 
     async with await asyncio.start_server(dribble, "127.0.0.1", 0) as http:
-        source = UrlSource(f"{scheme}://127.0.0.1:{http.sockets[0].getsockname()[1]}/")
+        address = f"127.0.0.1:{http.sockets[0].getsockname()[1]}"
+        if scheme == "proxy":
+            monkeypatch.setenv("HTTPS_PROXY", f"http://{address}")
+        source = UrlSource("https://issuer.test/" if scheme == "proxy" else f"{scheme}://{address}/")
         async with asyncio.timeout(5):
             with pytest.raises((OSError, JwksError)):
                 await source.read()
+            while any(thread.name == "token keys" for thread in threading.enumerate()):
+                await asyncio.sleep(0.02)
 
 
 async def test_keys_come_over_tls_from_who_can_prove_who_it_is(
