@@ -66,7 +66,8 @@ class RoomStream:
     """The ASGI response of one client of a room.
 
     ``start`` is the cursor the client gave, exclusive; ``head_lines`` go into the head beside its own. The stream is
-    the ``identity``'s for as long as its token lasts: the shared clock ends it then, and history is not even begun.
+    the ``identity``'s for as long as its token lasts by the wall clock, which may be put right meanwhile: the shared
+    clock ends it then, and history is not even begun.
     """
 
     __slots__ = (
@@ -100,8 +101,7 @@ class RoomStream:
         self._sending_since: float | None = None
         self._loop = asyncio.get_running_loop()
         self._last_heartbeat = self._loop.time()
-        expires_at = identity.expires_at
-        self._ends_at = _NEVER if expires_at is None else self._loop.time() + expires_at - time.time()
+        self._ends_at = _NEVER if identity.expires_at is None else identity.expires_at
         self._task: asyncio.Task[None] | None = None
         self._connection: Connection
 
@@ -157,9 +157,9 @@ class RoomStream:
         if self._nap is not None:
             _wake(self._nap)
 
-    def tick(self, now: float) -> bool:
+    def tick(self, now: float, wall_time: float) -> bool:
         """Sees to the heartbeat, the token's end, and a client that takes nothing; whether there was anything to do."""
-        if now >= self._ends_at and not self._is_over:
+        if wall_time >= self._ends_at and not self._is_over:
             EXPIRED.inc()
             self.end()
             return True
@@ -318,7 +318,7 @@ class RoomStream:
 
     def _stop_unless_allowed(self) -> None:
         """Nobody is shown history that was allowed to see it only when the stream began. Raises ``_StreamOver``."""
-        if self._loop.time() >= self._ends_at or not self._identity.may_see(self._key.room_id):
+        if time.time() >= self._ends_at or not self._identity.may_see(self._key.room_id):
             raise _StreamOver
 
     async def _until_free(self) -> None:

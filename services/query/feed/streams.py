@@ -5,6 +5,7 @@ has no timer of its own for either: thousands of them would cost more than the f
 """
 
 import asyncio
+import time
 from typing import Final, Protocol
 
 import structlog
@@ -21,8 +22,11 @@ _log: Logger = structlog.get_logger("feed")
 
 
 class OpenStream(Protocol):
-    def tick(self, now: float) -> bool:
-        """Called some times a second; whether there was anything to do. ``now`` is the loop's time."""
+    def tick(self, now: float, wall_time: float) -> bool:
+        """Called some times a second; whether there was anything to do.
+
+        ``now`` is the loop's time, ``wall_time`` in seconds of the epoch.
+        """
         ...
 
     def end(self) -> None: ...
@@ -53,8 +57,9 @@ class Streams:
             FRAMES_SENT.inc(self.frames_sent)
             self.frames_sent = 0
             busy = 0
+            wall_time = time.time()
             for stream in list(self._open):
-                busy += stream.tick(loop.time())
+                busy += stream.tick(loop.time(), wall_time)
                 if busy == _AT_ONCE:
                     busy = 0
                     await asyncio.sleep(0)
