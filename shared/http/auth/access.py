@@ -7,10 +7,11 @@ for, and fails.
 
 import asyncio
 import math
+import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from litestar import Router
+from litestar import Request, Router
 from litestar.connection import ASGIConnection
 from litestar.handlers import HTTPRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
@@ -20,9 +21,9 @@ from shared.http.auth.claims import Grant, TokenScope
 from shared.http.auth.credentials import COOKIE, MalformedCredentialsError, request_token
 from shared.http.auth.keys import Keys, KeysAwayError, SecretKey, jwks_keys
 from shared.http.auth.settings import AuthSettings
-from shared.http.auth.verifier import Policy, TokenRefusedError, Verifier
+from shared.http.auth.verifier import EXPIRED, Policy, TokenRefusedError, Verifier
 from shared.http.health import Check
-from shared.http.identity import Identify, identify_by_headers, identify_by_token
+from shared.http.identity import Identify, Identity, identify_by_headers, identify_by_token
 from shared.http.problems import Problem, insufficient_scope
 
 _RETRY_AFTER_SECONDS: Final = 5
@@ -76,7 +77,7 @@ class TokenAccess:
     """Authentication is on."""
 
     def __init__(self, keys: Keys, policy: Policy) -> None:
-        self.identify: Identify = identify_by_token
+        self.identify: Identify = _identify_in_time
         self.checks: Mapping[str, Check] = {"token_keys": self._are_keys_known}
         self._keys = keys
         self._verifier = Verifier(keys, policy)
@@ -133,6 +134,15 @@ class _LetIn(AbstractAuthenticationMiddleware):
             scope["user"] = grant.identity  # for the line that says who was refused
             raise insufficient_scope(f"the token has no scope {self._required}", self._required)
         return AuthenticationResult(user=grant.identity, auth=None)
+
+
+def _identify_in_time(request: Request[Any, Any, Any]) -> Identity:
+    """As ``identify_by_token``. Raises a 401 ``Problem`` as well, when the token has expired since it let the request
+    in: that was when the head had come, and a body may take its time."""
+    identity = identify_by_token(request)
+    if identity.expires_at is None or time.time() >= identity.expires_at:
+        raise _invalid_token(EXPIRED)
+    return identity
 
 
 def open_access(settings: AuthSettings | None, origins: Collection[str]) -> Access:

@@ -17,6 +17,7 @@ from shared.http.auth.jwks import VerificationKey
 from shared.http.auth.keys import Keys
 
 MOST_TOKEN_BYTES: Final = 8 * 1024
+EXPIRED: Final = "the token has expired"
 _MOST_REMEMBERED: Final = 10_000
 _MOST_REMEMBERED_BYTES: Final = 16 * 1024 * 1024
 _TOKEN_BYTES: Final = 1024
@@ -149,7 +150,7 @@ def _kid(token: bytes) -> str | None:
 
 
 _REASONS: Final[dict[type[Exception], str]] = {
-    jwt.ExpiredSignatureError: "the token has expired",
+    jwt.ExpiredSignatureError: EXPIRED,
     jwt.ImmatureSignatureError: "the token is not valid yet",
     jwt.InvalidIssuerError: "the token is not of the issuer that is accepted here",
     jwt.InvalidAudienceError: "the token is not for this service",
