@@ -12,7 +12,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from itertools import count
 from typing import Any, Final, cast
 
@@ -50,6 +50,15 @@ def known_by(given: bytes | None, headers: list[tuple[bytes, bytes]]) -> bytes:
         given = b"%b-%x" % (_prefix, next(_numbers))
         headers.append((REQUEST_ID, given))
     return given
+
+
+def path_as_sent(scope: Mapping[str, Any]) -> str:
+    """The request's path without the query, percent-encoded: ASCII without control characters, whatever it stands for.
+
+    Decoded, it could tell the terminal of whoever reads it in a log what to do.
+    """
+    raw_path: bytes = scope["raw_path"]
+    return raw_path.partition(b"?")[0].decode("ascii", "replace")
 
 
 class Exchange(RequestContext):
@@ -134,7 +143,7 @@ class Exchange(RequestContext):
             level,
             event,
             method=self._scope["method"],
-            path=self._scope["path"],
+            path=path_as_sent(self._scope),
             status=status,
             milliseconds=round(seconds * 1000, 1),
             **{name: value for name, value in named.items() if value is not None},

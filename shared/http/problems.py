@@ -12,7 +12,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from shared.http.exchange import current_exchange
+from shared.http.exchange import current_exchange, path_as_sent
 from shared.metrics import AUTH_ERRORS, AUTH_REFUSALS
 from shared.telemetry import Logger
 
@@ -104,14 +104,8 @@ def problem_response(
     if problem.challenge is not None:
         headers["WWW-Authenticate"] = problem.challenge
     return Response(
-        problem.body(_instance(request)), status_code=problem.status, media_type=PROBLEM_JSON, headers=headers
+        problem.body(path_as_sent(request.scope)), status_code=problem.status, media_type=PROBLEM_JSON, headers=headers
     )
-
-
-def _instance(request: Request[Any, Any, Any]) -> str:
-    """The request's path as it came, percent-encoded: a URI reference, whatever bytes it stands for."""
-    raw_path: bytes = request.scope["raw_path"]
-    return raw_path.partition(b"?")[0].decode("ascii", "replace")
 
 
 def _on_problem(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
@@ -139,7 +133,7 @@ def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) ->
 
 
 def _on_crash(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    _log.error("request_crashed", method=request.method, path=request.scope["path"], exc_info=error)
+    _log.error("request_crashed", method=request.method, path=path_as_sent(request.scope), exc_info=error)
     if (exchange := current_exchange()) is not None:
         exchange.is_reported = True
     return problem_response(request, Problem(500, "internal_error", "the request could not be handled"))

@@ -21,6 +21,15 @@ def test_a_line_names_its_request_and_the_run_it_was_about(watched: Watched) -> 
     assert "trace_id" not in line
 
 
+def test_a_path_is_written_as_it_was_sent(watched: Watched) -> None:
+    """Decoded, it could tell the terminal of whoever reads the log what to do."""
+    path = "/v1/runs/%1b]52;c;ZXZpbA%07%1b[2J%c2%9b31m%E2%80%AE"
+    for number, query in enumerate(("", "?token=secret")):
+        name = f"escapes-{number}"
+        assert watched.query.get(path + query, headers={"x-request-id": name}).status_code == 404
+        assert watched.line("query", "request", request_id=name)["path"].lower() == path.lower()
+
+
 def test_problems_and_streams_carry_the_id_too(watched: Watched) -> None:
     headers = {"x-request-id": "problem-1"}
     answer = watched.command.post("/v1/runs/run_none/start", headers=headers)

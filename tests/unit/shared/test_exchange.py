@@ -56,6 +56,7 @@ def ask(
             "type": "http",
             "method": method,
             "path": "/v1/x",
+            "raw_path": b"/v1/x",
             "query_string": b"token=secret",
             "headers": list(headers),
         }
@@ -174,7 +175,7 @@ def exchange_line() -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = cast("Scope", {"type": "http", "method": "GET", "path": "/v1/x", "headers": []})
+    scope = cast("Scope", {"type": "http", "method": "GET", "raw_path": b"/v1/x", "headers": []})
     observed = exchange.Exchange(scope, send)
     for message in ({"type": "http.response.start", "status": 503, "headers": []}, {"type": "http.response.body"}):
         cast("Any", observed(cast("Message", message))).close()
