@@ -42,19 +42,18 @@ class _Ahead:
 class Connection(Intake):
     """One client's connection. A response finds it by ``connection_of``.
 
-    ``on_lost`` is called once when the client is gone; who sets it takes it away again. The requests of all connections
-    are begun in ``turns``; what clients have yet to take of answers and of the large chunks of streams is in the
-    ``backlog``, and so is what they have sent ahead.
+    The requests of all connections are begun in ``turns``; what clients have yet to take of answers and of the large
+    chunks of streams is in the ``backlog``, and so is what they have sent ahead.
     """
 
-    __slots__ = ("_ahead", "_backlog", "_held", "_is_streaming", "_responding", "_turns", "on_lost")
+    __slots__ = ("_ahead", "_backlog", "_held", "_is_streaming", "_on_lost", "_responding", "_turns")
 
     def __init__(self, *arguments: Any, turns: Turns, backlog: Backlog, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._turns = turns
         self._backlog = backlog
         self._ahead: _Ahead | None = None
-        self.on_lost: Callable[[], None] | None = None
+        self._on_lost: Callable[[], None] | None = None
         self._held = b""
         self._is_streaming = False
         self._responding: RequestResponseCycle | None = None
@@ -68,6 +67,16 @@ class Connection(Intake):
         self.scheme = "http"
         self._times.head.watch(self)
 
+    def listen(self, on_lost: Callable[[], None]) -> None:
+        """From now on ``on_lost`` is called when the client is gone, requests behind this one or not."""
+        self._on_lost = on_lost
+        self._read_ahead()
+
+    def listen_no_more(self) -> None:
+        """To be called by whoever listens, in the end."""
+        self._on_lost = None
+        self._stop_reading_ahead()
+
     @property
     def is_full(self) -> bool:
         """Whether the client has yet to take what was written, so that nothing more should be."""
@@ -78,7 +87,6 @@ class Connection(Intake):
         if (cycle := self._responding) is not None:
             cycle.transport = self.transport
             self._is_streaming = True
-            self.flow.resume_reading()  # as asking for the request's body would: a client's leaving is read, too
             cycle.response_started = cycle.chunked_encoding = True
             close = b"" if cycle.keep_alive else b"connection: close\r\n"
             server = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
@@ -143,8 +151,16 @@ class Connection(Intake):
 
     def _hold(self, data: bytes, at: int) -> None:
         super()._hold(data, at)
-        self._ahead = _Ahead(self.transport)
-        self._backlog.hold(self._ahead, len(data))
+        self._count_ahead()
+
+    def _keep(self, data: bytes) -> None:
+        super()._keep(data)
+        self._count_ahead()
+
+    def _count_ahead(self) -> None:
+        if self._ahead is None:
+            self._ahead = _Ahead(self.transport)
+        self._backlog.hold(self._ahead, len(self._rest))
         self._backlog.has_room()  # as above: if there is none, those who are too slow go now
 
     def _go_on(self) -> None:
@@ -164,8 +180,8 @@ class Connection(Intake):
             self._responding = None
             cycle.disconnected = True  # when requests are pipelined, the server says so to the last one only
             cycle.scope["extensions"] = {}  # it leads back here
-        if self.on_lost is not None:
-            self.on_lost()
+        if self._on_lost is not None:
+            self._on_lost()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._current = cycle
@@ -242,8 +258,8 @@ def telling_who_leaves(scope: Scope, tell: Callable[[], None]) -> Generator[None
         tell()
         yield
         return
-    connection.on_lost = tell
+    connection.listen(tell)
     try:
         yield
     finally:
-        connection.on_lost = None
+        connection.listen_no_more()

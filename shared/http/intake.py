@@ -35,6 +35,8 @@ _MOST_WAITING: Final = 2
 """Requests behind the one that is answered; a slice may have a few more."""
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 """What comes with them means nothing (RFC 9110, 9.3.1) and is dropped as it comes: nobody asks for it."""
+_MOST_AHEAD_BYTES: Final = 16 * 1024
+"""Of what a client sends behind a request that is waited for."""
 _HEEDED: Final = frozenset({b"host", b"expect", b"transfer-encoding"})
 _HOST: Final = re.compile(  # RFC 3986, section 3.2, in lower case
     rb"(?:\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?"
@@ -73,6 +75,7 @@ class Intake(HttpToolsProtocol):
         "_current",
         "_head_bytes",
         "_hosts",
+        "_is_ahead",
         "_is_deaf",
         "_loose_bytes",
         "_part",
@@ -95,6 +98,7 @@ class Intake(HttpToolsProtocol):
         self._head_bytes = 0
         self._loose_bytes = 0
         self._hosts = 0
+        self._is_ahead = False
         self._is_deaf = False
         self._rest = b""
         self._rest_at = 0
@@ -112,10 +116,12 @@ class Intake(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         # In place of the server's own, which logs a line for whatever anybody sends.
-        if self._rest:
-            self._rest += data
-        else:
-            self._take(data)
+        if self._rest or (self._is_ahead and not self._is_of_current()):
+            self._keep(data)
+            return
+        self._take(data)
+        if self._is_ahead:
+            self._read_ahead()
 
     def on_message_begin(self) -> None:
         self._unset_keepalive_if_required()  # not before: empty lines are no request (RFC 9112, 2.2)
@@ -176,6 +182,7 @@ class Intake(HttpToolsProtocol):
             self._refuse(Problem(408, "request_timeout", "the request took too long to come"))
 
     def on_response_complete(self) -> None:
+        self._stop_reading_ahead()
         if self._is_deaf and not self.pipeline and not self.transport.is_closing():
             self.server_state.total_requests += 1
             self.flow.resume_reading()
@@ -208,11 +215,38 @@ class Intake(HttpToolsProtocol):
         self.flow.pause_reading()
         cast("Flow", self.flow).is_held = True
 
+    def _read_ahead(self) -> None:
+        """Reads on, whatever waits already, as only a connection that is read says that its client has left. What comes
+        is kept as it is, and beyond a bound it is not read on."""
+        if len(self._rest) <= _MOST_AHEAD_BYTES:
+            self._is_ahead = True
+            cast("Flow", self.flow).is_held = False
+            self.flow.resume_reading()
+
+    def _stop_reading_ahead(self) -> None:
+        if self._is_ahead:
+            self._is_ahead = False
+            if self._rest:
+                self._hold(self._rest, self._rest_at)
+            elif self.pipeline:
+                self.flow.pause_reading()
+
+    def _is_of_current(self) -> bool:
+        """Whether what comes next is the body of the request that is answered."""
+        return self._part is _BODY and self.cycle is self._current
+
+    def _keep(self, data: bytes) -> None:
+        if not self._is_deaf:
+            self._rest += data
+            self._forget()
+            if len(self._rest) > _MOST_AHEAD_BYTES:
+                self._stop_reading_ahead()
+
     def _go_on(self) -> None:
-        rest, self._rest = self._rest, b""
+        rest, at, self._rest, self._rest_at = self._rest, self._rest_at, b"", 0
         cast("Flow", self.flow).is_held = False
         self.flow.resume_reading()
-        self._take(rest, self._rest_at)
+        self._take(rest, at)
 
     def _feed(self, data: bytes | memoryview) -> int | None:
         """Where the parser stops, to leave the rest to another protocol; None if it does not."""

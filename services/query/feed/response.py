@@ -118,7 +118,7 @@ class RoomStream:
         self._task = asyncio.current_task()
         self._streams.add(self)
         self._connection = connection
-        connection.on_lost = self.end
+        connection.listen(self.end)
         try:
             connection.begin(_head() + self._head_lines)
             connection.hold(random.choice(_RETRIES))  # noqa: S311
@@ -135,7 +135,7 @@ class RoomStream:
             STALLED.inc()
             _log.info("stream_stalled", room_id=self._key.room_id)
         finally:
-            connection.on_lost = None
+            connection.listen_no_more()
             self._streams.remove(self)
             self._hub.leave(room, principal)
 

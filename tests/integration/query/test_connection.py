@@ -7,6 +7,8 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from .service import QueryService, running
 from .world import Stream, events
 
@@ -105,3 +107,48 @@ async def test_who_leaves_requests_behind_is_forgotten_too(query: QueryService, 
         await head(reader)
         assert await query.metric("runroom_query_streams_open") == 1
     await query.until("runroom_query_streams_open", 0)
+
+
+@pytest.mark.parametrize("kind", ["stream", "wait"])
+async def test_who_leaves_is_missed_whatever_was_sent_meanwhile(
+    variables: dict[str, str], room: str, kind: str
+) -> None:
+    """Neither a place of ``min_seq`` nor a stream is kept for a client that is gone."""
+    wait = f"/v1/runs?room_id={room}&min_seq=9&wait="
+    path, taken = {
+        "stream": (f"/v1/streams/rooms/{room}", "runroom_query_streams_open"),
+        "wait": (f"{wait}30000", "runroom_query_min_seq_waits_total"),
+    }[kind]
+    async with running(variables | {"WAITERS_LIMIT": "1"}) as query:
+        async with connected(query) as (_, writer):
+            writer.write(request(path))
+            await query.until(taken, 1)
+            for _ in range(4):
+                writer.write(request("/healthz"))
+                await query.metric(taken)  # so that they come one by one
+        async with asyncio.timeout(5):  # sooner than a heartbeat would find it out
+            if kind == "stream":
+                await query.until(taken, 0)
+            while (await query.get(f"{wait}1")).json()["error"] == "overloaded":
+                await asyncio.sleep(0.02)
+
+
+async def test_what_is_sent_during_a_wait_is_answered_after_it(query: QueryService, room: str) -> None:
+    """In order, and whole, of whatever size it is."""
+    async with connected(query) as (reader, writer):
+        waits = await query.metric("runroom_query_min_seq_waits_total")
+        many = 1000
+        writer.write(request("/healthz") + request(f"/v1/runs?room_id={room}&min_seq=9&wait=700"))
+        await health(reader)
+        await query.until("runroom_query_min_seq_waits_total", waits + 1)
+        sent = request("/healthz") * many + request("/nothing")
+        for at in range(0, len(sent), 1009):
+            writer.write(sent[at : at + 1009])
+            await asyncio.sleep(0)
+        status, *headers = await head(reader)
+        assert status.startswith("HTTP/1.1 503 ")
+        (length,) = [int(header.split(": ")[1]) for header in headers if header.startswith("content-length")]
+        assert b"projection_behind" in await reader.readexactly(length)
+        for _ in range(many):
+            assert await health(reader) == b'{"status":"ok"}'
+        assert (await head(reader))[0].startswith("HTTP/1.1 404 ")
