@@ -188,6 +188,6 @@ def _identifiers(envelope: bytes) -> dict[str, str]:
     """By which to find the event elsewhere; nothing of one that cannot be read."""
     try:
         found = msgspec.json.decode(envelope, type=_Identifiers)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     return {"event_id": found.event_id, "correlation_id": found.correlation_id}

@@ -88,7 +88,7 @@ class _Topic:
     async def receive(self, message: Msg) -> None:
         try:
             said = _decoder.decode(message.data)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             said = None  # whatever it means, looking again is right
         for waiter in self.waiters:
             if said is None or (said.projection == "runs" and said.stream_seq >= waiter.min_seq):

@@ -25,8 +25,8 @@ def run(event_store_dsn: str, projection_dsn: str, stream_url: str) -> Run:
     return partial(command, event_store=event_store_dsn, projections=projection_dsn, nats=stream_url)
 
 
-async def until_parked(dsn: str, expected: dict[str, tuple[int, int]]) -> None:
-    """Waits until exactly these rooms are parked: room → (parked seq, applied seq)."""
+async def until_parked(dsn: str, expected: dict[str, tuple[int, int]], workspace_id: str = "ws") -> None:
+    """Waits until exactly these rooms of a workspace are parked: room → (parked seq, applied seq)."""
     connection = await asyncpg.connect(dsn)
     found: dict[str, tuple[int, int]] = {}
     try:
@@ -35,6 +35,8 @@ async def until_parked(dsn: str, expected: dict[str, tuple[int, int]]) -> None:
                 rows = await connection.fetch(
                     "select room_id, stream_seq, applied_seq from projector_parked join proj_rooms"
                     " using (projection, workspace_id, room_id) where skipped_at is null and projection = 'runs'"
+                    " and workspace_id = $1",
+                    workspace_id,
                 )
                 found = {row["room_id"]: (row["stream_seq"], row["applied_seq"]) for row in rows}
                 await asyncio.sleep(0.05)
@@ -160,6 +162,39 @@ async def test_a_wish_nobody_takes_up_is_said_to_be_waiting(
     assert (status, output) == (1, "ws/nobody  event 1  no worker has seen to it yet; it stays wanted\n")
     assert await connection.fetchval("select wanted from projector_parked where room_id = 'nobody'") == "skip"
     await connection.close()
+
+
+DEEP = b'{"event_type":"run.created","event_version":1,"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+POISON: dict[str, Callable[[RoomHistory], object]] = {
+    "deep": lambda room: room.garbage(DEEP),
+}
+"""What a service never writes, and somebody with its password may."""
+
+
+async def test_an_event_that_no_service_writes_stops_its_room_alone(
+    event_store_dsn: str, projection_dsn: str, stream_url: str, tmp_path: Path
+) -> None:
+    rooms = [RoomHistory(name, "ws_poison") for name in POISON]
+    for room, spoil in zip(rooms, POISON.values(), strict=True):
+        room.run(steps=0)
+        spoil(room)
+        room.run(steps=0)
+    events = [event for room in rooms for event in room.events]
+    await store(event_store_dsn, events)
+    await publish(stream_url, events)
+    workers = Workers(event_store_dsn, projection_dsn, stream_url, tmp_path)
+    try:
+        workers.start()
+        await applied(projection_dsn, rooms, projections=("room_feed",))
+        await until_parked(projection_dsn, dict.fromkeys(POISON, (4, 3)), "ws_poison")
+        after = RoomHistory("after", "ws_poison")
+        after.run()
+        await store(event_store_dsn, after.events)
+        await publish(stream_url, after.events)
+        await applied(projection_dsn, [after])
+        assert "task_crashed" not in workers.log()
+    finally:
+        workers.end()
 
 
 def _get_or_nothing(port: int, path: str) -> str:

@@ -7,8 +7,10 @@ import time
 from collections.abc import Awaitable
 
 import httpx
+import pytest
 
 from services.query.http.parameters import MOST_SEQ
+from shared.contracts.subjects import progress_subject
 from tests.support.tokens import claims, hs256
 
 from .service import QueryService, running
@@ -76,6 +78,23 @@ async def test_without_a_wake_up_it_is_looked_for(query: QueryService, projectio
     await asyncio.sleep(0.1)
     await projections.apply_position(room, 2)
     assert (await asyncio.wait_for(asked, 3)).status_code == 200
+
+
+async def test_what_is_announced_in_another_form_wakes_too(
+    variables: dict[str, str], projections: Projections, stream: Stream, capfd: pytest.CaptureFixture[str]
+) -> None:
+    room, run_id = fresh("room"), fresh("run")
+    await projections.apply_run({"run_id": run_id, "room_id": room, "stream_seq": 1})
+    async with running(variables) as query:
+        asked = asyncio.create_task(query.get(f"/v1/runs/{run_id}", {"min_seq": 2, "wait": 20_000}))
+        await asyncio.sleep(0.15)
+        for said in (b"", b"\xff", b"{}", b'{"x":' + b"[" * 100_000):
+            await stream.client.publish(progress_subject("ws_dev", room), said)
+        await stream.client.flush(1)
+        await asyncio.sleep(0.15)
+        await projections.apply_position(room, 2)
+        assert (await asyncio.wait_for(asked, 5)).status_code == 200
+    assert "broker_error" not in "".join(capfd.readouterr())
 
 
 async def test_not_in_time(query: QueryService, projections: Projections, room: str) -> None:
