@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from services.projector.projections.base import Recorded, RoomEvents, Write
+from services.projector.projections.forms import check_forms
 from shared.contracts.events import Event, RunCompleted, RunCreated, RunFailed, RunStarted, StepCreated
 from shared.contracts.ids import RoomKey
 from shared.contracts.upcasting import EventRegistry, registry
@@ -138,6 +139,7 @@ class Changes:
     def add(self, key: RoomKey, recorded: Recorded) -> None:
         """Raises any exception for an event that cannot be read or that makes no sense where it stands."""
         event = self._decode(recorded.envelope)
+        check_forms(event)
         _check_place(event, key, recorded)
         self._runs[event.run_id] = evolve(self._runs.get(event.run_id), event)
         if isinstance(event, StepCreated):

@@ -20,7 +20,6 @@ create trigger proj_runs_vN_tags after insert on proj_runs_vN
 referencing new table as added for each statement execute function proj_run_tags_add();
 insert into proj_run_tags_vN (workspace_id, tag, created_at, run_id, room_id)
 select r.workspace_id, t.tag, r.created_at, r.run_id, r.room_id
-from proj_runs_vN as r cross join unnest(r.tags) with ordinality as t (tag, place)
-where t.place = array_position(r.tags, t.tag);
+from proj_runs_vN as r cross join lateral (select distinct u.tag from unnest(r.tags) as u (tag)) as t;
 create index proj_run_tags_vN_newest on proj_run_tags_vN (workspace_id, tag, created_at desc, run_id desc)
 include (room_id);

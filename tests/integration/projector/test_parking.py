@@ -167,6 +167,10 @@ async def test_a_wish_nobody_takes_up_is_said_to_be_waiting(
 DEEP = b'{"event_type":"run.created","event_version":1,"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 POISON: dict[str, Callable[[RoomHistory], object]] = {
     "deep": lambda room: room.garbage(DEEP),
+    "tags": lambda room: room.created("run_tags", tags=[str(number) for number in range(100_000)]),
+    "one_tag_too_many": lambda room: room.created("run_101_tags", tags=[str(number) for number in range(101)]),
+    "long_tag": lambda room: room.created("run_long_tag", tags=["x" * 257]),
+    "empty_tag": lambda room: room.created("run_empty_tag", tags=[""]),
 }
 """What a service never writes, and somebody with its password may."""
 

@@ -18,6 +18,7 @@ from tests.integration.projector.history import RoomHistory
 from tests.support.servers import PROJECTION_MIGRATIONS, REPOSITORY
 
 _SQL = load_queries(REPOSITORY / "services" / "projector" / "sql")
+_DIFFERING = load_queries(REPOSITORY / "services" / "projector" / "verify" / "sql")["run_tags_differing"]
 
 
 @pytest.fixture
@@ -61,6 +62,16 @@ async def test_a_statement_and_a_copy_leave_each_tag_once(connection: Connection
     await connection.execute("truncate proj_runs_v1, proj_run_tags_v1")
     await copy_rows(connection, COPIES[write.query], write, 1)
     assert await kept(connection) == sorted(expected)
+
+
+async def test_a_run_of_very_many_tags_takes_no_time_that_others_would_miss(connection: Connection) -> None:
+    """More than any service gives one; as many as an event holds."""
+    write, _ = created(("red",))
+    columns = [*write.columns]
+    columns[11] = ["{" + ",".join(f"t{number},t{number}" for number in range(100_000)) + "}"]
+    await connection.execute(_SQL[write.query], *columns, timeout=20)
+    assert await connection.fetchval("select count(*) from proj_run_tags") == 100_000
+    assert await connection.fetch(_DIFFERING, timeout=20) == []
 
 
 async def test_what_is_rolled_back_leaves_none(connection: Connection) -> None:

@@ -1,8 +1,7 @@
 -- Runs that are not listed by the tags they have, or by others: some of them.
 with had as (
     select r.workspace_id, r.room_id, r.run_id, r.created_at, t.tag
-    from proj_runs as r cross join unnest(r.tags) with ordinality as t (tag, place)
-    where t.place = array_position(r.tags, t.tag)
+    from proj_runs as r cross join lateral (select distinct u.tag from unnest(r.tags) as u (tag)) as t
 ),
 
 listed as (

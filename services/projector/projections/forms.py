@@ -1,0 +1,23 @@
+"""The forms that a projection takes an event's members in. Pure.
+
+Invariant: what passes is as the contract says, so that tables and indexes can hold it and readers get it back. Services
+write nothing else; whoever has got hold of the event store's password may
+(docs/decisions/0045-the-store-checks-forms.md).
+"""
+
+from shared.contracts.events import Event, RunCreated
+from shared.contracts.forms import MAX_TAG, MAX_TAGS
+
+
+class FormError(ValueError):
+    """A member of the event has a form that no service writes. The message names the member and does not quote it."""
+
+
+def check_forms(event: Event) -> None:
+    """Raises ``FormError``."""
+    if isinstance(event, RunCreated) and event.data.tags:
+        tags = event.data.tags
+        if len(tags) > MAX_TAGS:
+            raise FormError(f"{len(tags)} tags are more than {MAX_TAGS}")
+        if not all(0 < len(tag) <= MAX_TAG for tag in tags):
+            raise FormError(f"a tag is not of 1-{MAX_TAG} characters")
