@@ -164,6 +164,21 @@ async def test_a_wish_nobody_takes_up_is_said_to_be_waiting(
     await connection.close()
 
 
+TIMES = {
+    "no_more_time": "9999-12-31T23:59:59.999999-14:00",
+    "before_all": "0044-03-15T00:00:00.000000Z BC",
+    "after_all": "10000-01-01T00:00:00.000000Z",
+    "endless": "-infinity",
+    "whenever_it_is_read": "now",
+}
+
+
+def created_at(room: RoomHistory, occurred_at: str) -> None:
+    event = room.created(f"run_{room.key.room_id}")
+    envelope = json.dumps(json.loads(event.envelope) | {"occurred_at": occurred_at})
+    room.events[-1] = event._replace(envelope=envelope.encode())
+
+
 DEEP = b'{"event_type":"run.created","event_version":1,"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 POISON: dict[str, Callable[[RoomHistory], object]] = {
     "deep": lambda room: room.garbage(DEEP),
@@ -171,6 +186,7 @@ POISON: dict[str, Callable[[RoomHistory], object]] = {
     "one_tag_too_many": lambda room: room.created("run_101_tags", tags=[str(number) for number in range(101)]),
     "long_tag": lambda room: room.created("run_long_tag", tags=["x" * 257]),
     "empty_tag": lambda room: room.created("run_empty_tag", tags=[""]),
+    **{name: partial(created_at, occurred_at=text) for name, text in TIMES.items()},
 }
 """What a service never writes, and somebody with its password may."""
 
