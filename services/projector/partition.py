@@ -100,7 +100,8 @@ class Partition:
         self.number = lease.partition
         self.epoch = lease.epoch
         self.stream_key = lease.stream_key
-        self.position = lease.position
+        # None is below 0, whoever wrote it: read from the start, what comes again is dropped by its stream_seq.
+        self.position = max(lease.position, 0)
         self.consumer: Consumer | None = None
         self.in_hand: list[tuple[str, Recorded]] = []
         """What was taken and is not yet applied."""

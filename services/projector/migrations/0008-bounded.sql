@@ -1,4 +1,4 @@
--- Tags in a time that grows with their number, however many there are
+-- Tags in a time that grows with their number, and checkpoints that are positions
 -- depends: 0007-page-bytes
 -- migrate: apply
 
@@ -15,8 +15,13 @@ begin
 end
 $$;
 
+-- Nothing can be read from before the stream's first position.
+update projector_leases set stream_position = 0 where stream_position < 0;
+alter table projector_leases add constraint projector_leases_position check (stream_position >= 0);
+
 -- migrate: rollback
 
+alter table projector_leases drop constraint projector_leases_position;
 create or replace function proj_run_tags_add() returns trigger language plpgsql as $$
 begin
     execute format(

@@ -16,7 +16,7 @@ from shared.contracts.subjects import HEADER_STREAM_SEQ, PARTITIONS, partition_o
 from shared.messaging.broker import Broker
 from tests.integration.projector.history import RoomHistory, publish, store
 from tests.integration.projector.workers import PROJECTIONS, Workers, applied, dump, feed_matches, running, shared_by
-from tests.support.servers import MigratedDatabases
+from tests.support.servers import MigratedDatabases, as_role
 
 
 def interleaved(histories: list[RoomHistory], seed: int) -> list:
@@ -261,6 +261,41 @@ async def test_messages_that_are_no_events_are_passed_over(
     await applied(workers.projection_dsn, [history])
     await feed_matches(workers.projection_dsn, [history])
     assert workers.running == [True]
+
+
+@pytest.mark.parametrize(
+    "checkpoint",
+    ["stream_position = -5", "stream_identity = split_part(stream_identity, '/', 1) || '/' || repeat('9', 5000)"],
+    ids=["before the first", "of a life that no number is for"],
+)
+async def test_a_checkpoint_that_no_worker_writes_is_not_gone_on_from(
+    workers: Workers, event_store_dsn: str, stream_url: str, checkpoint: str
+) -> None:
+    history = RoomHistory(f"checkpoint-{len(checkpoint)}")
+    history.run(steps=0)
+    await store(event_store_dsn, history.events)
+    await publish(stream_url, history.events)
+    await applied(workers.projection_dsn, [history])
+    connection = await asyncpg.connect(workers.projection_dsn)
+    await connection.execute("alter table projector_leases drop constraint if exists projector_leases_position")
+    await connection.execute(f"update projector_leases set {checkpoint}, epoch = epoch + 1")
+    await connection.close()
+    events = history.run(steps=0)
+    await store(event_store_dsn, events)
+    await publish(stream_url, events)
+    await applied(workers.projection_dsn, [history])
+    assert workers.running == [True]
+
+
+async def test_no_position_is_below_the_first(migrated_databases: MigratedDatabases) -> None:
+    dsn = migrated_databases.copy("projections")
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("insert into projector_leases (projection, partition) values ('runs', 1)")
+    await connection.close()
+    thief = await asyncpg.connect(as_role(dsn, "runroom_projector"))
+    with pytest.raises(asyncpg.CheckViolationError):
+        await thief.execute("update projector_leases set stream_position = -5, epoch = epoch + 1")
+    await thief.close()
 
 
 async def passed(dsn: str, positions: dict[int, int]) -> None:

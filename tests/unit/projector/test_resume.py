@@ -22,6 +22,7 @@ STREAM = StreamIdentity(CREATED, 2, rewound_to=300)
         ("2025-12-24T18:00:00Z/2", 500, 0),
         ("", 0, 0),
         ("nonsense", 500, 0),
+        (f"{CREATED}/{'9' * 5000}", 500, 0),
     ],
 )
 def test_a_position_is_only_used_in_its_own_stream(key: str, position: int, after: int) -> None:
