@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import asyncpg
+
 from services.projector.places import Places
 from services.projector.projections import PROJECTIONS
 from services.projector.rebuild import jobs, versions
@@ -97,7 +99,13 @@ async def rebuild(order: Order, where: Places, say: Say) -> None:
             extents = await known_extents(all_pages, projections, target, filled if begun else None)
             if new.state == "building":
                 started = time.monotonic()
-                await versions.hand_over(projections, order.projection, new, active)
+                try:
+                    await versions.hand_over(projections, order.projection, new, active)
+                except asyncpg.ProgramLimitExceededError as error:
+                    await versions.drop(projections, order.projection, new)
+                    raise NotSwitchedError(
+                        f"{new.name} holds what no index can hold: it is dropped; call this again"
+                    ) from error
                 say(f"indexed in {time.monotonic() - started:.1f} s; the workers go on from here")
             if new.state == "retired":
                 await versions.revive(projections, new, active)

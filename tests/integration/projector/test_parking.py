@@ -173,12 +173,12 @@ TIMES = {
 }
 
 
-def created_at(room: RoomHistory, occurred_at: str) -> None:
+def named(room: RoomHistory, **members: str) -> None:
     event = room.created(f"run_{room.key.room_id}")
-    envelope = json.dumps(json.loads(event.envelope) | {"occurred_at": occurred_at})
-    room.events[-1] = event._replace(envelope=envelope.encode())
+    room.events[-1] = event._replace(envelope=json.dumps(json.loads(event.envelope) | members).encode())
 
 
+LONG = "x" * 129
 DEEP = b'{"event_type":"run.created","event_version":1,"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 POISON: dict[str, Callable[[RoomHistory], object]] = {
     "deep": lambda room: room.garbage(DEEP),
@@ -186,7 +186,10 @@ POISON: dict[str, Callable[[RoomHistory], object]] = {
     "one_tag_too_many": lambda room: room.created("run_101_tags", tags=[str(number) for number in range(101)]),
     "long_tag": lambda room: room.created("run_long_tag", tags=["x" * 257]),
     "empty_tag": lambda room: room.created("run_empty_tag", tags=[""]),
-    **{name: partial(created_at, occurred_at=text) for name, text in TIMES.items()},
+    "long_correlation": partial(named, correlation_id=LONG),
+    "long_thread": partial(named, thread_id=LONG),
+    "empty_correlation": partial(named, correlation_id=""),
+    **{name: partial(named, occurred_at=text) for name, text in TIMES.items()},
 }
 """What a service never writes, and somebody with its password may."""
 
