@@ -26,6 +26,14 @@ class KeyRaceError(Exception):
     """Another writer stored one of the batch's idempotency keys meanwhile: decide again, with its outcome."""
 
 
+def is_misnumbered(refusal: asyncpg.PostgresError) -> bool:
+    """Whether the store refuses a batch because a room's number is not that of its events, and not for what is in it:
+    the next number is taken, or the last there is."""
+    return isinstance(refusal, asyncpg.UniqueViolationError) or (
+        isinstance(refusal, asyncpg.CheckViolationError) and refusal.table_name == "rooms"
+    )
+
+
 async def locate_runs(connection: Connection, run_ids: Iterable[str]) -> dict[str, RoomKey]:
     """The rooms of the runs that exist."""
     rows = await connection.fetch(_SQL["locate_runs"], list(run_ids))

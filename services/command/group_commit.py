@@ -23,6 +23,7 @@ from services.command.loader import Loader
 from services.command.run_rooms import RunRooms
 from services.command.submissions import (
     BatchCrashedError,
+    MisnumberedRoomError,
     NotStorableError,
     StoreUnavailableError,
     Submission,
@@ -31,7 +32,7 @@ from services.command.submissions import (
 from shared import tracing
 from shared.contracts.ids import RoomKey
 from shared.postgres import STORE_ERRORS, Connection, connect
-from shared.telemetry import Logger
+from shared.telemetry import LineBudget, Logger
 
 _RACES = (
     asyncpg.DeadlockDetectedError,
@@ -43,6 +44,8 @@ _RACES = (
 
 _REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 """The store is well and will not have something in the batch."""
+
+_misnumbered = LineBudget(10)
 
 _MOST_RACES = 20
 _RECONNECT_SECONDS = 0.1
@@ -118,7 +121,13 @@ class GroupCommit:
             except _REFUSED as error:
                 _cut_off(error)
                 self._log.warning("store_refused", error=type(error).__name__, commands=len(batch))
-                await self._split(batch, NotStorableError(type(error).__name__))
+                if not event_store.is_misnumbered(error):
+                    await self._split(batch, NotStorableError(type(error).__name__))
+                    return
+                if len(batch) == 1 and (left_out := _misnumbered.take()) is not None:
+                    # Which names the room, and nothing that a client has sent.
+                    self._log.error("room_misnumbered", detail=error.detail, left_out=left_out)
+                await self._split(batch, MisnumberedRoomError())
                 return
             except STORE_ERRORS as error:
                 # The connection broke or time ran out: the transaction may have been committed all the same.

@@ -24,6 +24,10 @@ class NotStorableError(Exception):
     """The event store cannot hold the command's event."""
 
 
+class MisnumberedRoomError(Exception):
+    """The room's number in the event store is not that of its events: nothing of it is committed until it is."""
+
+
 class StoreUnavailableError(Exception):
     """The event store did not settle the command in time; whether it was committed may be unknown."""
 

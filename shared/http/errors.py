@@ -63,7 +63,8 @@ ERRORS: Final[Mapping[str, ErrorKind]] = {
     ),
     "store_unavailable": ErrorKind(
         503,
-        "The database did not answer in time. A command may have been committed: send it again with its key.",
+        "The database did not answer in time, or takes nothing of the room. A command may have been committed: send it"
+        " again with its key.",
         "the event store did not confirm the command in time; with an Idempotency-Key it is safe to send it again",
         retry_after=True,
     ),

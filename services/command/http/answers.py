@@ -52,10 +52,16 @@ def _overloaded(detail: str) -> Problem:
 
 
 def store_unavailable() -> Problem:
-    metrics.COMMANDS.labels("store_unavailable").inc()
-    return Problem(
-        503,
-        "store_unavailable",
-        "the event store did not confirm the command in time; with an Idempotency-Key it is safe to send it again",
-        retry_after=1,
+    return _unavailable(
+        "the event store did not confirm the command in time; with an Idempotency-Key it is safe to send it again", 1
     )
+
+
+def room_misnumbered() -> Problem:
+    """Nothing that the caller has sent is at fault: it is taken once somebody has seen to the room."""
+    return _unavailable("the event store takes nothing of this room until its operator has put its number right", 10)
+
+
+def _unavailable(detail: str, retry_after: int) -> Problem:
+    metrics.COMMANDS.labels("store_unavailable").inc()
+    return Problem(503, "store_unavailable", detail, retry_after=retry_after)

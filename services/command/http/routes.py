@@ -17,7 +17,13 @@ from services.command.domain.batch import Accepted, IdempotencyKey, Request
 from services.command.domain.commands import Command, CreateRun, held_bytes
 from services.command.domain.decide import Caller
 from services.command.group_commit import GroupCommit
-from services.command.http.answers import answer, store_unavailable, too_many_answers, too_many_commands
+from services.command.http.answers import (
+    answer,
+    room_misnumbered,
+    store_unavailable,
+    too_many_answers,
+    too_many_commands,
+)
 from services.command.http.bodies import (
     TURN_BYTES,
     B,
@@ -38,7 +44,12 @@ from services.command.http.bodies import (
 )
 from services.command.http.describe import command
 from services.command.http.reception import Reception
-from services.command.submissions import NotStorableError, OverloadedError, StoreUnavailableError
+from services.command.submissions import (
+    MisnumberedRoomError,
+    NotStorableError,
+    OverloadedError,
+    StoreUnavailableError,
+)
 from shared.context import current_request
 from shared.contracts.ids import is_printable_ascii, is_token
 from shared.contracts.times import format_time
@@ -160,6 +171,8 @@ class _Commands:
             raise too_many_commands() from None
         except StoreUnavailableError:
             raise store_unavailable() from None
+        except MisnumberedRoomError:
+            raise room_misnumbered() from None
         except NotStorableError as error:
             raise invalid_request(f"body: the event store cannot hold it ({error})") from error
         if context is not None and isinstance(outcome, Accepted):

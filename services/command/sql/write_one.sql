@@ -12,7 +12,7 @@ with used as materialized (
 -- Locks the room, finds it where it was, and moves it on, in one look at it.
 moved as (
     update rooms set last_seq = $3::bigint
-    where workspace_id = $1::text and room_id = $2::text and last_seq = $3 - 1 and not exists (select from used)
+    where workspace_id = $1::text and room_id = $2::text and last_seq = $3::bigint - 1 and not exists (select from used)
     returning 1
 ),
 appended as (

@@ -275,6 +275,60 @@ async def test_whatever_stands_in_the_store_only_its_room_waits(dsn: str, nats: 
         await until_gauge(service, "runroom_relay_oversize_rooms", 0)
 
 
+async def test_nothing_behind_a_hole_is_published(dsn: str, nats: EmbeddedNats, tmp_path: Path) -> None:
+    """However many commands come behind it, and whatever is before it."""
+    alone = command_service(tmp_path, dsn, f"nats://127.0.0.1:{free_port()}")
+    async with running(alone), Client([alone], "ws") as client:
+        for _ in range(3):
+            await client.send("/v1/runs", {"room_id": "waiting"})
+            await client.send("/v1/runs", {"room_id": "published"})
+        await skip_numbers(dsn, "waiting", 2)
+        assert (await client.send("/v1/runs", {"room_id": "waiting"})).stream_seq == 6
+    service = command_service(tmp_path, dsn, nats.url)
+    async with running(service), Client([service], "ws") as client:
+        await until_gauge(service, "runroom_relay_oversize_rooms", 1)
+        await skip_numbers(dsn, "published", 3)
+        await until_gauge(service, "runroom_relay_oversize_rooms", 2)
+        for room_id, number in (("waiting", 7), ("published", 7)):
+            assert (await client.send("/v1/runs", {"room_id": room_id})).stream_seq == number
+        await client.send("/v1/runs", {"room_id": "another"})
+        async with asyncio.timeout(20):
+            while await published(dsn, "another") != 1:
+                await asyncio.sleep(0.05)
+        # The relay has been past the others since.
+        assert await numbers_on_stream(nats, "ws", "waiting") == [1, 2, 3]
+        assert await numbers_on_stream(nats, "ws", "published") == [1, 2, 3]
+        assert await gauge(service, "runroom_relay_oversize_rooms") == 2
+        await until_gauge(service, "runroom_relay_unpublished_rooms", 2)
+        # As if somebody had set it back: the next number is taken, which is no fault of who asks for it.
+        await skip_numbers(dsn, "published", -1)
+        refused = await client.once("/v1/runs", {"room_id": "published"})
+        assert (refused.status_code, refused.json()["error"]) == (503, "store_unavailable")
+        assert refused.json()["detail"].endswith("has put its number right")
+        assert "retry-after" in refused.headers
+        async with asyncio.timeout(20):
+            while "(ws, published, 7)" not in (log := service.log_file.read_text()):
+                await asyncio.sleep(0.05)
+        assert log.count("room_misnumbered") == 1
+
+
+async def skip_numbers(dsn: str, room_id: str, by: int) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute("update rooms set last_seq = last_seq + $2 where room_id = $1", room_id, by)
+    finally:
+        await connection.close()
+
+
+async def numbers_on_stream(nats: EmbeddedNats, workspace_id: str, room_id: str) -> list[int]:
+    """Of the room's events, in the order they stand there."""
+    async with Broker(nats.url, name="check") as broker:
+        broker.start()
+        await broker.wait_connected()
+        messages = await next_by_subject(broker, room_subject(workspace_id, room_id), 1, 1000)
+    return [int(message.headers[HEADER_STREAM_SEQ]) for message in messages]
+
+
 async def insert_unchecked(dsn: str, rows: list[tuple[Any, ...]], rooms: dict[tuple[str, str], int]) -> None:
     """As if the store's own checks were not there; an event without a type is left out."""
     connection = await asyncpg.connect(dsn)
