@@ -156,9 +156,31 @@ async def test_what_is_behind_a_hole_is_taken_out_with_all_that_came_of_it(
         assert not again.replayed
 
 
-def set_right(dsn: str, room_id: str) -> None:
+async def test_a_row_that_cannot_be_published_is_taken_out_with_all_that_is_behind_it(
+    event_store_dsn: str, create: Create, act: Act
+) -> None:
+    before = run_of(await create("barred"))
+    row = AHEAD.format(2).replace("taken", "barred")
+    async with connected(as_role(event_store_dsn, "runroom_command")) as thief:
+        await thief.execute(f"{row}; update rooms set last_seq = 2, published_seq = 1 where room_id = 'barred'")
+        behind = await create("barred", "barred")
+        assert stream_seq_of(behind) == 3
+        await act(StartRun(run_id=before))
+        set_right(event_store_dsn, "barred", last=1)
+        runs = await thief.fetch("select run_id, status, version from runs where room_id = 'barred'")
+        assert [tuple(run) for run in runs] == [(before, "queued", 1)]
+        assert await thief.fetchval("select count(*) from commands where idempotency_key = 'barred'") == 0
+        assert stream_seq_of(await act(StartRun(run_id=before))) == 2
+        set_right(event_store_dsn, "barred", last=0)
+        assert not await thief.fetchval("select exists (select from rooms where room_id = 'barred')")
+        assert not await thief.fetchval("select exists (select from runs where room_id = 'barred')")
+
+
+def set_right(dsn: str, room_id: str, *, last: int | None = None) -> None:
     """As the manual has it."""
     replaced = {"=ws_dev": "=ws", "=lobby": f"={room_id}"}
+    if last is not None:
+        replaced["--set=last=9007199254740991"] = f"--set=last={last}"
     environment = {"EVENT_STORE_OWNER_DSN": as_role(dsn, "runroom_migrate")}
     run_typed(SECTION, "psql --set=ON_ERROR_STOP=1 --set=workspace=ws_dev --set=room", environment, replaced=replaced)
 

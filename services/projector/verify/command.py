@@ -37,6 +37,7 @@ async def verify(where: Places, report: Report) -> bool:
                 await rooms.run_states(page)
                 lag.see(seen)
                 await stream.tails(seen)
+            await rooms.runs_of_no_event()
             await rooms.steps_of_no_run()
             await rooms.tags_of_runs()
             upto = await stream.state()

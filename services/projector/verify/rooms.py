@@ -105,6 +105,11 @@ class RoomsCheck:
         for row in await self._store.fetch(_SQL["run_states_differing"], *page.bounds):
             self._report.differs(_key(row), "store", f"the state of {row['run_id']} is not what its events say")
 
+    async def runs_of_no_event(self) -> None:
+        """A command on such a run would be taken, and no projection could apply it. Raises one of ``STORE_ERRORS``."""
+        for row in await self._store.fetch(_SQL["runs_of_no_event"]):
+            self._report.differs(_key(row), "store", f"the last event of {row['run_id']} is not there")
+
     async def steps_of_no_run(self) -> None:
         for row in await self._projections.fetch(_SQL["steps_of_no_run"]):
             self._report.differs(_key(row), _RUNS, f"{row['step_id']} is a step of no run")

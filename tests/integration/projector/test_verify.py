@@ -78,7 +78,7 @@ async def test_a_system_at_rest_and_one_at_work_are_well(
 async def test_every_kind_of_difference_is_told_by_room(
     workers: Workers, event_store_dsn: str, projection_dsn: str, stream_url: str
 ) -> None:
-    names = ("run", "step", "extra", "bytes", "lost", "ahead", "stream", "twice", "hole", "state", "tags")
+    names = ("run", "step", "extra", "bytes", "lost", "ahead", "stream", "twice", "hole", "state", "tags", "orphan")
     rooms = {name: RoomHistory(f"bad-{name}") for name in names}
     for history in rooms.values():
         history.run()
@@ -106,6 +106,10 @@ async def test_every_kind_of_difference_is_told_by_room(
     await store_connection.execute("set session_replication_role = replica")
     await store_connection.execute("delete from events where room_id = 'bad-hole' and stream_seq = 2")
     await store_connection.execute("update runs set status = 'queued' where room_id = 'bad-state'")
+    await store_connection.execute(
+        "insert into runs select 'run_orphan', workspace_id, room_id, thread_id, status, version, gen_random_uuid(),"
+        " correlation_id from runs where room_id = 'bad-orphan'"
+    )
     await store_connection.close()
     run, step = rooms["run"].events[0].run_id, rooms["step"].events[2]
     status, output = await verify(event_store_dsn, projection_dsn, stream_url)
@@ -123,6 +127,7 @@ async def test_every_kind_of_difference_is_told_by_room(
     assert "ws/bad-hole store: event 3 follows on event 1" in found
     assert any(line.startswith("ws/bad-hole stream: event 2 at") and "not in the store" in line for line in found)
     assert f"ws/bad-state store: the state of {rooms['state'].events[0].run_id} is not what its events say" in found
+    assert "ws/bad-orphan store: the last event of run_orphan is not there" in found
     assert {line.split()[0] for line in found} == {f"ws/{history.key.room_id}" for history in rooms.values()}
     assert "done" not in output  # a payload's text
 
