@@ -25,6 +25,9 @@ else:
     Connection = asyncpg.Connection
     Pool = asyncpg.Pool
 
+LEAST_POSTGRES = 17
+"""The oldest major version that knows all that migrations and grants say. As in ``deploy/postgres/roles.sql``."""
+
 MIGRATION_LOCK = 0x52756E726F6F6D
 """Advisory lock key held while migrating or granting: the bytes of "Runroom"."""
 
@@ -39,6 +42,10 @@ STORE_ERRORS = (
 
 ``InternalClientError`` too: the driver's state machine raises it when a connection breaks between two of its steps.
 """
+
+
+class MigrationError(Exception):
+    """The database cannot be brought up to date. The message is one plain sentence."""
 
 
 _SCHEMES = ("postgresql", "postgres")
@@ -174,10 +181,13 @@ async def migrate(dsn: str, directory: Path) -> None:
     """Applies the migrations of ``directory`` that the database has not seen, in order, and then all grants.
 
     Those are in the folder ``grants`` beside it, see ``apply_grants``. Safe to run twice, and at the same time: the
-    second waits for the first and finds nothing to do.
+    second waits for the first and finds nothing to do. Raises ``MigrationError`` or one of ``STORE_ERRORS``.
     """
     connection = await asyncpg.connect(dsn, timeout=10.0, server_settings=_server_settings("runroom-migrate"))
     try:
+        if connection.get_server_version().major < LEAST_POSTGRES:
+            version = await connection.fetchval("show server_version")
+            raise MigrationError(f"Runroom needs PostgreSQL {LEAST_POSTGRES} or newer, and this server is {version}")
         await connection.execute("select pg_advisory_lock($1)", MIGRATION_LOCK)
         await pogo.apply(connection, directory, schema_name="public", logger=logging.getLogger("runroom.migrate"))
         await apply_grants(connection, directory.parent / "grants")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from shared.metrics import set_build_info
-from shared.postgres import STORE_ERRORS, migrate, read_dsn
+from shared.postgres import STORE_ERRORS, MigrationError, migrate, read_dsn
 from shared.serving import ServiceError, run
 from shared.settings import Environment, SettingsError
 from shared.telemetry import configure_logging
@@ -68,6 +68,8 @@ def migrate_process(service: str, dsn_variable: str, migrations: Path) -> int:
 async def _migrate(dsn: str, migrations: Path) -> None:
     try:
         await migrate(dsn, migrations)
+    except MigrationError as error:
+        raise ServiceError(f"not migrated: {error}") from error
     except STORE_ERRORS as error:
         raise ServiceError(f"not migrated: {type(error).__name__}: {error}") from error
 

@@ -5,6 +5,15 @@
 -- Before anything else: no name here is to mean what somebody else has made.
 set search_path = pg_catalog, pg_temp;
 set client_min_messages = warning;
+
+do $$
+begin
+    if current_setting('server_version_num')::integer < 170000 then
+        raise exception 'Runroom needs PostgreSQL 17 or newer, and this server is %', current_setting('server_version');
+    end if;
+end
+$$;
+
 \getenv migrate_verifier RUNROOM_MIGRATE_VERIFIER
 \getenv command_verifier RUNROOM_COMMAND_VERIFIER
 \getenv projector_verifier RUNROOM_PROJECTOR_VERIFIER

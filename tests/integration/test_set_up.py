@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from deploy.local import EmbeddedPostgres
 from deploy.local.postgres import ROLES, binary
-from shared.postgres import connect, running_pool
+from shared import postgres
+from shared.postgres import MigrationError, connect, migrate, running_pool
 from tests.integration.privileges import connected
-from tests.support.servers import REPOSITORY
+from tests.support.servers import EVENT_STORE_MIGRATIONS, REPOSITORY
 
 HOSTILE = {
     "runroom_command": ("event_store", ("synchronous_commit = off", "search_path = nowhere")),
@@ -106,6 +108,30 @@ async def test_who_owns_a_database_gets_no_further_by_what_a_superuser_runs_in_i
         await owner.execute(COMPANIONS)
     make_databases(fresh_postgres)
     assert fresh_postgres.execute("select rolsuper from pg_roles where rolname = 'runroom_migrate'") == "f"
+
+
+def test_a_server_that_is_too_old_is_named_in_one_sentence(fresh_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    """A server of ours, as if more were needed."""
+    script = (REPOSITORY / "deploy" / "postgres" / "roles.sql").read_text()
+    assert "< 170000" in script
+    (tmp_path / "roles.sql").write_text(script.replace("< 170000", "< 990000"))
+    done = subprocess.run(
+        [binary("psql"), "--quiet", f"--file={tmp_path / 'roles.sql'}", fresh_postgres.dsn("postgres")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "ERROR:  Runroom needs PostgreSQL 17 or newer, and this server is 18" in done.stdout
+
+
+async def test_nothing_is_migrated_on_a_server_that_is_too_old(
+    fresh_postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "LEAST_POSTGRES", 99)
+    with pytest.raises(MigrationError, match="needs PostgreSQL 99 or newer, and this server is 18"):
+        await migrate(fresh_postgres.dsn("event_store", "runroom_migrate"), EVENT_STORE_MIGRATIONS)
 
 
 def test_every_script_begins_with_the_names_of_postgresql() -> None:
