@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
+from pogo_core.error import BadMigrationError
 from pogo_core.util import migrate as pogo
 
 from shared.pool import MeasuredPool
@@ -189,7 +190,12 @@ async def migrate(dsn: str, directory: Path) -> None:
             version = await connection.fetchval("show server_version")
             raise MigrationError(f"Runroom needs PostgreSQL {LEAST_POSTGRES} or newer, and this server is {version}")
         await connection.execute("select pg_advisory_lock($1)", MIGRATION_LOCK)
-        await pogo.apply(connection, directory, schema_name="public", logger=logging.getLogger("runroom.migrate"))
+        try:
+            await pogo.apply(connection, directory, schema_name="public", logger=logging.getLogger("runroom.migrate"))
+        except BadMigrationError as error:
+            # What PostgreSQL says in its first line names the constraint; the rows may be anybody's.
+            cause = error.__cause__
+            raise MigrationError(f"{error}: {cause.args[0] if cause and cause.args else repr(cause)}") from error
         await apply_grants(connection, directory.parent / "grants")
     finally:
         await connection.close()
