@@ -7,6 +7,7 @@ opened. A taken port or a crashed background task is one plain sentence and a no
 import asyncio
 import contextlib
 import ctypes
+import errno
 import gc
 import signal
 import socket
@@ -56,7 +57,8 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> int:
 
 
 def bind(host: str, port: int, *, send_buffer: int | None = None, stall_seconds: float = 30.0) -> socket.socket:
-    """A listening socket. Raises ``ServiceError`` when the port is taken or the address is not ours.
+    """A listening socket. Raises ``ServiceError`` when the port is taken, ``SettingsError`` when the address is not
+    ours.
 
     ``send_buffer`` (bytes) bounds what the kernel holds for each client that reads slowly; accepted connections inherit
     it. ``stall_seconds``: the kernel drops a connection whose peer takes nothing for that long (RFC 5482).
@@ -74,6 +76,9 @@ def bind(host: str, port: int, *, send_buffer: int | None = None, stall_seconds:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            # No other port would do.
+            raise SettingsError(f"HOST is {host!r}: no address of this machine ({error.strerror or error})") from error
         raise ServiceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     return listener
 

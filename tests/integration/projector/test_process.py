@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from deploy.local import EmbeddedNats, EmbeddedPostgres
 from deploy.local.ports import free_port
@@ -52,6 +53,21 @@ def test_a_taken_port_that_was_asked_for_is_one_sentence() -> None:
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "cannot listen on 127.0.0.1" in done.stderr
+
+
+@pytest.mark.parametrize("host", ["nonsense.invalid", "192.0.2.1"])
+@pytest.mark.parametrize("port", ["0", ""])
+def test_a_host_that_is_none_of_ours_is_named_with_its_setting(host: str, port: str) -> None:
+    done = run(
+        EVENT_STORE_DSN="postgresql://x@127.0.0.1:1/x",
+        PROJECTION_DSN="postgresql://x@127.0.0.1:1/x",
+        NATS_URL="nats://127.0.0.1:1",
+        HOST=host,
+        PROJECTOR_PORT=port,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"HOST is '{host}': ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_migrating_twice_at_the_same_time_is_safe(fresh_postgres: EmbeddedPostgres) -> None:
