@@ -19,7 +19,7 @@ from deploy.local.process import run
 from deploy.local.settings import LocalSettings
 from deploy.local.stack import LocalStack
 from tests.support.manual import typed, up_to
-from tests.support.servers import REPOSITORY, running_postgres
+from tests.support.servers import REPOSITORY, as_role, running_postgres
 
 ROOMS = [f"room_{number}" for number in range(5)]
 DEADLINE = 60.0
@@ -255,3 +255,13 @@ def test_a_store_from_a_backup_beside_the_stream_of_before_is_told_of(deployment
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert deployment.frames(ROOMS[1], 0, "id: 4"), "other rooms go on"
+
+
+def test_a_dump_is_for_nobody_else_to_read(tmp_path: Path, event_store_dsn: str) -> None:
+    script = typed("Back it up", "umask 077").split("\n\n")[0]
+    environment = {"PATH": os.pathsep.join([str(binary("pg_dump").parent), os.defpath])}
+    environment["EVENT_STORE_OWNER_DSN"] = as_role(event_store_dsn, "runroom_migrate")
+    subprocess.run(["sh", "-e", "-c", script], cwd=tmp_path, env=environment, check=True, timeout=60)
+    assert (tmp_path / "event_store.dump").stat().st_mode & 0o777 == 0o600
+    ignored = (REPOSITORY / ".gitignore").read_text().splitlines()
+    assert "*.dump" in ignored
