@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.contract.stacks import ComposeProject, compose_project
+from tests.fault.readers import Reader
 from tests.integration.projector.test_releases import next_release
 from tests.support.manual import typed, up_to
 from tests.support.servers import REPOSITORY
 
 from .watched import expect_broken_connections_alone, told_and_watched
 
-VOLUME = "runroom_nats"
-"""As the manual names it, for the project of the usual name."""
+VOLUME, RELAY = "runroom_nats", "runroom-relay"
+"""As the manual names them, for the project of the usual name."""
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +81,44 @@ async def are_there(project: ComposeProject, http: httpx.AsyncClient, runs: list
     return {await read(project, http, run, min_seq=int(run["stream_seq"]), wait=30_000) for run in runs} == {200}
 
 
+async def tell_all_the_time(project: ComposeProject, http: httpx.AsyncClient, told: list[dict[str, str]]) -> None:
+    """An engine that does not know what is going on."""
+    while True:
+        try:
+            told.append(await tell(project, http, "a"))
+        except httpx.TransportError:
+            await asyncio.sleep(0.05)
+
+
+async def level(project: ComposeProject) -> None:
+    """Types `verify` as often as it takes."""
+    async with asyncio.timeout(60):
+        while True:
+            said = await asyncio.to_thread(project.shell, "docker compose run --rm operator verify || true")
+            if all(part in said for part in ("all is well", " 0 events not yet published", "room_feed 0, runs 0")):
+                return
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.05)
+
+
+def renamed(script: str, project: ComposeProject) -> str:
+    return script.replace(VOLUME, f"{project.name}_nats").replace(RELAY, f"{project.name}-relay")
+
+
 async def test_a_backup_is_brought_back(project: ComposeProject, http: httpx.AsyncClient, tmp_path: Path) -> None:
     kept = [await tell(project, http, room) for room in ("a", "b", "a")]
     project.shell(typed("Back it up", "docker compose exec"), folder=tmp_path)
     lost = await tell(project, http, "a")
     assert await are_there(project, http, [*kept, lost])
-    script = typed("Bring it back", "docker compose exec").replace(VOLUME, f"{project.name}_nats")
+    viewer = Reader([project.deployment.query_url], "operations", "a", 0)
+    again: list[dict[str, str]] = []
+    tasks = [asyncio.create_task(viewer.run())]
+    await until(lambda: viewer.last_seq == 3)
+    script = renamed(typed("Bring it back", "docker compose exec"), project)
     assert f"{project.name}_nats" in script
     dump = tmp_path / "event_store.dump"
     whole = dump.read_bytes()
@@ -95,13 +128,27 @@ async def test_a_backup_is_brought_back(project: ComposeProject, http: httpx.Asy
             await asyncio.to_thread(project.shell, script, folder=tmp_path)
         assert await are_there(project, http, [*kept, lost]), "nothing was dropped"
     dump.write_bytes(whole)
-    for part in ("dropdb", "docker volume rm"):
-        await asyncio.to_thread(project.shell, up_to(script, part), folder=tmp_path)
-    said = await asyncio.to_thread(project.shell, script, folder=tmp_path)
-    assert "all is well" in said
-    again = await tell(project, http, "a")
-    assert again["stream_seq"] == lost["stream_seq"]
-    assert await are_there(project, http, [*kept, again])
+    await asyncio.to_thread(project.shell, up_to(script, "dropdb"), folder=tmp_path)
+    tasks.append(asyncio.create_task(tell_all_the_time(project, http, again)))
+    try:
+        for part in ("docker volume rm", "--detach"):
+            await asyncio.to_thread(project.shell, up_to(script, part), folder=tmp_path)
+        await asyncio.to_thread(project.shell, script, folder=tmp_path)
+        await level(project)
+        end = renamed(typed("Bring it back", "docker compose up --no-deps --wait query"), project)
+        viewers, commands = end.split(" && sleep 60 &&\n")
+        await asyncio.to_thread(project.shell, viewers)
+        await until(lambda: viewer.resets == 1)
+        assert not again
+        said = await asyncio.to_thread(project.shell, commands)
+        assert "all is well" in said
+        await until(lambda: viewer.last_seq > 20)
+    finally:
+        for task in tasks:
+            task.cancel()
+    assert int(again[0]["stream_seq"]) == int(lost["stream_seq"]) == 3
+    assert [seq for seq, _ in viewer.seen] == [1, 2, 3, *range(3, viewer.last_seq + 1)]
+    assert await are_there(project, http, [*kept, *again[:20]])
     assert await read(project, http, lost) == 404
 
 

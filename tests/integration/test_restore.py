@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -14,10 +15,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from deploy.local.ports import free_port
 from deploy.local.postgres import EmbeddedPostgres, binary
 from deploy.local.process import run
+from deploy.local.service import Service
 from deploy.local.settings import LocalSettings
 from deploy.local.stack import LocalStack
+from tests.fault.readers import Reader
 from tests.support.manual import typed, up_to
 from tests.support.servers import REPOSITORY, as_role, running_postgres
 
@@ -156,6 +160,61 @@ def test_an_event_store_from_a_backup_stream_and_projections_made_anew(deploymen
     assert [line for line in deployment.frames(ROOMS[0], 0, "id: 8") if line.startswith("id: ")] == [
         f"id: {seq}" for seq in range(1, 9)
     ]
+
+
+async def test_viewers_are_told_of_what_was_lost_before_their_room_grows_past_their_cursor(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    """The steps of the manual in their order, with a command service that nobody reaches until the last of them."""
+    stack, (room, *_) = deployment.stack, ROOMS
+    dump = tmp_path / "event_store.dump"
+    deployment.tell(room)
+    program("pg_dump", "--format=custom", f"--file={dump}", stack.addresses("migrate")["EVENT_STORE_DSN"])
+    for _ in range(2):
+        deployment.tell(room)
+    reader = Reader([stack.query_url], "ws_dev", room, 0)
+    watching = asyncio.create_task(reader.run())
+    async with asyncio.timeout(DEADLINE):
+        while reader.last_seq < 12:
+            await asyncio.sleep(0.05)
+    assert stack.postgres is not None
+    assert stack.nats is not None
+    assert stack.command is not None
+    assert stack.query is not None
+    (projector,) = stack.projectors
+    for service in stack.services:
+        service.stop()
+    bring_back(stack.postgres, stack.postgres, dump)
+    stack.nats.stop()
+    shutil.rmtree(stack.nats.data_dir / "jetstream")
+    stack.nats.start()
+
+    port = free_port()
+    environment = {**os.environ, **stack.addresses("command"), "COMMAND_PORT": str(port)}
+    relay = Service("relay", "services.command", port, env=environment, log_file=tmp_path / "relay.log")
+    try:
+        for service in (relay, projector):
+            service.start()
+            service.wait_until_ready()
+        said = deployment.verify()
+        assert "0 events not yet published" in said
+        assert "room_feed 0, runs 0" in said
+        stack.query.start()
+        async with asyncio.timeout(DEADLINE):
+            while reader.resets == 0:
+                await asyncio.sleep(0.05)
+        stack.command.start()
+        stack.command.wait_until_ready()
+    finally:
+        relay.stop()
+    for _ in range(3):
+        deployment.tell(room)
+    async with asyncio.timeout(DEADLINE):
+        while reader.last_seq < 16:
+            await asyncio.sleep(0.05)
+    watching.cancel()
+    assert [seq for seq, _ in reader.seen] == [*range(1, 13), *range(5, 17)]
+    assert reader.resets == 1
 
 
 def test_projections_on_another_server_and_a_dump_that_is_not_whole(

@@ -85,6 +85,18 @@ def test_a_restore_asks_whichever_instance_leads() -> None:
     assert to == "svc/postgres-rw"
 
 
+def test_a_restore_takes_commands_last() -> None:
+    """Before viewers have come back nobody reaches the command services, though they run."""
+    section = README.split("\n## Bring it back\n")[1].split("\n## ")[0]
+    steps = re.findall(r"patch service command --patch='(.*?)'|scale deployment (\w+) --replicas=2", section)
+    assert [scaled for _, scaled in steps] == ["", "command", "query", ""]
+    selector = of("Service", "command")["spec"]["selector"]
+    closed, opened = (yaml.safe_load(patch)["spec"]["selector"] for patch, _ in steps if patch)
+    labels = of("Deployment", "command")["spec"]["template"]["metadata"]["labels"]
+    assert not {**selector, **closed}.items() <= labels.items()
+    assert {**selector, **closed, **opened} == selector
+
+
 @pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
 def test_the_projectors_of_before_are_a_deployment_of_their_own() -> None:
     (filter_,) = re.findall(r"jq '(.*?)'", README, re.DOTALL)
