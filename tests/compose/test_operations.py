@@ -49,13 +49,20 @@ async def revision(http: httpx.AsyncClient, url: str) -> str:
     return found[1]
 
 
-async def test_an_upgrade_leaves_the_servers_alone(project: ComposeProject, http: httpx.AsyncClient) -> None:
+async def test_an_upgrade_leaves_the_servers_alone(
+    project: ComposeProject, http: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    """Also where the release has something to say of them."""
     urls = project.deployment
     script = typed("Upgrade it", "docker compose build").replace("$(git rev-parse HEAD)", "next1")
     project.shell(script.splitlines()[0].removesuffix("&&"))  # so that there is not much of it to do under load
     servers = started(project)
+    release = tmp_path / "release.yml"
+    release.write_text(
+        "services: {postgres: {environment: {OF: the-release}}, nats: {environment: {OF: the-release}}}\n"
+    )
     async with told_and_watched(urls, "upgraded") as load:
-        said = await asyncio.to_thread(project.shell, script)
+        said = await asyncio.to_thread(project.shell, f"export COMPOSE_FILE=$COMPOSE_FILE:{release}\n{script}")
         assert "all is well" in said
         assert load.acknowledged
         expect_broken_connections_alone(load)
