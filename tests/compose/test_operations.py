@@ -14,7 +14,7 @@ import pytest
 from tests.contract.stacks import ComposeProject, compose_project
 from tests.fault.readers import Reader
 from tests.integration.projector.test_releases import next_release
-from tests.support.manual import typed, up_to
+from tests.support.manual import MANUAL, typed, up_to
 from tests.support.servers import REPOSITORY
 
 from .watched import expect_broken_connections_alone, told_and_watched
@@ -70,6 +70,17 @@ async def test_an_upgrade_leaves_the_servers_alone(
     assert started(project) == servers
     project.run("up", "--wait")
     assert started(project) == servers
+
+
+def test_users_of_nats_come_from_the_new_checkout(project: ComposeProject, tmp_path: Path) -> None:
+    shutil.copy(REPOSITORY / "docker-compose.yml", tmp_path)
+    shutil.copytree(REPOSITORY / "deploy", tmp_path / "deploy", ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / "deploy/nats/users.conf").open("a") as users:
+        users.write("\n# of the next release\n")
+    (command,) = re.findall(r"NATS's users have changed: `(.*?)`", MANUAL)
+    project.shell(f"export COMPOSE_FILE={tmp_path}/docker-compose.yml\n{command}")
+    assert "# of the next release" in project.run("exec", "-T", "nats", "cat", "/etc/runroom/users.conf")
+    project.run("up", "--no-deps", "--force-recreate", "--wait", "nats")
 
 
 async def tell(project: ComposeProject, http: httpx.AsyncClient, room_id: str) -> dict[str, str]:
