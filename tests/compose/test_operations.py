@@ -170,6 +170,17 @@ async def test_a_backup_is_brought_back(project: ComposeProject, http: httpx.Asy
     assert await read(project, http, lost) == 404
 
 
+async def test_a_stolen_credential_is_replaced_though_the_first_try_ends_early(
+    project: ComposeProject, http: httpx.AsyncClient
+) -> None:
+    script = typed("When a credential is stolen", "docker compose stop command").replace(
+        "runroom_secrets", f"{project.name}_secrets"
+    )
+    await asyncio.to_thread(project.shell, up_to(script, "docker volume rm"))
+    await asyncio.to_thread(project.shell, script)
+    assert await are_there(project, http, [await tell(project, http, "replaced")])
+
+
 async def test_a_release_with_other_tables_is_rolled_out_and_reads_go_on(
     project: ComposeProject, http: httpx.AsyncClient, tmp_path: Path
 ) -> None:

@@ -45,8 +45,8 @@ async def test_a_password_is_replaced_and_the_thief_is_shut_out(fresh_postgres: 
     await thief.execute("alter role runroom_command in database event_store set synchronous_commit = off")
     renewed = {**password, "runroom_command": "a-new-one"}
     verifiers = {f"{role.upper()}_VERIFIER": scram_verifier(renewed[role]) for role in ROLES}
-    environment = {"SUPERUSER_DSN": server.dsn("postgres"), **verifiers}
-    run_typed(SECTION, "psql --set=ON_ERROR_STOP=1 --command", environment)
+    servers = dict.fromkeys(("EVENT_STORE_SUPERUSER_DSN", "PROJECTION_SUPERUSER_DSN"), server.dsn("postgres"))
+    run_typed(SECTION, "for server in", {**servers, **verifiers})
     with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.InterfaceError)):
         await thief.execute("alter role runroom_command password 'mine'")
     with pytest.raises(asyncpg.InvalidPasswordError):
