@@ -1,5 +1,5 @@
 -- What times may be in the projections and how long values, for every row from now on
--- depends: 0007-page-bytes
+-- depends: 0008-bounded
 -- migrate: apply
 
 -- Times are those that a calendar has: one that readers cannot hold would be an error to whoever lists the workspace. Values
