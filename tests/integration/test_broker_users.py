@@ -10,6 +10,7 @@ from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from nats.errors import Error as NatsError
@@ -148,6 +149,30 @@ async def test_each_user_listens_where_it_may_and_nowhere_else(nats: EmbeddedNat
 
     expected = {subject for subject, users in SUBSCRIBE.items() if user not in users}
     assert await refused(nats, user, SUBSCRIBE, listen) == expected
+
+
+@pytest.mark.parametrize(("user", "most"), [("command", 1_000), ("projector", 1_000), ("query", 50_000)])
+async def test_a_connection_has_so_many_subscriptions(nats: EmbeddedNats, user: str, most: int) -> None:
+    key = UserKey(nats.seed_file(user).read_text())
+    reader, writer = await asyncio.open_connection(*urlsplit(nats.url).netloc.split(":"))
+    try:
+        nonce = json.loads((await reader.readline()).partition(b" ")[2])["nonce"]
+        options = {
+            "nkey": key.public,
+            "sig": key.sign(nonce).decode(),
+            "verbose": False,
+            "lang": "test",
+            "version": "1",
+        }
+        writer.write(b"CONNECT %b\r\n" % json.dumps(options).encode())
+        for number in range(most):
+            writer.write(b"SUB _INBOX_runroom-%b.%d %d\r\n" % (user.encode(), number, number))
+        writer.write(b"PING\r\n")
+        assert await reader.readline() == b"PONG\r\n"
+        writer.write(b"SUB _INBOX_runroom-%b.last 0\r\nPING\r\n" % user.encode())
+        assert b"maximum subscriptions exceeded" in (await reader.readline()).lower()
+    finally:
+        writer.close()
 
 
 async def test_there_is_no_way_into_the_stream_by_an_answer(nats: EmbeddedNats) -> None:

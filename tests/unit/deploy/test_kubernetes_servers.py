@@ -35,6 +35,8 @@ def test_nats_users_are_those_of_every_other_deployment() -> None:
         (kind, one[kind]) for one in accounts["ROOMS"]["exports"] for kind in one.keys() & {"stream", "service"}
     ] == exports
     assert len(accounts["READERS"]["imports"]) == len(exports) == 3
+    limits = re.findall(r"limits: \{ max_subscriptions: (\d+) \}", stripped)
+    assert [str(accounts[name]["limits"]["max_subscriptions"]) for name in ("ROOMS", "READERS")] == limits
 
 
 def test_nats_keeps_what_it_acknowledged() -> None:
