@@ -29,13 +29,13 @@ revoke usage on language plpgsql from public;
 grant usage on language plpgsql to runroom_migrate;
 
 -- What PostgreSQL lets everybody do in any database: write large objects, write to the log without writing to a table, in a
--- transaction that only reads too, and take advisory locks, by which the relay's leader and migrations are alone. Who takes
--- one and keeps it has stopped them for good.
+-- transaction that only reads too, use up numbers of transactions, of which the server has so many, and take advisory
+-- locks, by which the relay's leader and migrations are alone. Who takes one and keeps it has stopped them for good.
 select format('revoke execute on function %s from public', p.oid::regprocedure)
 from pg_proc as p
 where
     p.pronamespace = 'pg_catalog'::regnamespace
-    and p.proname ~ '^(pg_(try_)?advisory_|lo_|lowrite$|loread$|pg_logical_emit_message$)'
+    and p.proname ~ '^(pg_(try_)?advisory_|lo_|lowrite$|loread$|pg_logical_emit_message$|pg_current_xact_id$|txid_current$)'
 union all
 select format('grant execute on function %s to runroom_migrate', p.oid::regprocedure)
 from pg_proc as p
