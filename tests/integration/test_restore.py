@@ -196,9 +196,10 @@ async def test_viewers_are_told_of_what_was_lost_before_their_room_grows_past_th
         for service in (relay, projector):
             service.start()
             service.wait_until_ready()
-        said = deployment.verify()
+        async with asyncio.timeout(DEADLINE):
+            while "room_feed 0, runs 0" not in (said := deployment.verify()):
+                await asyncio.sleep(0.05)
         assert "0 events not yet published" in said
-        assert "room_feed 0, runs 0" in said
         stack.query.start()
         async with asyncio.timeout(DEADLINE):
             while reader.resets == 0:

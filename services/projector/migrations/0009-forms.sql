@@ -5,8 +5,8 @@
 -- Times are those that a calendar has: one that readers cannot hold would be an error to whoever lists the workspace. Values
 -- are no longer than what a command of 1 MiB can lead to, with room: text is no longer than it was in the body, JSON some four
 -- times, tags are 100 of 256 characters. How large a value is that has yet to be stored is known without reading it. New
--- versions have the same from schema/*.sql. Reads wait behind this for half a second at the most, as commands do behind the
--- event store's.
+-- versions have the same from schema/*.sql, and may have it already. Reads wait behind this for half a second at the most, as
+-- commands do behind the event store's.
 do $$
 declare
     name text;
@@ -15,7 +15,10 @@ begin
     for attempt in 1..100 loop
         begin
             for name in
-                select tablename from pg_tables where schemaname = 'public' and tablename ~ '^proj_runs_v[0-9]+$' order by 1
+                select tablename from pg_tables
+                where schemaname = 'public' and tablename ~ '^proj_runs_v[0-9]+$'
+                    and not exists (select from pg_constraint where conname = tablename || '_forms')
+                order by 1
             loop
                 execute format(
                     'alter table %1$I add constraint %1$s_forms check (
@@ -41,7 +44,10 @@ begin
                 );
             end loop;
             for name in
-                select tablename from pg_tables where schemaname = 'public' and tablename ~ '^proj_steps_v[0-9]+$' order by 1
+                select tablename from pg_tables
+                where schemaname = 'public' and tablename ~ '^proj_steps_v[0-9]+$'
+                    and not exists (select from pg_constraint where conname = tablename || '_forms')
+                order by 1
             loop
                 execute format(
                     'alter table %1$I add constraint %1$s_forms check (
@@ -63,7 +69,9 @@ begin
                 );
             end loop;
             for name in
-                select tablename from pg_tables where schemaname = 'public' and tablename ~ '^proj_room_events_v[0-9]+$'
+                select tablename from pg_tables
+                where schemaname = 'public' and tablename ~ '^proj_room_events_v[0-9]+$'
+                    and not exists (select from pg_constraint where conname = tablename || '_forms')
                 order by 1
             loop
                 execute format(

@@ -168,14 +168,15 @@ jobs.fill_pages = both
     assert "left to the workers" not in output
 
 
-async def test_an_id_that_no_index_can_hold_does_not_keep_a_rebuild_from_switching(
+async def test_a_tag_that_no_index_can_hold_does_not_keep_a_rebuild_from_switching(
     histories: list[RoomHistory], run: Run, event_store_dsn: str, projection_dsn: str, stream_url: str
 ) -> None:
     long = RoomHistory("long")
     long.run()
     event = long.created("run_long")
-    envelope = json.dumps(json.loads(event.envelope) | {"correlation_id": secrets.token_hex(20_000)})
-    long.events[-1] = event._replace(envelope=envelope.encode())
+    envelope = json.loads(event.envelope)
+    envelope["data"]["tags"] = [secrets.token_hex(20_000)]
+    long.events[-1] = event._replace(envelope=json.dumps(envelope).encode())
     await store(event_store_dsn, long.events)
     await publish(stream_url, long.events)
     connection = await asyncpg.connect(projection_dsn)
