@@ -10,6 +10,15 @@ from pathlib import Path
 from tests.support.servers import REPOSITORY, as_role, as_service
 
 
+def deployed(*, event_store: str, projections: str, nats: str = "") -> dict[str, str]:
+    """The environment of a deployment's operator."""
+    return {
+        "PATH": os.environ["PATH"],
+        **as_service("projector", nats=nats, EVENT_STORE_DSN=event_store, PROJECTION_DSN=projections),
+        "PROJECTION_OWNER_DSN": as_role(projections, "runroom_migrate"),
+    }
+
+
 async def start(
     *arguments: str, event_store: str, projections: str, nats: str = "", release: Path = REPOSITORY
 ) -> asyncio.subprocess.Process:
@@ -18,11 +27,7 @@ async def start(
         sys.executable,
         *arguments,
         cwd=release,
-        env={
-            "PATH": os.environ["PATH"],
-            **as_service("projector", nats=nats, EVENT_STORE_DSN=event_store, PROJECTION_DSN=projections),
-            "PROJECTION_OWNER_DSN": as_role(projections, "runroom_migrate"),
-        },
+        env=deployed(event_store=event_store, projections=projections, nats=nats),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

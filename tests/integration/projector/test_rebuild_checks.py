@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
+import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import asyncpg
 import pytest
 
-from tests.integration.projector.commands import command, start
+from tests.integration.projector.commands import command, deployed, start
 from tests.integration.projector.history import RoomHistory, publish, store
 from tests.integration.projector.load import applied_by_active
-from tests.integration.projector.workers import Workers, applied, running
+from tests.integration.projector.workers import Workers, applied, dump, running
+from tests.support.manual import run_typed
+from tests.support.servers import as_role
 
 Run = Callable[..., Awaitable[tuple[int, str]]]
 
@@ -166,6 +171,37 @@ jobs.fill_pages = both
     status, output = await run("rebuild", "runs", "--jobs", "1", altered=twice)
     assert status == 0, output
     assert "left to the workers" not in output
+
+
+ALTERED = """
+    update proj_runs_v{runs} set summary = 'other', status = 'queued' where room_id = 'room-03';
+    insert into proj_room_events_v{room_feed} values ('ws', 'room-03', 4711, 0, '{{}}')"""
+
+
+@pytest.mark.parametrize("change", [ALTERED], ids=["rows"])
+async def test_what_the_password_of_a_projector_can_change_comes_back_the_manuals_way(
+    histories: list[RoomHistory], run: Run, event_store_dsn: str, projection_dsn: str, stream_url: str, change: str
+) -> None:
+    before = await rows_of_runs(projection_dsn)
+    thief = await asyncpg.connect(as_role(projection_dsn, "runroom_projector"))
+    active = await thief.fetch("select projection, version from projector_versions where state = 'active'")
+    await thief.execute(change.format(**{row["projection"]: row["version"] for row in active}))
+    await thief.close()
+    status, output = await run("verify")
+    assert (status, "differs  ws/room-03  " in output) == (1, True), output
+    environment = deployed(event_store=event_store_dsn, projections=projection_dsn, nats=stream_url)
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.defpath])
+    await asyncio.to_thread(
+        run_typed, "When a credential is stolen", "python -m services.projector rebuild runs", environment
+    )
+    # Of the feed the manual's own verify, at the end, has said so.
+    assert await rows_of_runs(projection_dsn) == before
+    assert (await run("rebuild", "room_feed", "--drop-old"))[0] == 0
+
+
+async def rows_of_runs(dsn: str) -> list[list[tuple[object, ...]]]:
+    found = await dump(dsn)
+    return [found[name] for name in ("runs", "steps", "run_tags")]
 
 
 async def test_a_tag_that_no_index_can_hold_does_not_keep_a_rebuild_from_switching(
