@@ -98,10 +98,13 @@ class Applier:
             return
         self._events_well = True
         filled = 0
-        for room in sorting.open:
-            needed = sorting.fill(room, found.events.get(room.key, ()))
+        for room, hole in zip(sorting.open, holes, strict=True):
+            stored = found.events.get(room.key, ())
+            needed = sorting.fill(room, stored)
             if needed == 0 and found.complete:
                 room.postpone()
+                if not stored:
+                    room.ends_at(hole.applied_seq)
             filled += needed
         metrics.FILLED.labels(self._name).inc(filled)
         self._log.debug("event_store_read", rooms=len(holes), events=filled)

@@ -24,8 +24,9 @@ _LONGEST_HOLD = 60.0
 class Room:
     """One room of a partition. ``applied_seq`` is ``UNKNOWN`` until it was read.
 
-    ``wanted_seq`` is a seq that is known to exist and that the stream alone did not lead to; the events up to there are
-    read from the event store, not before ``retry_at`` (monotonic seconds). ``held_at`` is the seq of the event that
+    ``wanted_seq`` is a seq that is said to exist and that the stream alone did not lead to; the events up to there are
+    read from the event store, not before ``retry_at`` (monotonic seconds). ``counted_seq`` is up to where they count as
+    yet to be applied: not beyond what the event store has, once it was asked. ``held_at`` is the seq of the event that
     cannot be applied and is parked, 0 when there is none, ``reason`` what is wrong with it, and ``skip_at`` the same
     seq when it is to be left out.
     """
@@ -33,6 +34,7 @@ class Room:
     __slots__ = (
         "applied_seq",
         "attempts",
+        "counted_seq",
         "held_at",
         "key",
         "partition",
@@ -47,6 +49,7 @@ class Room:
         self.partition = partition
         self.applied_seq = UNKNOWN
         self.wanted_seq = 0
+        self.counted_seq = 0
         self.retry_at = 0.0
         self.attempts = 0
         self.held_at = 0
@@ -56,7 +59,17 @@ class Room:
     def want(self, seq: int) -> None:
         """Remembers that events up to ``seq`` exist."""
         self.wanted_seq = max(self.wanted_seq, seq)
+        self.counted_seq = max(self.counted_seq, seq)
         self.partition.behind[room_subject(*self.key)] = self
+
+    def ends_at(self, seq: int) -> None:
+        """The event store has nothing behind ``seq``. What is wanted stays so: it may have it later."""
+        self.counted_seq = min(self.counted_seq, seq)
+
+    @property
+    def lag(self) -> int:
+        """Events wanted that the event store has, as far as is known. 0 while the room is held back."""
+        return 0 if self.held_at else max(self.counted_seq - max(self.applied_seq, 0), 0)
 
     def postpone(self, longest: float = _LONGEST_WAIT) -> None:
         """Puts the next try off, further each time, by ``longest`` seconds at the most."""
@@ -89,8 +102,13 @@ class Room:
         self.held_at = 0
         self.skip_at = 0
         if seq >= self.wanted_seq and self.wanted_seq:
-            self.wanted_seq = 0
-            self.partition.behind.pop(room_subject(*self.key), None)
+            self.want_nothing()
+
+    def want_nothing(self) -> None:
+        """Forgets what was wanted. What is wanted next is read at once."""
+        self.wanted_seq = self.counted_seq = 0
+        self.retry_at = 0.0
+        self.partition.behind.pop(room_subject(*self.key), None)
 
 
 class Partition:
@@ -129,14 +147,12 @@ class Partition:
         arrived = len(self.consumer.buffer) + self.consumer.pending if self.consumer else 0
         if not self.is_read:
             arrived = max(arrived, self.unread)
-        behind = sum(
-            max(room.wanted_seq - max(room.applied_seq, 0), 0) for room in self.behind.values() if not room.held_at
-        )
+        behind = sum(room.lag for room in self.behind.values())
         return arrived + len(self.in_hand) + behind
 
     def next_places(self, most: int) -> list[tuple[RoomKey, int]]:
         """Rooms and seqs among which is the oldest event that ``lag`` counts, ``most`` of those behind at the most."""
-        behind = (room for room in self.behind.values() if not room.held_at)
+        behind = (room for room in self.behind.values() if room.lag)
         places = [(room.key, room.applied_seq + 1) for room in islice(behind, most)]
         waiting = self.in_hand or (self.consumer.buffer if self.consumer else ())
         for subject, recorded in islice(waiting, 1):
@@ -165,8 +181,15 @@ class Partition:
         return taken
 
     def restart(self, consumer: Consumer, position: int) -> None:
-        """Goes on with another consumer, which starts right after ``position``."""
+        """Goes on with another consumer, which starts right after ``position``.
+
+        With another stream, what only the one before had led to is no longer wanted.
+        """
         self.consumer = consumer
+        if consumer.stream_key != self.stream_key:
+            for room in list(self.behind.values()):
+                if not room.held_at and room.counted_seq <= room.applied_seq:
+                    room.want_nothing()
         self.stream_key = consumer.stream_key
         self.position = position
 

@@ -208,6 +208,7 @@ class Runner:
             consumer.fault = "released"
             return
         partition.restart(consumer, after)
+        self._count_rooms()
         await self._inbox.pull(consumer)
 
     # Batches

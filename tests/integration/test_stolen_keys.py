@@ -382,6 +382,43 @@ async def test_a_number_that_was_made_up_is_forgotten_with_the_stream_it_was_in(
         assert [event["event_id"] for event in seen] == told[3:]
 
 
+async def test_a_room_that_a_made_up_number_led_to_is_let_go_with_the_stream(stack: LocalStack) -> None:
+    headers = {"x-workspace-id": "ws_far"}
+    async with (
+        httpx.AsyncClient(base_url=stack.command_url, trust_env=False, timeout=PATIENCE) as command,
+        httpx.AsyncClient(base_url=stack.query_url, trust_env=False, timeout=PATIENCE) as query,
+        httpx.AsyncClient(base_url=stack.projectors[0].url, trust_env=False, timeout=PATIENCE) as projector,
+        stolen(stack, "command") as broker,
+        stolen(stack, "projector") as other,
+    ):
+
+        async def create() -> None:
+            answer = await command.post("/v1/runs", json={"room_id": "far"}, headers=headers)
+            assert answer.status_code == 201, answer.text
+
+        async def until(name: str, *, is_nothing: bool) -> None:
+            async with asyncio.timeout(PATIENCE):
+                while (await _total(projector, name) == 0) != is_nothing:
+                    await asyncio.sleep(0.1)
+
+        await create()
+        await until("runroom_projector_behind_rooms", is_nothing=True)
+        message = {"Nats-Msg-Id": "made-up-far", "Runroom-Stream-Seq": str(10**17)}
+        await broker.client.request(room_subject("ws_far", "far"), b"{}", timeout=5, headers=message)
+        await until("runroom_projector_behind_rooms", is_nothing=False)
+        await create()
+        await wait_for_runs(query, headers, 2)
+        before = await _standing_at(other)
+        await by_nothing_found(other)
+        async with asyncio.timeout(PATIENCE):
+            while (state := await stream_state(other)) is None or state.identity == before.identity:
+                await asyncio.sleep(0.05)
+        await until("runroom_projector_behind_rooms", is_nothing=True)
+        await create()
+        await wait_for_runs(query, headers, 3)
+        await until("runroom_projector_lag_events", is_nothing=True)
+
+
 async def wait_for_runs(query: httpx.AsyncClient, headers: dict[str, str], number: int) -> None:
     async with asyncio.timeout(PATIENCE):
         while len((await query.get("/v1/runs", headers=headers)).json()["runs"]) < number:
@@ -410,6 +447,12 @@ async def _watch(
                 live.set()
             if line.startswith("data: ") and '"event_id"' in line:
                 seen.append(json.loads(line.removeprefix("data: ")))  # others look at it meanwhile
+
+
+async def _total(service: httpx.AsyncClient, name: str) -> float:
+    """Of a metric, over all its labels."""
+    lines = (await service.get("/metrics")).text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name}{{"))
 
 
 async def _counted(query: httpx.AsyncClient, name: str) -> float:

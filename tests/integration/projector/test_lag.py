@@ -120,6 +120,42 @@ async def test_a_room_before_an_event_that_cannot_be_published_is_left_out(
         workers.end()
 
 
+async def test_events_that_the_store_does_not_have_are_not_counted(
+    event_store_dsn: str, projection_dsn: str, stream_url: str, tmp_path: Path, port: int
+) -> None:
+    """Whoever has the key of a command service can say that there are some."""
+    forged = RoomHistory("forged")
+    forged.run(steps=0)
+    partition = partition_of(*forged.key)
+    waiting = next(room for n in range(1000) if partition_of(*(room := RoomHistory(f"later-{n}")).key) == partition)
+    waiting.run(steps=0)
+    await store(event_store_dsn, forged.events)
+    await publish(stream_url, forged.events)
+    workers = Workers(event_store_dsn, projection_dsn, stream_url, tmp_path)
+    try:
+        workers.start(PROJECTOR_PORT=str(port))
+        await applied(projection_dsn, [forged])
+        await publish(stream_url, [forged.events[-1]._replace(seq=10**17, event_id="made-up")])
+        async with asyncio.timeout(20):
+            for name in PROJECTIONS:
+                behind = f'runroom_projector_behind_rooms{{projection="{name}"}} 1.0'
+                while behind not in await asyncio.to_thread(get, port, "/metrics"):
+                    await asyncio.sleep(0.1)
+        await store(event_store_dsn, waiting.events)
+        await make_late(event_store_dsn, [waiting.key.room_id], "interval '90 seconds'")
+        await until(port, partition, {"runs": 3, "room_feed": 3})
+        # Nor do they hide how old others are, nor keep the next event of the room from being applied.
+        seconds = await lag(port, "seconds", partition)
+        assert all(90 <= value < 120 for value in seconds.values()), seconds
+        later = forged.run(steps=0)
+        await store(event_store_dsn, later)
+        await publish(stream_url, later)
+        await applied(projection_dsn, [forged])
+        await until(port, partition, {"runs": 3, "room_feed": 3})
+    finally:
+        workers.end()
+
+
 async def make_late(event_store_dsn: str, room_ids: list[str], age: str) -> None:
     """As if nothing of these rooms were published yet, and every event ``age`` old."""
     connection = await asyncpg.connect(event_store_dsn)
