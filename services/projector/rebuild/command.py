@@ -109,7 +109,7 @@ async def rebuild(order: Order, where: Places, say: Say) -> None:
                 say(f"indexed in {time.monotonic() - started:.1f} s; the workers go on from here")
             if new.state == "retired":
                 await versions.revive(projections, new, active)
-            await _join(projections, active, new, say)
+            await _join(store, projections, active, new, say)
             await _compare(projections, order, target, active, new, extents, say)
         deadline = time.monotonic() + JOIN_SECONDS
         while not await versions.switch(projections, order.projection, active, new):
@@ -181,7 +181,9 @@ async def _fill(
     return filled
 
 
-async def _join(projections: Connection, active: Version, new: Version, say: Say) -> None:
+async def _join(store: Connection, projections: Connection, active: Version, new: Version, say: Say) -> None:
+    if ahead := await versions.find_ahead(store, projections, active, new):
+        say(f"{active.name} says of {ahead} rooms more than the event store has: nothing is to come as far")
     started = moved = time.monotonic()
     said = 0.0
     fewest: int | None = None

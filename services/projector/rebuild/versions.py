@@ -79,8 +79,30 @@ async def revive(connection: Connection, old: Version, active: Version) -> None:
         await connection.execute(_SQL["revive"], old.name)
 
 
+async def find_ahead(store: Connection, connection: Connection, active: Version, new: Version) -> int:
+    """Finds rooms that ``active`` says it has brought further than the event store goes, for ``behind``. How many.
+
+    Somebody has written that: no version would ever come as far. Those that ``new`` has brought as far do not matter.
+    """
+    found = 0
+    await connection.execute(_SQL["rooms_ahead"])
+    async with connection.transaction():
+        cursor = await connection.cursor(_SQL["rooms_behind"], active.name, new.name)
+        # Each room was read before the event store is asked for it, which by then has all that was applied.
+        while rooms := await cursor.fetch(_PREFETCH):
+            keys = [row["workspace_id"] for row in rooms], [row["room_id"] for row in rooms]
+            last_seq = {tuple(row[:2]): row["last_seq"] for row in await store.fetch(_SQL["sizes"], *keys)}
+            ahead = [(*row, last) for row in rooms if (last := last_seq.get(tuple(row[:2]), 0)) < row["applied_seq"]]
+            await connection.copy_records_to_table("rooms_ahead", records=ahead)
+            found += len(ahead)
+    return found
+
+
 async def behind(connection: Connection, active: str, name: str) -> int:
-    """How many rooms the version ``name`` has brought less far than the one called ``active``."""
+    """How many rooms the version ``name`` has brought less far than the one called ``active``.
+
+    To be called on the connection of ``find_ahead``, after that.
+    """
     return await connection.fetchval(_SQL["behind"], active, name)
 
 

@@ -129,7 +129,7 @@ from services.projector.rebuild import command
 from shared.contracts.ids import RoomKey
 from tests.integration.projector.history import Stored, publish, store
 join = command._join
-async def spoiled(projections, active, new, say):
+async def spoiled(store_, projections, active, new, say):
     events = {late!r}
     await store({event_store_dsn!r}, events)
     await publish({stream_url!r}, events)
@@ -137,7 +137,7 @@ async def spoiled(projections, active, new, say):
     async with asyncio.timeout(20):
         while await projections.fetchval(far, new.name) < {moving.head}:
             await asyncio.sleep(0.05)
-    await join(projections, active, new, say)
+    await join(store_, projections, active, new, say)
     await projections.execute(f"update proj_runs_v{{new.version}} set summary = 'worse' where room_id = 'moving'")
 command._join = spoiled
 """
@@ -176,9 +176,14 @@ jobs.fill_pages = both
 ALTERED = """
     update proj_runs_v{runs} set summary = 'other', status = 'queued' where room_id = 'room-03';
     insert into proj_room_events_v{room_feed} values ('ws', 'room-03', 4711, 0, '{{}}')"""
+AHEAD = """
+    update proj_rooms set applied_seq = 4711
+    where room_id = 'room-03' and projection in (select name from projector_versions where state = 'active');
+    insert into proj_rooms (projection, workspace_id, room_id, partition, applied_seq)
+    select name, 'ws', 'room-none', 0, 1 from projector_versions where state = 'active'"""
 
 
-@pytest.mark.parametrize("change", [ALTERED], ids=["rows"])
+@pytest.mark.parametrize("change", [ALTERED, AHEAD], ids=["rows", "how far rooms have come"])
 async def test_what_the_password_of_a_projector_can_change_comes_back_the_manuals_way(
     histories: list[RoomHistory], run: Run, event_store_dsn: str, projection_dsn: str, stream_url: str, change: str
 ) -> None:
