@@ -92,8 +92,6 @@ class Hub:
             share = ceil(len(rooms) / _CHECKS_OF_ALL)
             _forget(rooms[tick % _CHECKS_OF_ALL * share :][:share])
             await self._looker.check(rooms)
-            for room in rooms:
-                room.weigh()
 
     async def close(self) -> None:
         """Waits for subscriptions to be given back, for a bounded time."""

@@ -35,9 +35,6 @@ class Watched(Protocol):
     stream_answered: bool
     looked_to: int
     """How far the stream had come when it was last asked about the room; 0: ask about all of it."""
-    stream_head: int
-    projected_head: int
-    """What each of the two has said last of how far the room has come."""
 
     def learn(self, stream_seq: int) -> None: ...
 
@@ -97,12 +94,9 @@ class Looker:
             return False
         for room in rooms:
             room.stream_answered = True
-            if (tail := tails.of.get(room.subject)) is not None:
-                room.stream_head = tail.stream_seq
-                room.learn(tail.stream_seq)
-            elif not room.looked_to:
-                room.stream_head = 0
             room.looked_to = tails.up_to
+            if (tail := tails.of.get(room.subject)) is not None:
+                room.learn(tail.stream_seq)
         return True
 
     async def _ask_projection(self, rooms: Sequence[Watched]) -> None:
@@ -117,5 +111,4 @@ class Looker:
             head = heads[room.key]
             room.projection_answered = True
             room.first_seq = head.first_seq
-            room.projected_head = head.head_seq
             room.learn(head.head_seq)

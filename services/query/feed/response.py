@@ -184,20 +184,12 @@ class RoomStream:
         self._cursor = room.head_seq if self._start == LATEST else self._start
         await self._reach(room)
         target = room.head_seq  # history ends here; what is beyond it is live
-        times_back = room.times_back
         is_behind = False
         while True:
             # First, so that there is nothing to wait for between looking at the ring and sleeping or sending.
             await self._until_free()
             if self._loop.time() - self._last_heartbeat >= self._settings.heartbeat_seconds:
                 self._beat(self._loop.time())
-            if times_back != room.times_back:
-                times_back = room.times_back
-                target = min(target, room.head_seq)
-                if self._cursor > room.head_seq:
-                    # Without a grace: both sources have been asked more than once.
-                    self._reset("cursor_ahead", room.first_seq or room.head_seq + 1, room.head_seq)
-                    self._cursor = room.head_seq
             if not self._is_live and self._cursor >= target:
                 self._is_live = True
                 self._connection.hold(chunk(caught_up_frame(self._cursor)))

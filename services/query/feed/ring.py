@@ -81,11 +81,6 @@ class Ring:
         self._forget_chunk()
         self.last = last
 
-    def go_back(self, last: int) -> None:
-        """Empties the ring and lets it go on after ``last``: nobody has what it went on from."""
-        self.last = min(self.last, last)
-        self.rebase(self.last)
-
     def covers(self, cursor: int) -> bool:
         """Whether everything after the cursor, as far as is known here, is in the ring."""
         return self.first - 1 <= cursor <= self.last

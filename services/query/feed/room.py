@@ -36,7 +36,6 @@ _REST_SECONDS: Final = 60e-6
 """For each viewer told: about four times what serving it takes."""
 _MOST_REST_SECONDS: Final = 0.25
 _TOLD_AT_ONCE: Final = 256
-_MOST_DOUBTS: Final = 1
 
 _log: Logger = structlog.get_logger("feed")
 _unplaced, _misplaced = LineBudget(1), LineBudget(1)
@@ -53,7 +52,7 @@ class Room:
 
     ``waiters`` are told when there may be something new. ``head_seq`` is the last event known to exist; ``ring`` is
     None until a source has said where the room is. ``is_certain``: the projection and the stream have both answered
-    when they were last asked. ``times_back``: how often ``head_seq`` turned out to be nobody's event.
+    when they were last asked.
     """
 
     def __init__(
@@ -76,11 +75,6 @@ class Room:
         self.projection_answered = False
         self.stream_answered = False
         self.looked_to = 0
-        self.stream_head = 0
-        self.projected_head = 0
-        self.times_back = 0
-        self._base = 0
-        self._doubts = 0
         self._broker = broker
         self._looker = looker
         self._replay = replay
@@ -106,39 +100,6 @@ class Room:
             self._notify()
         if self.ring is None or self.ring.last < self.head_seq:
             self._attention.set()
-
-    def weigh(self) -> None:
-        """At each tick: goes back from a position that neither source has, nor a viewer, two ticks in a row.
-
-        The number of a message is believed at once. One that somebody made up is gone when the stream has been made
-        again, and the room would wait for the event that follows it for as long as anybody watches.
-        """
-        if (ring := self.ring) is None or not self.is_certain:
-            self._doubts = 0
-            return
-        held = max(self.stream_head, self.projected_head)
-        # What came live one by one has been seen, whether or not somebody holds it already.
-        if held >= (self.head_seq if ring.last < self.head_seq else self._base):
-            self._doubts = 0
-            return
-        self._doubts += 1
-        # For the next tick: both, about everything.
-        self.looked_to, self.projection_answered = 0, False
-        if self._doubts > _MOST_DOUBTS:
-            self._go_back(ring, held)
-
-    def _go_back(self, ring: Ring, held: int) -> None:
-        _log.warning("room_goes_back", **self.key._asdict(), head_seq=self.head_seq, held=held)
-        self._doubts = 0
-        if held < self._base:
-            self._base = held
-            ring.go_back(held)
-        self.head_seq = max(held, ring.last)
-        self._early.clear()
-        self._delivery = None
-        self.times_back += 1
-        self._notify()
-        self._attention.set()
 
     def attend(self) -> None:
         """Something outside has changed, such as the connection to NATS: look after subscription and holes now."""
@@ -181,9 +142,6 @@ class Room:
         elif ring is None or stream_seq > ring.last:
             self._set_aside(stream_seq, envelope)
             self.learn(stream_seq)
-        else:
-            # A repeated one, or that of a stream made again, which has to say anew how far the room has come.
-            self.looked_to = 0
 
     def _set_aside(self, stream_seq: int, envelope: bytes) -> None:
         # What does not fit is only read back from the stream later.
@@ -266,7 +224,6 @@ class Room:
             if self.head_seq == 0 and not self.projection_answered:
                 return True
             self.ring = self._new_ring()
-            self._base = self.ring.last
             self._admit_early(self.ring)
             self._notify()
         return await self._fill(self.ring)
@@ -303,6 +260,5 @@ class Room:
 
     def _rebase(self, ring: Ring) -> None:
         ring.rebase(self.head_seq)
-        self._base = ring.last
         self._admit_early(ring)
         self._notify()
