@@ -11,7 +11,7 @@ they came, for 3 µs (docs/decisions/0009-messages-as-they-come.md).
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
@@ -227,6 +227,14 @@ class MessagingClient(Client):
         if initial_connection and self._only_tls and not info.get("tls_required"):
             raise NatsError("nats: the server does not ask for TLS")
         await super()._process_info(info, initial_connection)
+
+    async def _process_pong(self) -> None:
+        # A flush that nobody waits for any more is answered all the same. The library's own ends its reading over it,
+        # and hears nothing until two pings have gone unanswered.
+        waiting = cast("list[asyncio.Future[bool]]", self._pongs)  # pyright: ignore[reportUnknownMemberType]
+        if waiting and waiting[0].done():
+            waiting[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
 
     async def _process_err(self, err_msg: str) -> None:
         if "permissions violation" in err_msg.lower():

@@ -1,10 +1,12 @@
 """Listening to messages as they come, beside the library's own subscriptions."""
 
 import asyncio
+import os
+import signal
 
 import pytest
 from nats.aio.msg import Msg
-from nats.errors import ConnectionReconnectingError, NoRespondersError
+from nats.errors import ConnectionReconnectingError, FlushTimeoutError, NoRespondersError
 
 from deploy.local import EmbeddedNats
 from shared.contracts.subjects import HEADER_STREAM_SEQ, stream_seq_in
@@ -106,6 +108,30 @@ async def test_a_request_ends_with_the_connection_it_was_made_on(fresh_nats: Emb
         with pytest.raises(ConnectionReconnectingError):
             async with asyncio.timeout(10):
                 await asking
+
+
+async def test_a_server_that_answers_late_is_heard_at_once(fresh_nats: EmbeddedNats) -> None:
+    """Also when nobody waits for the answer any more."""
+    async with Broker(fresh_nats.url, name="test") as broker:
+        broker.start()
+        await broker.wait_connected()
+        assert fresh_nats.pid is not None
+        os.kill(fresh_nats.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(FlushTimeoutError):
+                await broker.client.flush(1)
+        finally:
+            os.kill(fresh_nats.pid, signal.SIGCONT)
+        await broker.client.flush(2)
+        heard = asyncio.Event()
+
+        async def hear(_: Msg) -> None:
+            heard.set()
+
+        await broker.subscribe("late", hear)
+        await broker.client.publish("late", b"")
+        async with asyncio.timeout(2):
+            await heard.wait()
 
 
 def test_a_header_cannot_begin_another_line() -> None:
