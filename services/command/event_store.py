@@ -27,10 +27,11 @@ class KeyRaceError(Exception):
 
 
 def is_misnumbered(refusal: asyncpg.PostgresError) -> bool:
-    """Whether the store refuses a batch because a room's number is not that of its events, and not for what is in it:
-    the next number is taken, or the last there is."""
+    """Whether the store refuses a batch because a room's number, or the version of a run in it, is not that of its
+    events, and not for what is in it: the next number is taken, or the last there is."""
     return isinstance(refusal, asyncpg.UniqueViolationError) or (
-        isinstance(refusal, asyncpg.CheckViolationError) and refusal.table_name == "rooms"
+        isinstance(refusal, asyncpg.CheckViolationError)
+        and (refusal.table_name == "rooms" or refusal.constraint_name == "runs_versions_forms")
     )
 
 

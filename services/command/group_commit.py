@@ -125,8 +125,9 @@ class GroupCommit:
                     await self._split(batch, NotStorableError(type(error).__name__))
                     return
                 if len(batch) == 1 and (left_out := _misnumbered.take()) is not None:
-                    # Which names the room, and nothing that a client has sent.
-                    self._log.error("room_misnumbered", detail=error.detail, left_out=left_out)
+                    # Not the store's detail: of a run it is the row, with what a client has sent.
+                    where = self._loader.place_of(batch[0].request)
+                    self._log.error("room_misnumbered", **where, constraint=error.constraint_name, left_out=left_out)
                 await self._split(batch, MisnumberedRoomError())
                 return
             except STORE_ERRORS as error:

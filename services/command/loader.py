@@ -41,6 +41,17 @@ class Loader:
                 rooms.append(room if room and caller.may_see(room) else None)
         return rooms
 
+    def place_of(self, request: Request) -> dict[str, str | None]:
+        """The room a command is about, as far as it is remembered, and the run if it names one: for the log."""
+        if isinstance(request.command, CreateRun):
+            return {"workspace_id": request.caller.workspace_id, "room_id": request.command.room_id}
+        room = self._run_rooms.get(request.command.run_id)
+        return {
+            "workspace_id": request.caller.workspace_id,
+            "room_id": room.room_id if room else None,
+            "run_id": request.command.run_id,
+        }
+
     async def lock(self, connection: Connection, rooms: set[RoomKey]) -> dict[RoomKey, int]:
         """Locks the rooms, but for busy ones that are still busy, and gives their last stream_seq."""
         now = time.monotonic()

@@ -25,7 +25,8 @@ class NotStorableError(Exception):
 
 
 class MisnumberedRoomError(Exception):
-    """The room's number in the event store is not that of its events: nothing of it is committed until it is."""
+    """A number of the room in the event store, its own or a run's version, is not that of its events: nothing that
+    needs it is committed until it is."""
 
 
 class StoreUnavailableError(Exception):

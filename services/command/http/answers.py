@@ -59,7 +59,7 @@ def store_unavailable() -> Problem:
 
 def room_misnumbered() -> Problem:
     """Nothing that the caller has sent is at fault: it is taken once somebody has seen to the room."""
-    return _unavailable("the event store takes nothing of this room until its operator has put its number right", 10)
+    return _unavailable("the event store does not take this until its operator has put a number of the room right", 10)
 
 
 def _unavailable(detail: str, retry_after: int) -> Problem:

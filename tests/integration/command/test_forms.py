@@ -48,7 +48,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "room_id": "room",
         "thread_id": None,
         "status": "queued",
-        "version": 1,
+        "version": 2**30 - 1,
         "last_event_id": uuid.UUID(int=1),
         "correlation_id": "ä€/" * 42,
     },
@@ -76,7 +76,7 @@ BAD: dict[tuple[str, str], tuple[Any, ...]] = {
     ("events", "traceparent"): ("x\r\nNats-Rollup: all", "x" * 5_000_000, "", "00-" + "\n" * 52),
     ("events", "envelope"): (b"", b"x" * (2**24 + 1), b"{}\n", b"{}\r", b"{}\n\nevent: reset\ndata: {}"),
     ("runs", "thread_id"): TOKENS,
-    ("runs", "version"): (0, -1),
+    ("runs", "version"): (0, -1, 2**30, 2**31 - 1),
     ("runs", "correlation_id"): ("", "a b", "a\n", "x" * 129),
     ("commands", "idempotency_key"): ("", "k" * 256),
     ("commands", "fingerprint"): (b"f" * 65,),
@@ -147,26 +147,27 @@ async def test_a_store_at_work_is_upgraded_and_nobody_waits_behind_it(older: str
         await reading.rollback()
         await upgrade
         assert await checked(writer) == dict.fromkeys(
-            [*(f"{table}_forms" for table in ROWS), "events_lines_forms"], True
+            [*(f"{table}_forms" for table in ROWS), "events_lines_forms", "runs_versions_forms"], True
         )
         assert await writer.fetchval("select count(*) from events") == 2
 
 
 @pytest.mark.parametrize(
-    ("change", "migration", "constraint"),
+    ("tables", "change", "migration", "constraint"),
     [
-        ({"room_id": "aa.b"}, "0003-forms-of-all", "rooms_forms"),
-        ({"room_id": "lines", "envelope": b"{}\n\n"}, "0005-lines-of-all", "events_lines_forms"),
+        (("rooms", "events"), {"room_id": "aa.b"}, "0003-forms-of-all", "rooms_forms"),
+        (("events",), {"room_id": "lines", "envelope": b"{}\n\n"}, "0005-lines-of-all", "events_lines_forms"),
+        (("runs",), {"version": 2**31 - 1}, "0007-versions-of-all", "runs_versions_forms"),
     ],
-    ids=["a form", "lines"],
+    ids=["a form", "lines", "versions"],
 )
 async def test_a_store_that_holds_what_no_service_wrote_says_so_and_takes_no_more_of_it(
-    older: str, change: dict[str, Any], migration: str, constraint: str
+    older: str, tables: tuple[str, ...], change: dict[str, Any], migration: str, constraint: str
 ) -> None:
     async with connected(older) as owner:
-        if "envelope" not in change:
-            await insert(owner, "rooms", {**ROWS["rooms"], **change})
-        await insert(owner, "events", {**ROWS["events"], "event_id": uuid.uuid4(), **change})
+        new = {"events": {"event_id": uuid.uuid4()}}
+        for table in tables:
+            await insert(owner, table, {**ROWS[table], **new.get(table, {}), **change})
         done = await asyncio.to_thread(
             subprocess.run,
             [sys.executable, "-m", "services.command", "migrate"],
@@ -181,8 +182,9 @@ async def test_a_store_that_holds_what_no_service_wrote_says_so_and_takes_no_mor
         assert said.startswith(f"not migrated: Failed to apply {migration}: ")
         assert constraint in said
         assert "Traceback" not in done.stderr
+        another = {"events": {"event_id": uuid.uuid4(), "stream_seq": 7}, "runs": {"run_id": "run_another"}}
         with pytest.raises(asyncpg.CheckViolationError):
-            await insert(owner, "events", {**ROWS["events"], "event_id": uuid.uuid4(), "stream_seq": 7, **change})
+            await insert(owner, tables[-1], {**ROWS[tables[-1]], **another[tables[-1]], **change})
         # As the manual has it.
         run_typed(
             "When a credential is stolen",
@@ -192,6 +194,7 @@ async def test_a_store_that_holds_what_no_service_wrote_says_so_and_takes_no_mor
         await migrate(older, EVENT_STORE_MIGRATIONS)
         assert all((await checked(owner)).values())
         assert [tuple(row) for row in await owner.fetch("select room_id from rooms")] == [("r",)]
+        assert not await owner.fetch("select from runs")
         assert [tuple(row) for row in await owner.fetch("select room_id from events")] == [("r",)]
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
             await owner.execute("delete from events")

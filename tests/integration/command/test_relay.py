@@ -28,6 +28,7 @@ from tests.integration.command.deployment import (
     locked_room,
     running,
 )
+from tests.integration.privileges import connected
 from tests.support.checks import drop_checks
 from tests.support.servers import CUTS_AT_8_MB, EVENT_STORE_MIGRATIONS, MigratedDatabases, running_nats
 
@@ -304,12 +305,23 @@ async def test_nothing_behind_a_hole_is_published(dsn: str, nats: EmbeddedNats, 
         await skip_numbers(dsn, "published", -1)
         refused = await client.once("/v1/runs", {"room_id": "published"})
         assert (refused.status_code, refused.json()["error"]) == (503, "store_unavailable")
-        assert refused.json()["detail"].endswith("has put its number right")
+        assert refused.json()["detail"].endswith("has put a number of the room right")
         assert "retry-after" in refused.headers
+        # And as if a run had been where no run comes.
+        run = await client.send("/v1/runs", {"room_id": "another"})
+        async with connected(dsn) as connection:
+            await connection.execute("update runs set version = 1073741823 where run_id = $1", run.run_id)
+        await skip_numbers(dsn, "another", 1)  # so that it is not taken for what it was
+        refused = await client.once(f"/v1/runs/{run.run_id}/start", {})
+        assert (refused.status_code, refused.json()["error"]) == (503, "store_unavailable")
         async with asyncio.timeout(20):
-            while "(ws, published, 7)" not in (log := service.log_file.read_text()):
+            while (log := service.log_file.read_text()).count("room_misnumbered") < 2:
                 await asyncio.sleep(0.05)
-        assert log.count("room_misnumbered") == 1
+        first, second = (line for line in log.splitlines() if "room_misnumbered" in line)
+        assert "published" in first
+        assert "another" in second
+        assert run.run_id in second
+        assert "correlation" not in second
 
 
 async def skip_numbers(dsn: str, room_id: str, by: int) -> None:
