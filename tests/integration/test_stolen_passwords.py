@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -21,6 +22,9 @@ from services.command.domain.decide import Caller
 from services.command.group_commit import GroupCommit, GroupCommitSettings
 from services.command.ids import MintedIds
 from services.command.submissions import MisnumberedRoomError
+from services.projector.verify.report import Report
+from services.projector.verify.rooms import Page, RoomsCheck
+from shared.contracts.ids import RoomKey
 from shared.contracts.times import format_time
 from tests.integration.privileges import connected
 from tests.support.manual import run_typed
@@ -57,25 +61,26 @@ async def test_a_password_is_replaced_and_the_thief_is_shut_out(fresh_postgres: 
     server.start()
 
 
-@pytest.fixture
-async def commit(event_store_dsn: str) -> AsyncGenerator[GroupCommit, None]:
-    settings = GroupCommitSettings(as_role(event_store_dsn, "runroom_command"), 10, 10, 1000, 5.0, timedelta(days=1))
+@asynccontextmanager
+async def acting(dsn: str) -> AsyncGenerator[Act, None]:
+    """Sends a command, with a key, to a service that remembers nothing."""
+    settings = GroupCommitSettings(as_role(dsn, "runroom_command"), 10, 10, 1000, 5.0, timedelta(days=1))
     commit = GroupCommit(settings, MintedIds(), lambda _events: None)
     working = asyncio.create_task(commit.run())
-    yield commit
-    working.cancel()
-
-
-@pytest.fixture
-def act(commit: GroupCommit) -> Act:
-    """Sends a command, with a key."""
 
     async def act(command: Command, key: str | None = None) -> Outcome:
         idempotency = None if key is None else IdempotencyKey(key, b"f")
         request = Request(Caller("ws", "service", "api"), command, format_time(datetime.now(UTC)), idempotency)
         return await commit.submit(request, 10)
 
-    return act
+    yield act
+    working.cancel()
+
+
+@pytest.fixture
+async def act(event_store_dsn: str) -> AsyncGenerator[Act, None]:
+    async with acting(event_store_dsn) as act:
+        yield act
 
 
 @pytest.fixture
@@ -174,6 +179,66 @@ async def test_a_row_that_cannot_be_published_is_taken_out_with_all_that_is_behi
         set_right(event_store_dsn, "barred", last=0)
         assert not await thief.fetchval("select exists (select from rooms where room_id = 'barred')")
         assert not await thief.fetchval("select exists (select from runs where room_id = 'barred')")
+
+
+@pytest.mark.parametrize(
+    ("room_id", "change"),
+    [
+        ("version", "version = 1073741823"),
+        ("status", "status = 'succeeded'"),
+        ("last", "last_event_id = gen_random_uuid()"),
+    ],
+)
+async def test_the_state_of_a_run_is_made_anew_from_its_events(
+    event_store_dsn: str, create: Create, act: Act, room_id: str, change: str
+) -> None:
+    run_id, other = run_of(await create(room_id)), run_of(await create(room_id))
+    await act(StartRun(run_id=other))
+    await act(CreateStep(run_id=other, kind="tool"))
+    async with connected(as_role(event_store_dsn, "runroom_command")) as thief:
+        await thief.execute(f"update runs set {change} where run_id = any($1)", [run_id, other])
+        if room_id == "version":
+            async with acting(event_store_dsn) as anew:
+                for command in (StartRun(run_id=run_id), CompleteRun(run_id=other)):
+                    with pytest.raises(MisnumberedRoomError):
+                        await anew(command)
+        lines = "".join(await states_differing(event_store_dsn, room_id))
+        for run in (run_id, other):
+            assert f"the state of {run} is not what its events say" in lines
+        set_right(event_store_dsn, room_id)
+        assert await states_differing(event_store_dsn, room_id) == []
+        async with acting(event_store_dsn) as anew:
+            assert stream_seq_of(await anew(StartRun(run_id=run_id))) == 5
+            assert stream_seq_of(await anew(CompleteRun(run_id=other))) == 6
+
+
+async def test_runs_are_made_for_events_that_are_kept(event_store_dsn: str, act: Act) -> None:
+    """Whatever their envelopes are: those that a service has written, and others."""
+    created = await act(CreateRun(room_id="made", thread_id="thread", correlation_id='ä€/"c'))
+    await act(StartRun(run_id=run_of(created)))
+    envelopes = (b"{}", b"\xff", b'{"thread_id":"a b","correlation_id":"a b"}')
+    query = "select * from runs where room_id = 'made' order by run_id"
+    async with connected(event_store_dsn) as superuser:
+        whole = await superuser.fetch(query)
+        for number, envelope in enumerate(envelopes, 3):
+            row = AHEAD.format(number).replace("taken", "made").replace("run_x", f"no_run_{number}")
+            await superuser.execute(row.replace("'{}'", "$1"), envelope)
+        await superuser.execute("delete from runs where room_id = 'made'")
+        set_right(event_store_dsn, "made")
+        made = await superuser.fetch(query)
+        assert [run for run in made if run["run_id"] == run_of(created)] == whole
+        assert [run["correlation_id"] for run in made] == ["no_run_3", "no_run_4", "no_run_5", 'ä€/"c']
+    assert await states_differing(event_store_dsn, "made") == []
+
+
+async def states_differing(dsn: str, room_id: str) -> list[str]:
+    """What ``verify`` says of the room's runs."""
+    lines: list[str] = []
+    async with connected(dsn) as store:
+        check = RoomsCheck(store, store, Report(lines.append))
+        await check.run_states(Page(RoomKey("ws", ""), RoomKey("ws", "~")))
+        await check.runs_of_no_event()
+    return [line for line in lines if f" ws/{room_id} " in line]
 
 
 def set_right(dsn: str, room_id: str, *, last: int | None = None) -> None:
