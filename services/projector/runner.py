@@ -32,6 +32,8 @@ _IDLE_SECONDS = 0.25
 _SHORTEST_BACKOFF = 0.1
 _LONGEST_BACKOFF = 2.0
 _GIVE_BACK_SECONDS = 0.5
+_MOST_REASON = 100
+"""Characters: the name of an error, in a table that others may write to."""
 _SMALL_BATCH = 100
 _PAUSE_SECONDS = 0.01
 """After a batch smaller than that, so that the next one is larger: a commit for each event would flush PostgreSQL's log
@@ -130,7 +132,7 @@ class Runner:
         if room is None or room.applied_seq >= parked.stream_seq:
             return
         if room.held_at != parked.stream_seq:
-            room.hold_again(parked.stream_seq, parked.error.partition(":")[0], parked.attempts)
+            room.hold_again(parked.stream_seq, parked.error.partition(":")[0][:_MOST_REASON], parked.attempts)
         room.want(published_seq)
         if parked.wanted is not None:
             room.try_now(skip=parked.wanted == "skip")

@@ -14,7 +14,14 @@ create table proj_run_tags_vN (
     tag text collate "C" not null,
     created_at timestamptz not null,
     run_id text collate "C" not null,
-    room_id text collate "C" not null
+    room_id text collate "C" not null,
+    constraint proj_run_tags_vN_forms check (
+        octet_length(workspace_id) <= 128
+        and octet_length(tag) <= 1024
+        and created_at >= '2000-01-01Z' and created_at < '3000-01-01Z'
+        and octet_length(run_id) <= 128
+        and octet_length(room_id) <= 128
+    )
 );
 create trigger proj_runs_vN_tags after insert on proj_runs_vN
 referencing new table as added for each statement execute function proj_run_tags_add();

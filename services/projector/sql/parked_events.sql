@@ -1,6 +1,6 @@
 -- What is parked or was skipped: everything, of one projection, or of one room of it; open ones first.
 select
-    k.projection, k.workspace_id, k.room_id, k.stream_seq, k.error, k.attempts, k.parked_at, k.tried_at, k.wanted,
+    k.projection, k.workspace_id, k.room_id, k.stream_seq, left(k.error, 500) as error, k.attempts, k.parked_at, k.tried_at, k.wanted,
     k.skipped_at, coalesce(p.applied_seq, 0) as applied_seq
 from projector_parked as k
 left join proj_rooms as p

@@ -19,6 +19,7 @@ from shared.postgres import migrate
 from tests.integration.privileges import connected
 from tests.support.servers import PROJECTION_MIGRATIONS, as_role
 
+WISH = (PROJECTION_MIGRATIONS.parent / "sql" / "parked_wish.sql").read_text()
 MIB = 1024 * 1024
 LARGE = json.dumps({"n": [1e15] * (5 * MIB // 20)})
 """Of a body of 1 MiB, and more: such numbers grow most when they are written again."""
@@ -70,6 +71,32 @@ ROWS: dict[str, dict[str, Any]] = {
         "envelope": b"{}",
     },
 }
+ROWS |= {
+    "proj_run_tags_v1": {
+        "workspace_id": "ws",
+        "tag": "tag",
+        "created_at": NOW,
+        "run_id": "run_01jd4x8cbtek7vz8mcxz1xg0fe",
+        "room_id": "room",
+    },
+    "projector_workers": {"worker_id": "host-1-abcdef", "projections": ["runs"], "expires_at": NOW},
+    "projector_leases": {"projection": "elsewhere", "partition": 31, "owner": None, "stream_identity": ""},
+    "projector_parked": {
+        "projection": "elsewhere",
+        "workspace_id": "ws",
+        "room_id": "room",
+        "stream_seq": 1,
+        "partition": 0,
+        "error": "Error: x",
+    },
+    "proj_rooms": {
+        "projection": "elsewhere",
+        "workspace_id": "ws",
+        "room_id": "room",
+        "partition": 0,
+        "applied_seq": 0,
+    },
+}
 LARGEST: dict[str, dict[str, Any]] = {
     "proj_runs_v1": {
         **dict.fromkeys(("title", "goal", "summary"), "x" * MIB),
@@ -82,6 +109,11 @@ LARGEST: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("input", "output", "error"), LARGE),
     },
     "proj_room_events_v1": {"envelope": b"x" * 8 * MIB},
+    "proj_run_tags_v1": {"tag": "🙂" * 256, "room_id": "r" * 128},
+    "projector_workers": {"worker_id": "w" * 63 + "-4194304-abcdef", "projections": ["room_feed@100"] * 16},
+    "projector_leases": {"owner": "w" * 128, "stream_identity": "2026-11-27T03:50:44.123456+00:00/" + "9" * 20},
+    "projector_parked": {"workspace_id": "w" * 128, "room_id": "r" * 128, "error": "🙂" * 500},
+    "proj_rooms": {"workspace_id": "w" * 128, "room_id": "r" * 128},
 }
 IDS = ("i" * 129,)
 TEXTS = ("x" * (2 * MIB + 1),)
@@ -99,6 +131,19 @@ BAD: dict[tuple[str, str], tuple[Any, ...]] = {
     **{(table, name): JSON for table in ("proj_runs_v1", "proj_steps_v1") for name in ("input", "output", "error")},
     ("proj_runs_v1", "correlation_id"): ("c" * 513,),
     ("proj_runs_v1", "tags"): (["t" * 140_000], ["t"] * 30_000),
+    **{("proj_run_tags_v1", name): IDS for name in ("workspace_id", "run_id", "room_id")},
+    ("proj_run_tags_v1", "created_at"): TIMES,
+    ("proj_run_tags_v1", "tag"): ("t" * 1025,),
+    **{("projector_parked", name): IDS for name in ("projection", "workspace_id", "room_id")},
+    ("projector_parked", "error"): ("e" * 2001,),
+    ("projector_parked", "stream_seq"): (0, -1),
+    ("projector_parked", "partition"): (-1, 32),
+    **{("proj_rooms", name): IDS for name in ("projection", "workspace_id", "room_id")},
+    ("projector_leases", "projection"): IDS,
+    ("projector_leases", "partition"): (-1, 32),
+    **{("projector_leases", name): ("o" * 257,) for name in ("owner", "stream_identity")},
+    ("projector_workers", "worker_id"): IDS,
+    ("projector_workers", "projections"): (["runs"] * 65, ["r" * 8192], [["runs"]], [None]),
     ("proj_room_events_v1", "envelope"): (b"", b"e" * (16 * MIB + 1)),
 }
 
@@ -154,26 +199,42 @@ async def test_projections_that_hold_what_no_projector_wrote_keep_it_and_take_no
         for table, row in ROWS.items():
             await insert(owner, table, row)
         await insert(owner, "proj_runs_v1", {**ROWS["proj_runs_v1"], "run_id": "run_1", "created_at": "infinity"})
+        await insert(owner, "projector_parked", {**ROWS["projector_parked"], "room_id": "long", "error": "x" * MIB})
         await migrate(older, PROJECTION_MIGRATIONS)
-        assert await forms(owner, convalidated=True) == {"proj_steps_v1", "proj_room_events_v1"}
-        assert await forms(owner, convalidated=False) == {"proj_runs_v1"}
+        assert await forms(owner, convalidated=True) == {*ROWS, "projector_versions"} - {
+            "proj_runs_v1",
+            "projector_parked",
+        }
+        assert await forms(owner, convalidated=False) == {"proj_runs_v1", "projector_parked"}
+        assert await owner.fetchval("select length(error) from projector_parked where room_id = 'long'") == MIB
+        wished = await owner.fetch(WISH, "elsewhere", None, None, "retry")
+        assert {row["room_id"] for row in wished} == {"room", "long"}
         assert await owner.fetchval("select count(*) from proj_runs") == 2
         with pytest.raises(asyncpg.CheckViolationError):
             await insert(owner, "proj_runs_v1", {**ROWS["proj_runs_v1"], "run_id": "run_2", "created_at": "infinity"})
 
 
+async def test_every_table_of_the_projections_has_forms(projection_dsn: str) -> None:
+    async with connected(projection_dsn) as owner:
+        tables = await owner.fetch(
+            "select tablename from pg_tables where schemaname = 'public' and tablename !~ '^_pogo_'"
+        )
+        assert await forms(owner, convalidated=True) == {row[0] for row in tables}
+
+
 async def test_a_version_of_a_rebuild_has_the_same(older: str) -> None:
     async with connected(older) as owner:
         await migrate(older, PROJECTION_MIGRATIONS)
-        for schema in ("runs", "room_feed"):
+        for schema in ("runs", "runs_indexes", "room_feed"):
             await owner.execute(SCHEMA[schema].replace("_vN", "_v2"))
         rows = await owner.fetch(
             "select conrelid::regclass::text as name, pg_get_constraintdef(oid) as form from pg_constraint"
             " where contype = 'c' and conrelid::regclass::text ~ '^proj_.*_v[12]$'"
         )
         found = {row["name"]: row["form"] for row in rows}
-        assert set(found) == {table.replace("_v1", version) for table in ROWS for version in ("_v1", "_v2")}
-        for table in ROWS:
+        versioned = [table for table in ROWS if table.endswith("_v1")]
+        assert set(found) == {table.replace("_v1", version) for table in versioned for version in ("_v1", "_v2")}
+        for table in versioned:
             assert found[table] == found[table.replace("_v1", "_v2")]
 
 
@@ -184,3 +245,24 @@ async def forms(connection: asyncpg.Connection, *, convalidated: bool) -> set[st
         convalidated,
     )
     return {row[0] for row in rows}
+
+
+async def test_what_is_read_of_a_row_of_before_is_bounded(older: str) -> None:
+    queries = PROJECTION_MIGRATIONS.parent / "sql"
+    async with connected(older) as owner:
+        await insert(owner, "projector_parked", {**ROWS["projector_parked"], "error": "x" * MIB})
+        await owner.execute(
+            "insert into projector_workers select 'ghost', array_agg(n::text), now() + interval '1 minute'"
+            " from generate_series(1, 100000) as n"
+        )
+        await migrate(older, PROJECTION_MIGRATIONS)
+        for name, arguments in (
+            ("parked_open", ("elsewhere", [0], 10)),
+            ("parked_events", ("elsewhere", "ws", "room")),
+            ("parked_state", ("elsewhere", "ws", "room", 1)),
+        ):
+            row = await owner.fetchrow((queries / f"{name}.sql").read_text(), *arguments)
+            assert row is not None
+            assert len(row["error"]) == 500
+        living = await owner.fetch((queries / "living_workers.sql").read_text())
+        assert [len(row["projections"]) for row in living] == [16]
