@@ -41,6 +41,13 @@ class PublishedRoom(NamedTuple):
     published_seq: int
 
 
+class Reach(NamedTuple):
+    """A room has events up to ``last_seq``, and was published up to ``published_seq``."""
+
+    published_seq: int
+    last_seq: int
+
+
 class UnpublishedRoom(NamedTuple):
     """A room whose events after ``published_seq`` and up to ``last_seq`` are on no stream yet."""
 
@@ -88,10 +95,12 @@ class EventSource:
         rows = await self._fetch("published_rooms", after.workspace_id, after.room_id, most)
         return [PublishedRoom(RoomKey(row["workspace_id"], row["room_id"]), row["published_seq"]) for row in rows]
 
-    async def published_of(self, keys: Sequence[RoomKey]) -> dict[RoomKey, int]:
-        """How far each of the rooms was published."""
+    async def published_of(self, keys: Sequence[RoomKey]) -> dict[RoomKey, Reach]:
+        """How far each of the rooms has come; rooms that have no event are absent."""
         rows = await self._fetch("published_of", [key.workspace_id for key in keys], [key.room_id for key in keys])
-        return {RoomKey(row["workspace_id"], row["room_id"]): row["published_seq"] for row in rows}
+        return {
+            RoomKey(row["workspace_id"], row["room_id"]): Reach(row["published_seq"], row["last_seq"]) for row in rows
+        }
 
     async def unpublished_rooms(self, most: int) -> list[UnpublishedRoom]:
         """Some of the rooms the relay has yet to publish from: all of them, when they are fewer than ``most``."""

@@ -151,19 +151,23 @@ async def _settle(projections: Connection, wish: Wish, say: Say) -> bool:
         await asyncio.sleep(0.1)
         for place, attempts in list(waiting.items()):
             row = await projections.fetchrow(_SQL["parked_state"], wish.projection, *place)
-            outcome = _outcome(row, attempts, wish.verb)
+            outcome = _outcome(row, place[2], attempts, wish.verb)
             if outcome is not None:
                 del waiting[place]
-                well = well and not outcome.startswith("still")
+                well = well and not outcome.startswith(("still", "taken out"))
                 say(f"{place[0]}/{place[1]}  event {place[2]}  {outcome}")
     for place in waiting:
         say(f"{place[0]}/{place[1]}  event {place[2]}  no worker has seen to it yet; it stays wanted")
     return well and not waiting
 
 
-def _outcome(row: asyncpg.Record | None, attempts: int, verb: str) -> str | None:
+def _outcome(row: asyncpg.Record | None, seq: int, attempts: int, verb: str) -> str | None:
     """What came of a wish, or None while nothing did."""
     if row is None:
+        return None
+    if row["attempts"] is None:
+        if row["applied_seq"] < seq:
+            return "taken out: it is not in the event store, or not where it was parked"
         return "applied; the room goes on"
     if row["skipped"]:
         return "skipped; the room goes on"

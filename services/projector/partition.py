@@ -95,6 +95,14 @@ class Room:
         self.retry_at = 0.0
         self.skip_at = self.held_at if skip else 0
 
+    def let_go(self) -> None:
+        """What held the room back is no event of it, nor is what was wanted of it behind that."""
+        self.attempts = 0
+        self.held_at = 0
+        self.skip_at = 0
+        self.wanted_seq = 0
+        self.partition.behind.pop(room_subject(*self.key), None)
+
     def advance(self, seq: int) -> None:
         """Everything up to ``seq`` is applied."""
         self.applied_seq = seq

@@ -143,6 +143,17 @@ class ProjectionStore:
             for row in rows
         ]
 
+    async def settle(self, events: Sequence[tuple[RoomKey, int]]) -> None:
+        """Takes parked events out that are wanted and no event of ours. Raises one of ``STORE_ERRORS``."""
+        await self._fetch(
+            "parked_settled",
+            self._projection,
+            [key.workspace_id for key, _ in events],
+            [key.room_id for key, _ in events],
+            [seq for _, seq in events],
+            self._owner,
+        )
+
     async def apply(
         self,
         writes: Sequence[Write],

@@ -139,6 +139,17 @@ class Runner:
             self._arrived.set()
         self._count_rooms()
 
+    def unpark(self, parked: ParkedEvent, published_seq: int) -> None:
+        """Lets a room go that is held back before what is no event of it."""
+        room = self._room(parked.key)
+        if room is None or room.held_at != parked.stream_seq:
+            return
+        room.let_go()
+        if published_seq > room.applied_seq:
+            room.want(published_seq)
+            self._arrived.set()
+        self._count_rooms()
+
     async def run(self) -> None:
         """Never returns."""
         async with asyncio.TaskGroup() as tasks:

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from deploy.local.ports import free_port
+from shared.contracts.subjects import PARTITIONS, partition_of
 from tests.integration.projector.commands import command
 from tests.integration.projector.history import RoomHistory, publish, store
 from tests.integration.projector.workers import Workers, applied
@@ -162,6 +163,73 @@ async def test_a_wish_nobody_takes_up_is_said_to_be_waiting(
     assert (status, output) == (1, "ws/nobody  event 1  no worker has seen to it yet; it stays wanted\n")
     assert await connection.fetchval("select wanted from projector_parked where room_id = 'nobody'") == "skip"
     await connection.close()
+
+
+async def test_wishes_of_which_nothing_can_come_end_and_are_said_once(
+    event_store_dsn: str, projection_dsn: str, stream_url: str, tmp_path: Path, run: Run
+) -> None:
+    room = RoomHistory("real", "ws_idle")
+    room.run(steps=0)
+    stuck = RoomHistory("stuck", "ws_idle")
+    stuck.started("run_never_created_either")
+    events = [*room.events, *stuck.events]
+    await store(event_store_dsn, events)
+    await publish(stream_url, events)
+    rows = [("real", 1, 0), ("real", 900, 0), ("nowhere", 1, 0), ("stuck", 1, 1)]
+    connection = await asyncpg.connect(projection_dsn)
+    workers = Workers(event_store_dsn, projection_dsn, stream_url, tmp_path)
+    try:
+        workers.start()
+        await applied(projection_dsn, [room])
+        await until_parked_seqs(connection, {("stuck", 1)})
+        for name, seq, elsewhere in rows:
+            await connection.execute(
+                "insert into projector_parked (projection, workspace_id, room_id, stream_seq, partition, error)"
+                " values ('room_feed', 'ws_idle', $1, $2, $3, 'Error: x')",
+                *(name, seq, (partition_of("ws_idle", name) + elsewhere) % PARTITIONS),
+            )
+        status, output = await run("parked", "retry", "room_feed")
+        assert status == 1
+        assert sorted(line for line in output.splitlines() if line.startswith("ws_idle/")) == [
+            "ws_idle/nowhere  event 1  taken out: it is not in the event store, or not where it was parked",
+            "ws_idle/real  event 1  applied; the room goes on",
+            "ws_idle/real  event 900  taken out: it is not in the event store, or not where it was parked",
+            "ws_idle/stuck  event 1  applied; the room goes on",
+        ]
+        await until_parked_seqs(connection, {("stuck", 1)})
+        # One that stays wanted, as it cannot be taken out, is said once: not again beside the next.
+        await connection.execute(
+            "create function keep() returns trigger language plpgsql as $$ begin return null; end $$;"
+            "create trigger keep before delete on projector_parked for each row execute function keep()"
+        )
+        for name in ("gone", "gone_too"):
+            await connection.execute(
+                "insert into projector_parked (projection, workspace_id, room_id, stream_seq, partition, error, wanted)"
+                " values ('runs', 'ws_idle', $1, 1, $2, 'Error: x', 'skip')",
+                *(name, partition_of("ws_idle", name)),
+            )
+            async with asyncio.timeout(10):
+                while f'"{name}"' not in workers.log():
+                    await asyncio.sleep(0.05)
+        assert workers.log().count('"gone"') == 1
+    finally:
+        await connection.execute(
+            "drop trigger if exists keep on projector_parked; drop function if exists keep;"
+            "delete from projector_parked where workspace_id = 'ws_idle'"
+        )
+        await connection.close()
+        workers.end()
+
+
+async def until_parked_seqs(connection: asyncpg.Connection, expected: set[tuple[str, int]]) -> None:
+    found: set[tuple[str, int]] = set()
+    async with asyncio.timeout(20):
+        while found != expected:
+            rows = await connection.fetch(
+                "select room_id, stream_seq from projector_parked where workspace_id = 'ws_idle'"
+            )
+            found = {(row["room_id"], row["stream_seq"]) for row in rows}
+            await asyncio.sleep(0.05)
 
 
 TIMES = {
