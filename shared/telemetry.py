@@ -16,6 +16,7 @@ from structlog.typing import EventDict, Processor
 
 from shared.context import current_request
 from shared.contracts.tracecontext import trace_and_span
+from shared.printable import printable
 
 Logger = structlog.stdlib.BoundLogger
 LogFormat = Literal["auto", "json", "console"]
@@ -69,7 +70,7 @@ def configure_logging(service: str, level: str, log_format: str) -> None:
         foreign_pre_chain=shared,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            *([] if console else [render_exception]),
+            _make_printable if console else render_exception,
             renderer,
         ],
     )
@@ -100,6 +101,11 @@ def _add_service(service: str) -> Processor:
         return event
 
     return add
+
+
+def _make_printable(_: object, __: str, event: EventDict) -> EventDict:
+    """Values may be of whoever sent something; JSON escapes by itself."""
+    return {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def _add_request(_: object, __: str, event: EventDict) -> EventDict:

@@ -23,6 +23,7 @@ from services.projector.verify.command import verify
 from services.projector.verify.report import CannotLookError, Report
 from shared.messaging.access import read_nats_access, read_nats_url
 from shared.postgres import STORE_ERRORS, read_dsn
+from shared.printable import printable
 from shared.settings import Environment, SettingsError
 from shared.telemetry import configure_logging
 
@@ -32,11 +33,13 @@ WELL, DIFFERENT, BLIND = 0, 1, 2
 
 
 def say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201
+    """Prints one line. It may be of rows that anybody wrote."""
+    print(printable(line), flush=True)  # noqa: T201
 
 
 def complain(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
+    """Prints what is wrong, in several lines if need be."""
+    print("\n".join(map(printable, line.split("\n"))), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def run_verify() -> int:

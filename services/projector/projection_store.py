@@ -15,6 +15,7 @@ from services.projector.projections.base import Write
 from services.projector.session import Session
 from shared.contracts.ids import RoomKey
 from shared.postgres import STORE_ERRORS, Connection, load_queries
+from shared.printable import printable
 
 _SQL = load_queries(Path(__file__).parent / "sql")
 
@@ -52,8 +53,8 @@ class PoisonError(Exception):
     @property
     def text(self) -> str:
         """The error in a line, for the table of what is parked."""
-        line = str(self.__cause__ or self).partition("\n")[0].replace("\0", "")
-        return f"{self.kind}: {line}"[:_MOST_ERROR].encode(errors="replace").decode()
+        line = str(self.__cause__ or self).partition("\n")[0][:_MOST_ERROR]
+        return printable(f"{self.kind}: {line}")[:_MOST_ERROR]
 
 
 class MissingRowError(PoisonError):

@@ -221,6 +221,32 @@ async def test_wishes_of_which_nothing_can_come_end_and_are_said_once(
         workers.end()
 
 
+ESCAPES = "\x1b]0;owned\x07\x9b2J\r\n\u202e"
+ESCAPED = "\\x1b]0;owned\\x07\\x9b2J\\r\\n\\u202e"
+
+
+async def test_nothing_of_a_row_is_obeyed_by_a_terminal(event_store_dsn: str, projection_dsn: str, run: Run) -> None:
+    room = RoomHistory("escapes", "ws_escapes")
+    room.garbage('{"title": "\x1b[2J\x9b2J\u202e"}'.encode())
+    await store(event_store_dsn, room.events)
+    connection = await asyncpg.connect(projection_dsn)
+    await connection.executemany(
+        "insert into projector_parked (projection, workspace_id, room_id, stream_seq, partition, error)"
+        " values ('runs', $1, $2, 1, 0, $3)",
+        [("ws_escapes", "escapes", ESCAPES), (ESCAPES, ESCAPES, ESCAPES)],
+    )
+    listed = (await run("parked", "list"))[1]
+    shown = (await run("parked", "show", "ws_escapes/escapes", "--payload"))[1]
+    # Everything that is not to be seen but the ends of lines.
+    for output in (listed, shown):
+        assert all(line.isprintable() for line in output.split("\n"))
+    assert f"runs  {ESCAPED}/{ESCAPED}  event 1  parked  {ESCAPED}\n" in listed
+    assert f"error     {ESCAPED}\n" in shown
+    assert '{"title": "\\x1b[2J\\x9b2J\\u202e"}' in shown
+    await connection.execute("delete from projector_parked where error = $1", ESCAPES)
+    await connection.close()
+
+
 async def until_parked_seqs(connection: asyncpg.Connection, expected: set[tuple[str, int]]) -> None:
     found: set[tuple[str, int]] = set()
     async with asyncio.timeout(20):

@@ -36,3 +36,14 @@ def test_a_traceback_names_the_place_and_no_values(log_format: str) -> None:
 def test_off_a_terminal_a_line_is_one_json_object() -> None:
     record = json.loads(crash("auto"))
     assert (record["event"], record["service"], record["level"], record["room_id"]) == ("crashed", "test", "error", "r")
+
+
+def test_on_a_terminal_a_value_is_not_obeyed() -> None:
+    program = (
+        "import structlog; from shared.telemetry import configure_logging; "
+        "configure_logging('test', 'info', 'console');"
+        "structlog.get_logger('test').info('seen', room_id='\\x1b]0;owned\\x07\\x9b2J')"
+    )
+    line = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stderr
+    assert "\x07" not in line
+    assert "\\x1b]0;owned\\x07\\x9b2J" in line
