@@ -101,10 +101,10 @@ async def rebuild(order: Order, where: Places, say: Say) -> None:
                 started = time.monotonic()
                 try:
                     await versions.hand_over(projections, order.projection, new, active)
-                except asyncpg.ProgramLimitExceededError as error:
+                except (asyncpg.ProgramLimitExceededError, asyncpg.CheckViolationError) as error:
                     await versions.drop(projections, order.projection, new)
                     raise NotSwitchedError(
-                        f"{new.name} holds what no index can hold: it is dropped; call this again"
+                        f"{new.name} holds what its tables cannot hold: it is dropped; call this again"
                     ) from error
                 say(f"indexed in {time.monotonic() - started:.1f} s; the workers go on from here")
             if new.state == "retired":
