@@ -100,8 +100,7 @@ class Room:
         self.attempts = 0
         self.held_at = 0
         self.skip_at = 0
-        self.wanted_seq = 0
-        self.partition.behind.pop(room_subject(*self.key), None)
+        self.want_nothing()
 
     def advance(self, seq: int) -> None:
         """Everything up to ``seq`` is applied."""

@@ -156,3 +156,13 @@ def test_rooms_are_forgotten_beyond_a_bound_but_not_those_behind(monkeypatch: py
     assert [one is other for one, other in zip(others, again, strict=True)].count(True) == 5
     partition.doubt()
     assert room.applied_seq == UNKNOWN
+
+
+def test_a_room_that_is_let_go_counts_nothing_of_what_was_said_of_it() -> None:
+    """Or what it wants next would be behind by all that a made-up number had said."""
+    room = known(owned(), 3)
+    room.want(10**17)
+    room.hold_again(10**17, "UnknownEventError", 1)
+    room.let_go()
+    room.want(5)
+    assert room.lag == 2
