@@ -10,21 +10,19 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import asyncpg
-import structlog
 
 from services.query.feed.entry import Entry
 from services.query.feed.frame import is_one_line
-from services.query.metrics import HISTORY_READS, MISPLACED
+from services.query.feed.misplaced import Misplaced
+from services.query.metrics import HISTORY_READS
 from shared.contracts.ids import RoomKey
 from shared.postgres import STORE_ERRORS, Pool, load_queries
-from shared.telemetry import LineBudget, Logger
 
 _SQL: Final = load_queries(Path(__file__).parents[1] / "sql")
 _PAUSE_SECONDS = 1.0
 _ANSWER_SECONDS = 5.0
 
-_log: Logger = structlog.get_logger("feed")
-_misplaced = LineBudget(1)
+_misplaced = Misplaced()
 
 
 class ProjectionAwayError(Exception):
@@ -83,7 +81,5 @@ class ProjectedFeed:
 def _fits(envelope: bytes, key: RoomKey) -> bool:
     if is_one_line(envelope):
         return True
-    MISPLACED.inc()
-    if (left_out := _misplaced.take()) is not None:
-        _log.error("projected_event_of_several_lines", **key._asdict(), left_out=left_out)
+    _misplaced.report("projected_event_of_several_lines", **key._asdict())
     return False

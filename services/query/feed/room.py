@@ -16,14 +16,14 @@ import structlog
 from nats.aio.subscription import Subscription
 
 from services.query.feed.delivery import Deliveries, Delivery
-from services.query.feed.frame import event_frame, is_one_line
+from services.query.feed.frame import event_frame
 from services.query.feed.looker import Looker
+from services.query.feed.misplaced import Misplaced, fault_of
 from services.query.feed.replay import PAGE_EVENTS, Replay, Trimmed
 from services.query.feed.ring import Ring
-from services.query.metrics import HOLES_FILLED, MISPLACED
+from services.query.metrics import HOLES_FILLED
 from services.query.settings import FeedSettings
 from shared.contracts.ids import RoomKey
-from shared.contracts.place import is_misplaced
 from shared.contracts.subjects import room_subject, stream_seq_in
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
 from shared.tasks import begin_shared
@@ -38,7 +38,7 @@ _MOST_REST_SECONDS: Final = 0.25
 _TOLD_AT_ONCE: Final = 256
 
 _log: Logger = structlog.get_logger("feed")
-_unplaced, _misplaced = LineBudget(1), LineBudget(1)
+_unplaced, _misplaced = LineBudget(1), Misplaced()
 
 
 class Waiter(Protocol):
@@ -123,11 +123,8 @@ class Room:
             if (left_out := _unplaced.take()) is not None:
                 _log.warning("live_message_without_position", **self.key._asdict(), left_out=left_out)
             return
-        if is_misplaced(envelope, self.key) or not is_one_line(envelope):
-            MISPLACED.inc()
-            if (left_out := _misplaced.take()) is not None:
-                what = "live_message_of_another_room" if is_one_line(envelope) else "live_message_of_several_lines"
-                _log.error(what, **self.key._asdict(), left_out=left_out)
+        if (fault := fault_of(envelope, self.key)) is not None:
+            _misplaced.report(f"live_message_{fault}", **self.key._asdict())
             return
         if self.waiters:
             self._delivery = self._deliveries.take(self._delivery, seq, headers, envelope)

@@ -8,12 +8,9 @@ answer with something else in it than was asked for is asked for again. Every me
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
-import structlog
-
 from services.query.feed.entry import Entry, contiguous
-from services.query.feed.frame import is_one_line
-from services.query.metrics import HISTORY_READS, MISPLACED
-from shared.contracts.place import is_misplaced
+from services.query.feed.misplaced import Misplaced, fault_of
+from services.query.metrics import HISTORY_READS
 from shared.contracts.subjects import room_of, stream_seq_of
 from shared.messaging.broker import Broker
 from shared.messaging.direct_get import (
@@ -23,7 +20,6 @@ from shared.messaging.direct_get import (
     last_by_subjects,
     next_by_subject,
 )
-from shared.telemetry import LineBudget, Logger
 
 MOST_TAILS = MOST_SUBJECTS
 _MOST_BYTES = 256 * 1024
@@ -32,8 +28,7 @@ _TRIES = 3
 
 T = TypeVar("T")
 
-_log: Logger = structlog.get_logger("feed")
-_misplaced = LineBudget(1)
+_misplaced = Misplaced()
 
 
 class Absent(NamedTuple):
@@ -127,7 +122,7 @@ async def _ask(question: Callable[[], Awaitable[T]]) -> T:
         try:
             return await question()
         except MisplacedAnswerError:
-            _say_misplaced("answer_to_something_else")
+            _misplaced.report("answer_to_something_else")
             if (tries := tries + 1) == _TRIES:
                 raise
 
@@ -137,19 +132,10 @@ def _is_event(message: StoredMessage) -> bool:
     is more than a line, is none of ours."""
     if not stream_seq_of(message.headers) or (room := room_of(message.subject)) is None:
         return False
-    if is_misplaced(message.data, room):
-        _say_misplaced("stored_event_of_another_room", **room._asdict())
-        return False
-    if not is_one_line(message.data):
-        _say_misplaced("stored_event_of_several_lines", **room._asdict())
+    if (fault := fault_of(message.data, room)) is not None:
+        _misplaced.report(f"stored_event_{fault}", **room._asdict())
         return False
     return True
-
-
-def _say_misplaced(event: str, **where: str) -> None:
-    MISPLACED.inc()
-    if (left_out := _misplaced.take()) is not None:
-        _log.error(event, **where, left_out=left_out)
 
 
 def _tail(message: StoredMessage) -> Tail | None:
