@@ -150,7 +150,7 @@ async def _settle(projections: Connection, wish: Wish, say: Say) -> bool:
     while waiting and loop.time() < deadline:
         await asyncio.sleep(0.1)
         for place, attempts in list(waiting.items()):
-            row = await projections.fetchrow(_SQL["parked_state"], wish.projection, *place)
+            (row,) = await projections.fetch(_SQL["parked_state"], wish.projection, *place)
             outcome = _outcome(row, place[2], attempts, wish.verb)
             if outcome is not None:
                 del waiting[place]
@@ -161,10 +161,8 @@ async def _settle(projections: Connection, wish: Wish, say: Say) -> bool:
     return well and not waiting
 
 
-def _outcome(row: asyncpg.Record | None, seq: int, attempts: int, verb: str) -> str | None:
+def _outcome(row: asyncpg.Record, seq: int, attempts: int, verb: str) -> str | None:
     """What came of a wish, or None while nothing did."""
-    if row is None:
-        return None
     if row["attempts"] is None:
         if row["applied_seq"] < seq:
             return "taken out: it is not in the event store, or not where it was parked"
