@@ -15,6 +15,13 @@ from tests.integration.privileges import RULES, allows, check_rights, connected
 from tests.support.servers import EVENT_STORE_MIGRATIONS, PROJECTION_MIGRATIONS, running_postgres
 
 MIGRATIONS = {"event_store": EVENT_STORE_MIGRATIONS, "projections": PROJECTION_MIGRATIONS}
+LOGINS = [
+    ("event_store", "runroom_command"),
+    ("event_store", "runroom_projector"),
+    ("projections", "runroom_projector"),
+    ("projections", "runroom_query"),
+]
+"""Which service's role is used in which database."""
 
 
 async def test_each_role_may_do_with_each_table_what_its_rule_says(event_store_dsn: str, projection_dsn: str) -> None:
@@ -68,15 +75,7 @@ async def test_no_role_gets_into_a_database_that_is_none_of_its_business(
             pass
 
 
-@pytest.mark.parametrize(
-    ("database", "role"),
-    [
-        ("event_store", "runroom_command"),
-        ("event_store", "runroom_projector"),
-        ("projections", "runroom_projector"),
-        ("projections", "runroom_query"),
-    ],
-)
+@pytest.mark.parametrize(("database", "role"), LOGINS)
 @pytest.mark.usefixtures("migrated_databases")
 async def test_a_role_makes_nothing_and_becomes_nobody(
     postgres_server: EmbeddedPostgres, database: str, role: str
@@ -154,15 +153,7 @@ async def test_no_role_writes_more_temporary_files_than_it_may(
                 await connection.execute("select from generate_series(1, 5000000) as n order by n desc offset 1")
 
 
-@pytest.mark.parametrize(
-    ("database", "role"),
-    [
-        ("event_store", "runroom_command"),
-        ("event_store", "runroom_projector"),
-        ("projections", "runroom_projector"),
-        ("projections", "runroom_query"),
-    ],
-)
+@pytest.mark.parametrize(("database", "role"), LOGINS)
 async def test_no_role_fills_the_log(fresh_postgres: EmbeddedPostgres, database: str, role: str) -> None:
     dsn = fresh_postgres.dsn(database, role)
     async with connected(dsn) as connection:

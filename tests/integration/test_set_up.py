@@ -53,15 +53,19 @@ async def make_hostile(server: EmbeddedPostgres) -> None:
 
 def make_databases(server: EmbeddedPostgres) -> None:
     """By itself, as in a restore: what a database has been set to is still there."""
-    script = REPOSITORY / "deploy" / "postgres" / "databases.sql"
-    done = subprocess.run(
+    done = run_script(REPOSITORY / "deploy" / "postgres" / "databases.sql", server)
+    assert done.returncode == 0, done.stdout
+
+
+def run_script(script: Path, server: EmbeddedPostgres) -> subprocess.CompletedProcess[str]:
+    """As a superuser; what psql says is all in ``stdout``."""
+    return subprocess.run(
         [binary("psql"), "--quiet", f"--file={script}", server.dsn("postgres")],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout
 
 
 async def test_what_was_made_of_settings_goes_when_the_set_up_is_run_again(fresh_postgres: EmbeddedPostgres) -> None:
@@ -115,13 +119,7 @@ def test_a_server_that_is_too_old_is_named_in_one_sentence(fresh_postgres: Embed
     script = (REPOSITORY / "deploy" / "postgres" / "roles.sql").read_text()
     assert "< 170000" in script
     (tmp_path / "roles.sql").write_text(script.replace("< 170000", "< 990000"))
-    done = subprocess.run(
-        [binary("psql"), "--quiet", f"--file={tmp_path / 'roles.sql'}", fresh_postgres.dsn("postgres")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    done = run_script(tmp_path / "roles.sql", fresh_postgres)
     assert done.returncode == 3
     assert "ERROR:  Runroom needs PostgreSQL 17 or newer, and this server is 18" in done.stdout
 
