@@ -11,6 +11,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
@@ -33,8 +34,13 @@ WELL, DIFFERENT, BLIND = 0, 1, 2
 
 
 def say(line: str) -> None:
-    """Prints one line. It may be of rows that anybody wrote."""
-    print(printable(line), flush=True)  # noqa: T201
+    """Prints one line. It may be of rows that anybody wrote. When nobody reads any more (``| head``), it is dropped."""
+    try:
+        print(printable(line), flush=True)  # noqa: T201
+    except BrokenPipeError:
+        # What is under way goes on to its end, and the exit status says how it went.
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 
 def complain(line: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 import urllib.request
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -17,6 +19,7 @@ from shared.contracts.subjects import PARTITIONS, partition_of
 from tests.integration.projector.commands import command
 from tests.integration.projector.history import RoomHistory, publish, store
 from tests.integration.projector.workers import Workers, applied
+from tests.support.servers import REPOSITORY, as_service
 
 Run = Callable[..., Awaitable[tuple[int, str]]]
 
@@ -219,6 +222,30 @@ async def test_wishes_of_which_nothing_can_come_end_and_are_said_once(
         )
         await connection.close()
         workers.end()
+
+
+async def test_a_reader_that_has_seen_enough_is_no_outage(
+    event_store_dsn: str, projection_dsn: str, stream_url: str
+) -> None:
+    for arguments, well in (("parked", "list"), 0), (("verify",), None):
+        reader, writer = os.pipe()
+        os.close(reader)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "services.projector", *arguments),
+            cwd=REPOSITORY,
+            env={
+                "PATH": os.environ["PATH"],
+                **as_service(
+                    "projector", nats=stream_url, EVENT_STORE_DSN=event_store_dsn, PROJECTION_DSN=projection_dsn
+                ),
+            },
+            stdout=writer,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        os.close(writer)
+        _, complaints = await asyncio.wait_for(process.communicate(), 60)
+        assert complaints == b""
+        assert process.returncode == well if well is not None else process.returncode in (0, 1)
 
 
 ESCAPES = "\x1b]0;owned\x07\x9b2J\r\n\u202e"
