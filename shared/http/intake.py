@@ -138,6 +138,7 @@ class Intake(HttpToolsProtocol):
             if name in (b"connection", b"proxy-connection"):  # the parser heeds it, and would hear nothing after it
                 self._stop(invalid_request("Connection: not in a trailer (RFC 9110, 6.5.1)"))
             return
+        value = value.rstrip(b" \t")  # the parser leaves out only what is before it (RFC 9112, 5.1)
         if name in _HEEDED:
             self._heed(name, value.lower())
         self.headers.append((name, value))
@@ -288,7 +289,7 @@ class Intake(HttpToolsProtocol):
         elif name == b"expect":
             if value == b"100-continue":
                 self.expect_100_continue = True
-        elif value.strip() != b"chunked" or any(earlier == name for earlier, _ in self.headers):
+        elif value != b"chunked" or any(earlier == name for earlier, _ in self.headers):
             self._stop(invalid_request("Transfer-Encoding: chunked, and nothing else (RFC 9112, 6.1)"))
 
     def _take_older(self, version: str) -> None:

@@ -467,6 +467,24 @@ async def test_a_chunked_body(command: Target) -> None:
         assert answer.status == 201
 
 
+@pytest.mark.parametrize("around", [b" ", b"  ", b"\t", b" \t "], ids=["a blank", "two", "a tab", "both"])
+async def test_white_space_around_a_value_is_no_part_of_it(command: Target, around: bytes) -> None:
+    """RFC 9112, 5.1. With it, one key would be several, and a command sent again another one."""
+    body = b'{"room_id":"white-space","title":"%b"}' % around.hex().encode()
+    key = b"white-space-" + around.hex().encode()
+    came = [
+        (await answers(command, post(body, *fields, b"Content-Length: %d" % len(body), b"Connection: close")))[0]
+        for fields in (
+            [b"Idempotency-Key: " + key],
+            [b"Idempotency-Key:" + around + key],
+            [b"Idempotency-Key: " + key + around, b"x-workspace-id: ws_dev" + around, b"x-request-id: id" + around],
+        )
+    ]
+    assert [answer.status for answer in came] == [201] * 3
+    assert len({answer.body for answer in came}) == 1
+    assert came[-1].headers["x-request-id"] == "id"
+
+
 BAD = b"bad-chunks"
 
 
