@@ -1,7 +1,8 @@
 """Bounds on numbers: those that take long to read are few, and integers are no larger than other numbers may be.
 
-Invariant: the numbers of a body hold the process for some 70 ms at the most. One with an exponent of three digits may
-take 14 µs to read, as only exact arithmetic tells the double nearest to it; 170,000 of them in one body took 2.4 s.
+Invariant: the numbers of a body hold the process for some 70 ms at the most, beside what the rest of it takes. One with
+an exponent of three digits may take 14 µs to read, as only exact arithmetic tells the double nearest to it; 170,000 of
+them in one body took 2.4 s.
 """
 
 import re
