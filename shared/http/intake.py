@@ -190,14 +190,17 @@ class Intake(HttpToolsProtocol):
             self._end()
         else:
             super().on_response_complete()
+            if self._part is _HEAD:
+                self._unset_keepalive_if_required()  # the next one has begun before this one was over
             if self._rest and len(self.pipeline) < _MOST_WAITING and not self.transport.is_closing():
                 self._go_on()
 
     def _take(self, data: bytes, at: int = 0) -> None:
-        """Reads as much of it as there may be requests waiting, and keeps the rest until they are answered."""
+        """Reads as much of it as there may be requests waiting, of them what a slice has, and keeps the rest for their
+        turn."""
         view = memoryview(data)
         while at < len(view) and not self._is_deaf:
-            if len(self.pipeline) >= _MOST_WAITING:
+            if len(self.pipeline) >= _MOST_WAITING or (self._part is not _IDLE and self._is_of_next()):
                 self._hold(data, at)
                 return
             piece = view[at : _end_of_slice(data, at)]
@@ -235,6 +238,13 @@ class Intake(HttpToolsProtocol):
     def _is_of_current(self) -> bool:
         """Whether what comes next is the body of the request that is answered."""
         return self._part is _BODY and self.cycle is self._current
+
+    def _is_of_next(self) -> bool:
+        """Whether what comes next is of one behind the request that is answered. What has been read of it counts for
+        nobody, so it is not read on."""
+        if self._part is _HEAD:
+            return self._current is not None and not self._current.response_complete
+        return self.cycle is not self._current
 
     def _keep(self, data: bytes) -> None:
         if not self._is_deaf:

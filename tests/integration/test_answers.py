@@ -206,6 +206,24 @@ def cycles() -> int:
     return sum(isinstance(one, RequestResponseCycle) for one in gc.get_objects())
 
 
+def test_the_time_at_rest_is_not_for_a_request_that_began_before_it() -> None:
+    async def check() -> None:
+        async with served("answer") as service:
+            reader, writer = await service.half(b"Content-Length: 0\r\n\r\nGET /half HTTP/1.1\r\nHost: h")
+            (connection,) = service.connections
+            async with asyncio.timeout(PATIENCE):
+                service.app.go_on.set()
+                await reader.readuntil(b"body")
+                service.app.go_on.clear()
+                service.app.has_begun.clear()
+                writer.write(b"\r\n")
+                await service.app.has_begun.wait()
+            assert cast("Connection", connection).timeout_keep_alive_task is None
+            writer.close()
+
+    as_in_production(check())
+
+
 def test_empty_lines_are_no_request_to_stay_for() -> None:
     async def check() -> None:
         async with served("answer", keep_alive=1) as service:

@@ -54,7 +54,7 @@ async def command(event_store_dsn: str, fresh_nats: EmbeddedNats, tmp_path_facto
 
 @pytest.fixture(scope="module")
 async def query(projection_dsn: str, fresh_nats: EmbeddedNats) -> AsyncIterator[Target]:
-    variables = {"PROJECTION_DSN": projection_dsn, "NATS_URL": fresh_nats.url, **TIMES}
+    variables = {"PROJECTION_DSN": projection_dsn, "NATS_URL": fresh_nats.url, "HEARTBEAT_SECONDS": "0.5", **TIMES}
     async with running_query(variables) as service:
         yield Target("query", service.port, service.pid, None)
 
@@ -716,6 +716,63 @@ async def test_requests_sent_ahead_are_kept_as_they_came(target: Target) -> None
         assert resident(target.pid) - before < 300 * 100 * 1024
 
 
+async def metric(target: Target, name: str) -> float:
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
+        text = (await http.get(f"{target.url}/metrics")).text
+    (value,) = re.findall(rf"^{name} (.*)$", text, re.MULTILINE)
+    return float(value)
+
+
+STREAM = b"GET /v1/streams/rooms/r HTTP/1.1\r\nHost: h\r\n\r\n"
+WAIT = b"GET /v1/runs?room_id=r&min_seq=9&wait=1500 HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+@pytest.mark.parametrize("first", [STREAM, WAIT], ids=["stream", "wait"])
+@pytest.mark.parametrize(
+    "behind",
+    [
+        post(b"x" * 120_000, b"Content-Length: 120000"),
+        post(chunked(*[b"x" * 1000] * 120), b"Transfer-Encoding: chunked"),
+        (HEAD + b"X-A: " + b"a" * 60_000 + b"\r\n\r\n") * 2,
+    ],
+    ids=["body", "chunks", "heads"],
+)
+async def test_what_is_behind_one_that_takes_long_is_counted(query: Target, first: bytes, behind: bytes) -> None:
+    """All of it in one send, before anybody has begun to answer."""
+    before = resident(query.pid)
+    with contextlib.ExitStack() as clients:
+        for _ in range(200):
+            client = clients.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 512 * 1024)
+            client.connect(("127.0.0.1", query.port))
+            client.setblocking(False)
+            client.send(first + behind)
+            await asyncio.sleep(0)
+        await is_well(query)
+        counted = await metric(query, "runroom_http_backlog_bytes")
+        assert counted > 200 * 10_000
+        assert resident(query.pid) - before - counted < 200 * 50_000
+    async with asyncio.timeout(PATIENCE):
+        while await metric(query, "runroom_http_backlog_bytes"):
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+async def test_bodies_behind_bodies(command: Target, size: int) -> None:
+    """Whole or in chunks, at once or in pieces that end anywhere."""
+    body = b'{"room_id":"behind-%d","title":"%b"}' % (size, b"a" * size)
+    plain = post(body, b"Content-Length: %d" % len(body))
+    in_chunks = post(chunked(body[:7], body[7:]) + b"0\r\n\r\n", b"Transfer-Encoding: chunked")
+    sent = (plain + in_chunks) * 3
+    async with connected(command) as (reader, writer):
+        for piece, count in ((len(sent), 1), (len(sent) // 7, 2)):
+            for at in range(0, len(sent), piece):
+                writer.write(sent[at : at + piece])
+                await asyncio.sleep(0)
+            stream_seqs = [json.loads((await one(reader)).body)["stream_seq"] for _ in range(6)]
+            assert stream_seqs == list(range(6 * count - 5, 6 * count + 1))
+
+
 async def test_a_body_that_looks_like_heads(command: Target) -> None:
     """One that is cut where they would end, and one with as many requests behind it as there were such places."""
     body = b'{"room_id":"heads",' + b"\r\n\r\n" * 50_000 + b'"title":"a"}'
@@ -792,9 +849,10 @@ async def open_streams(query: Target) -> str:
 
 
 @pytest.mark.parametrize("leave", [socket.SHUT_WR, socket.SHUT_RDWR], ids=["half closed", "closed"])
-async def test_who_leaves_a_stream_is_forgotten(query: Target, leave: int) -> None:
+@pytest.mark.parametrize("behind", [b"", post(b"x" * 10_000, b"Content-Length: 10000")], ids=["alone", "a body behind"])
+async def test_who_leaves_a_stream_is_forgotten(query: Target, leave: int, behind: bytes) -> None:
     async with connected(query) as (reader, writer):
-        writer.write(b"GET /v1/streams/rooms/r HTTP/1.1\r\nHost: h\r\n\r\n")
+        writer.write(STREAM + behind)
         await one(reader)
         writer.get_extra_info("socket").shutdown(leave)
         await ended(reader)
