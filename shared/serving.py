@@ -24,9 +24,8 @@ from litestar.types import ASGIApp
 from shared.http.backlog import Backlog
 from shared.http.connection import REQUESTS_AT_ONCE, Connection
 from shared.http.cors import Cors
-from shared.http.deadlines import Deadlines
+from shared.http.deadlines import RequestTimes
 from shared.http.exchange import ObservedApp
-from shared.http.intake import RequestTimes
 from shared.http.paths import PathsAsWritten
 from shared.settings import SettingsError
 from shared.telemetry import Logger
@@ -112,7 +111,7 @@ async def serve(
     """
     log: Logger = structlog.get_logger("serving")
     cors = cors or Cors(())
-    times = RequestTimes(Deadlines(head_seconds), Deadlines(body_seconds))
+    times = RequestTimes(head_seconds, body_seconds)
     turns = Turns(REQUESTS_AT_ONCE)
     connection = partial(Connection, turns=turns, backlog=backlog or Backlog(), times=times, cors=cors)
     server = _Server(

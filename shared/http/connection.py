@@ -195,22 +195,43 @@ class Connection(Intake):
             self._responding = cycle
             if cycle.waiting_for_100_continue:
                 app = _ending_unless_asked(app, cycle)
-            elif cycle.scope["method"] != "HEAD":
-                cycle.transport = cast("asyncio.Transport", _HeadWithBody(self.transport))
+                cycle.transport = cast("asyncio.Transport", _Answer(self))
+            else:
+                written_to = _Answer if cycle.scope["method"] == "HEAD" else _HeadWithBody
+                cycle.transport = cast("asyncio.Transport", written_to(self))
             cycle.scope["extensions"] = {CONNECTION: cast("dict[object, object]", self)}
         super()._start_asgi_task(cycle, app)
 
 
-class _HeadWithBody:
+class _Answer:
+    """What an answer is written to. The connection is closed as it sees fit."""
+
+    __slots__ = ("_connection", "_transport")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._transport = connection.transport
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class _HeadWithBody(_Answer):
     """What an answer of a head and a body is written to: both go in one system call, which is 10 µs.
 
     The head may be kept until then: ASGI has it sent with the first of the body, not before.
     """
 
-    __slots__ = ("_head", "_transport")
+    __slots__ = ("_head",)
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
         self._head: bytes | None = b""
 
     def write(self, data: bytes) -> None:
@@ -227,7 +248,7 @@ class _HeadWithBody:
         head, self._head = self._head, None
         if head and not self._transport.is_closing():
             self._transport.write(head)
-        self._transport.close()
+        super().close()
 
 
 def _ending_unless_asked(app: Any, cycle: RequestResponseCycle) -> Any:

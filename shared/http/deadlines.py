@@ -4,7 +4,12 @@ Invariant: whoever is watched and not forgotten is told once, within a second af
 """
 
 import asyncio
-from typing import Protocol
+from typing import Final, Protocol
+
+LINGER_SECONDS: Final = 2.0
+"""Closed at once, with something unread, the connection would be reset, and the client might not see the answer."""
+MOST_LINGERING: Final = 1000
+"""Connections of a process."""
 
 
 class Watched(Protocol):
@@ -14,10 +19,14 @@ class Watched(Protocol):
 
 
 class Deadlines:
-    """The same span for everybody, so that who came first is due first. To watch and to forget take 0.5 µs together."""
+    """The same span for everybody, so that who came first is due first. To watch and to forget take 0.5 µs together.
 
-    def __init__(self, seconds: float) -> None:
+    ``most`` are watched at a time: with one more, who came first is told at once.
+    """
+
+    def __init__(self, seconds: float, most: int | None = None) -> None:
         self.seconds = seconds
+        self._most = most
         self._due: dict[Watched, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -25,6 +34,10 @@ class Deadlines:
         """Its time begins now; who is watched already is not watched again."""
         loop = asyncio.get_running_loop()
         self._due.setdefault(watched, loop.time() + self.seconds)
+        if self._most is not None and len(self._due) > self._most:
+            first = next(iter(self._due))
+            del self._due[first]
+            first.expired()
         if self._timer is None:
             self._timer = loop.call_later(self.seconds, self._look)
 
@@ -44,3 +57,13 @@ class Deadlines:
         for watched in over:
             self._due.pop(watched, None)
             watched.expired()
+
+
+class RequestTimes:
+    """Shared by all connections of a server, in seconds. ``head`` begins with the connection, or the first byte;
+    ``body`` with the end of the head; ``end`` with the last that is written to who may have yet to send something."""
+
+    def __init__(self, head: float, body: float, end: float = LINGER_SECONDS) -> None:
+        self.head = Deadlines(head)
+        self.body = Deadlines(body)
+        self.end = Deadlines(end, MOST_LINGERING)

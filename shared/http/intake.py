@@ -7,30 +7,23 @@ connection ends. A request that comes whole costs 1.3 µs more than with the ser
 
 import re
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from shared.http.cors import Cors
-from shared.http.deadlines import Deadlines
+from shared.http.deadlines import RequestTimes
 from shared.http.exchange import REQUEST_ID, known_by
 from shared.http.problems import PROBLEM_JSON, Problem, invalid_request, phrase
+from shared.http.slices import end_of_slice
 from shared.metrics import BROKEN_REQUESTS
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Request line and header fields."""
 MAX_URI_BYTES: Final = 32 * 1024
 MAX_HEADERS: Final = 100
-_LINGER_SECONDS: Final = 2.0
-"""Closed at once, with something unread, the connection would be reset, and the client might not see the answer."""
-_SLICE_BYTES: Final = 4096
-"""Read at a time, and no further than a head's end if another one ends behind it: the parser makes requests of all it
-is given, and one of 26 bytes is 2 KB of objects."""
-_LEAST_SLICE_BYTES: Final = 64
-"""Three of the shortest requests. A body may be nothing but what looks like ends of heads."""
-_END_OF_HEAD: Final = b"\r\n\r\n"
 _MOST_WAITING: Final = 2
 """Requests behind the one that is answered; a slice may have a few more."""
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
@@ -42,14 +35,6 @@ _HOST: Final = re.compile(  # RFC 3986, section 3.2, in lower case
     rb"(?:\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?"
 )
 _IDLE, _HEAD, _BODY = range(3)
-
-
-class RequestTimes(NamedTuple):
-    """Shared by all connections of a server. ``head`` begins with the connection, or the first byte; ``body`` with the
-    end of the head."""
-
-    head: Deadlines
-    body: Deadlines
 
 
 class Flow(FlowControl):
@@ -77,6 +62,7 @@ class Intake(HttpToolsProtocol):
         "_hosts",
         "_is_ahead",
         "_is_deaf",
+        "_is_stopping",
         "_loose_bytes",
         "_part",
         "_problem",
@@ -100,6 +86,7 @@ class Intake(HttpToolsProtocol):
         self._hosts = 0
         self._is_ahead = False
         self._is_deaf = False
+        self._is_stopping = False
         self._rest = b""
         self._rest_at = 0
         self._problem: Problem | None = None
@@ -108,6 +95,7 @@ class Intake(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget()
+        self._times.end.forget(self)
         super().connection_lost(exc)
         # They lead back here, and what goes in circles is collected late.
         self.pipeline.clear()
@@ -176,13 +164,30 @@ class Intake(HttpToolsProtocol):
         super().on_message_complete()
 
     def expired(self) -> None:
-        """The request did not come whole in time. A connection nobody has used is closed without a word."""
-        if self._part is _IDLE:
+        """The request did not come whole in time, or the connection is over. One nobody has used is closed without a
+        word."""
+        if self._part is _IDLE or self._is_deaf:
             self.transport.close()
         else:
             self._refuse(Problem(408, "request_timeout", "the request took too long to come"))
 
+    def shutdown(self) -> None:
+        self._is_stopping = True
+        super().shutdown()
+
+    def close(self) -> None:
+        """To be called with a request's last answer. One that is whole before its request is can be read all the same;
+        while the server stops, nobody is waited for."""
+        cycle = self._current
+        if cycle is not None and cycle.response_complete and self._is_of_current() and not self._is_stopping:
+            self._is_deaf = True  # and ends when the answer is over, which is now
+            self._forget()
+        else:
+            self.transport.close()
+
     def on_response_complete(self) -> None:
+        if self._current is not None:
+            self._current.body.clear()  # nobody asks for it any more
         self._stop_reading_ahead()
         if self._is_deaf and not self.pipeline and not self.transport.is_closing():
             self.server_state.total_requests += 1
@@ -203,7 +208,7 @@ class Intake(HttpToolsProtocol):
             if len(self.pipeline) >= _MOST_WAITING or (self._part is not _IDLE and self._is_of_next()):
                 self._hold(data, at)
                 return
-            piece = view[at : _end_of_slice(data, at)]
+            piece = view[at : end_of_slice(data, at)]
             stopped_at = self._feed(piece)
             if stopped_at is None:
                 at += len(piece)
@@ -372,21 +377,13 @@ class Intake(HttpToolsProtocol):
         unread is to reset it, and whoever is told of that has lost what it had not read."""
         if self.transport.can_write_eof():
             self.transport.write_eof()
-            self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+            self._times.end.watch(self)
         else:
             self.transport.close()
 
     def _forget(self) -> None:
         self._times.head.forget(self)
         self._times.body.forget(self)
-
-
-def _end_of_slice(data: bytes, at: int) -> int:
-    end = at + _SLICE_BYTES
-    head = data.find(_END_OF_HEAD, at + _LEAST_SLICE_BYTES - len(_END_OF_HEAD), end)
-    if head < 0 or data.find(_END_OF_HEAD, head + len(_END_OF_HEAD), end) < 0:
-        return end
-    return head + len(_END_OF_HEAD)
 
 
 @lru_cache(maxsize=64)

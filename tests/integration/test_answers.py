@@ -21,9 +21,8 @@ from uvicorn.server import ServerState
 from shared.http.backlog import Backlog
 from shared.http.connection import Connection
 from shared.http.cors import Cors
-from shared.http.deadlines import Deadlines
+from shared.http.deadlines import RequestTimes
 from shared.http.exchange import ObservedApp
-from shared.http.intake import RequestTimes
 from shared.turns import Turns
 
 PATIENCE = 10.0
@@ -91,7 +90,7 @@ async def served(end: str, *, keep_alive: int = 75) -> AsyncGenerator[Served, No
     )
     config.load()
     state = ServerState()
-    times, turns, cors = RequestTimes(Deadlines(5), Deadlines(5)), Turns(32), Cors(())
+    times, turns, cors = RequestTimes(5, 5, 60), Turns(32), Cors(())
 
     def connection() -> Connection:
         return Connection(
@@ -204,6 +203,22 @@ def test_thousands_sent_ahead_wait_as_they_came() -> None:
 
 def cycles() -> int:
     return sum(isinstance(one, RequestResponseCycle) for one in gc.get_objects())
+
+
+def test_nobody_who_has_a_body_left_to_send_is_waited_for_in_the_end() -> None:
+    async def check() -> None:
+        async with served("answer") as service:
+            reader, writer = await service.half(b"Content-Length: 9\r\n")
+            (connection,) = service.connections
+            cast("Connection", connection).shutdown()
+            service.app.go_on.set()
+            async with asyncio.timeout(PATIENCE):
+                assert (await reader.read()).endswith(b"body")
+                while service.connections:
+                    await asyncio.sleep(0.01)
+            writer.close()
+
+    as_in_production(check())
 
 
 def test_the_time_at_rest_is_not_for_a_request_that_began_before_it() -> None:

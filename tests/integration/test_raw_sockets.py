@@ -627,6 +627,59 @@ async def test_a_body_that_is_not_asked_for_is_not_waited_for(command: Target, s
         assert await ended(reader) == b""
 
 
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (post(b"", b"Content-Length: 8000000", b"Connection: close"), 413),
+        (post(b"", b"Content-Length: 8000000").replace(b"HTTP/1.1", b"HTTP/1.0"), 413),
+        (post(b"", b"Content-Length: 8000000", b"Expect: 100-continue"), 413),
+        (post(b"", b"Content-Length: 8000000", b"Connection: close", path=b"/v1/nowhere"), 404),
+        (HEAD.replace(b"GET", b"HEAD") + b"Content-Length: 8000000\r\nConnection: close\r\n\r\n", 405),
+    ],
+    ids=["close", "1.0", "expect", "nowhere", "head"],
+)
+async def test_who_sends_all_of_a_body_before_it_reads_is_answered(command: Target, sent: bytes, status: int) -> None:
+    """The answer is there before most of the body, and what is sent to a connection that is closed is refused."""
+    loop = asyncio.get_running_loop()
+    with socket.create_connection(("127.0.0.1", command.port)) as client:
+        client.setblocking(False)
+        async with asyncio.timeout(PATIENCE):
+            await loop.sock_sendall(client, sent)
+            has_come = asyncio.Event()
+            loop.add_reader(client, has_come.set)
+            await has_come.wait()
+            loop.remove_reader(client)
+            await loop.sock_sendall(client, b" " * 8_000_000)
+            came = b""
+            while piece := await loop.sock_recv(client, 65_536):
+                came += piece
+        assert came.startswith(b"HTTP/1.1 %d " % status)
+        assert b"\r\nconnection: close\r\n" in came
+
+
+async def test_who_sends_a_body_for_ever_is_not_heard_for_ever(command: Target) -> None:
+    async with connected(command) as (reader, writer):
+        writer.write(post(b"", b"Content-Length: 10000000000000", b"Connection: close"))
+        (await one(reader)).problem(413, "body_too_large")
+        async with asyncio.timeout(PATIENCE):
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    writer.write(b" " * 1000)
+                    await writer.drain()
+                    await asyncio.sleep(0.01)
+
+
+async def test_a_body_that_was_not_asked_for_is_not_kept(command: Target) -> None:
+    before = resident(command.pid)
+    async with contextlib.AsyncExitStack() as clients:
+        for number in range(100):
+            reader, writer = await clients.enter_async_context(connected(command))
+            close = [b"Connection: close"] if number % 2 else []
+            writer.write(post(b"x" * 300_000, b"Content-Length: 400000", *close, path=b"/v1/nowhere"))
+            assert (await one(reader)).status == 404
+        assert resident(command.pid) - before < 100 * 40_000
+
+
 async def test_a_port_that_cannot_be_is_still_a_host(command: Target) -> None:
     for key in (b"", b"Idempotency-Key: a port\r\n"):
         body = b'{"room_id":"ports"}'
