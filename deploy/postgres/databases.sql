@@ -2,6 +2,7 @@
 -- Text sorts by bytes, whatever the locale of the cluster is.
 \set ON_ERROR_STOP on
 set search_path = pg_catalog, pg_temp;
+set lock_timeout = '10s';
 
 select format(
     'create database %I template template0 encoding ''UTF8'' locale_provider builtin builtin_locale ''C.UTF-8'' locale ''C''',

@@ -2,6 +2,7 @@
 -- that is not granted by name. What an earlier release made as another owner is handed over.
 -- A superuser does this in a database of which others are the owner: no name is to mean what that one has made.
 set search_path = pg_catalog, pg_temp;
+set lock_timeout = '10s';
 alter database :"DBNAME" owner to runroom_migrate;
 revoke all on database :"DBNAME" from public;
 revoke all on schema public from public;
@@ -29,15 +30,19 @@ revoke usage on language plpgsql from public;
 grant usage on language plpgsql to runroom_migrate;
 
 -- What PostgreSQL lets everybody do in any database: write large objects, write to the log without writing to a table, in a
--- transaction that only reads too, use up numbers of transactions, of which the server has so many, and take advisory
--- locks, by which the relay's leader and migrations are alone. Who takes one and keeps it has stopped them for good.
+-- transaction that only reads too, write a file for each snapshot that others are to share, use up numbers of transactions,
+-- of which the server has so many, and take advisory locks, by which the relay's leader and migrations are alone. Who takes
+-- one and keeps it has stopped them for good. The owner shares snapshots: pg_dump does, in parallel.
 select format('revoke execute on function %s from public', p.oid::regprocedure)
 from pg_proc as p
 where
     p.pronamespace = 'pg_catalog'::regnamespace
-    and p.proname ~ '^(pg_(try_)?advisory_|lo_|lowrite$|loread$|pg_logical_emit_message$|pg_current_xact_id$|txid_current$)'
+    and p.proname ~ (
+        '^(pg_(try_)?advisory_|lo_|lowrite$|loread$|pg_logical_emit_message$|pg_export_snapshot$|pg_current_xact_id$'
+        '|txid_current$)'
+    )
 union all
 select format('grant execute on function %s to runroom_migrate', p.oid::regprocedure)
 from pg_proc as p
-where p.pronamespace = 'pg_catalog'::regnamespace and p.proname ~ '^pg_(try_)?advisory_'
+where p.pronamespace = 'pg_catalog'::regnamespace and p.proname ~ '^(pg_(try_)?advisory_|pg_export_snapshot$)'
 \gexec

@@ -5,12 +5,25 @@
 -- Before anything else: no name here is to mean what somebody else has made.
 set search_path = pg_catalog, pg_temp;
 set client_min_messages = warning;
+-- Whoever has a role's password may change the role in a transaction and leave that open.
+set lock_timeout = '10s';
 
 do $$
 begin
     if current_setting('server_version_num')::integer < 170000 then
         raise exception 'Runroom needs PostgreSQL 17 or newer, and this server is %', current_setting('server_version');
     end if;
+    lock table pg_authid, pg_db_role_setting in share row exclusive mode;
+exception when lock_not_available then
+    raise exception 'a transaction that is still open has changed roles or their settings, in the sessions with the pids %',
+        (
+            select string_agg(distinct l.pid::text, ', ')
+            from pg_locks as l
+            where
+                l.relation in ('pg_authid'::regclass, 'pg_db_role_setting'::regclass)
+                and l.granted and l.mode <> 'AccessShareLock'
+        )
+        using hint = 'End them with pg_terminate_backend; docs/operations.md, "When a credential is stolen".';
 end
 $$;
 

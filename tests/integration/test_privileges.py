@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import asyncpg
 import pytest
 
 from deploy.local import EmbeddedPostgres
-from deploy.local.postgres import ROLES, USER
+from deploy.local.postgres import ROLES, USER, binary
 from shared.postgres import migrate
 from tests.integration.privileges import RULES, allows, check_rights, connected
 from tests.support.servers import EVENT_STORE_MIGRATIONS, PROJECTION_MIGRATIONS, running_postgres
@@ -114,7 +115,7 @@ async def test_no_role_takes_locks_that_others_live_by_or_writes_beside_its_tabl
 ) -> None:
     functions = (
         "select p.oid::regprocedure::text from pg_proc as p where p.pronamespace = 'pg_catalog'::regnamespace"
-        " and p.proname ~ 'advisory|^lo_|lowrite|loread|logical_emit|pg_current_xact_id$|txid_current$'"
+        " and p.proname ~ 'advisory|^lo_|lowrite|loread|logical_emit|export_snapshot|pg_current_xact_id$|txid_current$'"
     )
     async with connected(postgres_server.dsn(database, role)) as connection:
         assert await connection.fetchval(f"select count(*) from ({functions}) as f") > 30
@@ -122,6 +123,17 @@ async def test_no_role_takes_locks_that_others_live_by_or_writes_beside_its_tabl
         assert {row[0] for row in allowed} == may
         assert not await allows(connection, "select lo_from_bytea(0, 'x')")
         assert not await allows(connection, "select pg_logical_emit_message(false, 'x', 'y')")
+        assert not await allows(connection, "select pg_export_snapshot()")
+
+
+@pytest.mark.parametrize("database", MIGRATIONS)
+@pytest.mark.usefixtures("migrated_databases")
+def test_the_owner_still_dumps_in_parallel(postgres_server: EmbeddedPostgres, tmp_path: Path, database: str) -> None:
+    """For which its connections share a snapshot."""
+    options = ("--jobs=2", "--format=directory", f"--file={tmp_path / 'dump'}")
+    dsn = postgres_server.dsn(database, "runroom_migrate")
+    done = subprocess.run([binary("pg_dump"), *options, dsn], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from pathlib import Path
 
@@ -122,6 +123,22 @@ def test_a_server_that_is_too_old_is_named_in_one_sentence(fresh_postgres: Embed
     done = run_script(tmp_path / "roles.sql", fresh_postgres)
     assert done.returncode == 3
     assert "ERROR:  Runroom needs PostgreSQL 17 or newer, and this server is 18" in done.stdout
+
+
+@pytest.mark.parametrize("change", ["password 'mine'", "in database projections set work_mem = '1MB'"])
+async def test_a_transaction_that_is_left_open_is_named_and_not_waited_for(
+    fresh_postgres: EmbeddedPostgres, tmp_path: Path, change: str
+) -> None:
+    script = (REPOSITORY / "deploy" / "postgres" / "roles.sql").read_text()
+    assert "lock_timeout = '10s'" in script
+    (tmp_path / "roles.sql").write_text(script.replace("lock_timeout = '10s'", "lock_timeout = '100ms'"))
+    async with connected(fresh_postgres.dsn("projections", "runroom_query")) as thief:
+        await thief.execute("set default_transaction_read_only = off; set idle_in_transaction_session_timeout = 0")
+        await thief.execute(f"begin; alter role runroom_query {change}")
+        done = await asyncio.to_thread(run_script, tmp_path / "roles.sql", fresh_postgres)
+        assert done.returncode == 3
+        pid = await thief.fetchval("select pg_backend_pid()")
+        assert f"changed roles or their settings, in the sessions with the pids {pid}\n" in done.stdout
 
 
 async def test_nothing_is_migrated_on_a_server_that_is_too_old(

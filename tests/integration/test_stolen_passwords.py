@@ -47,18 +47,43 @@ async def test_a_password_is_replaced_and_the_thief_is_shut_out(fresh_postgres: 
     password = {role: server.dsn("event_store", role).split(":")[2].split("@")[0] for role in ROLES}
     thief = await asyncpg.connect(stolen)
     await thief.execute("alter role runroom_command in database event_store set synchronous_commit = off")
+    await thief.execute("alter role runroom_command set search_path = nowhere")
     renewed = {**password, "runroom_command": "a-new-one"}
     verifiers = {f"{role.upper()}_VERIFIER": scram_verifier(renewed[role]) for role in ROLES}
     servers = dict.fromkeys(("EVENT_STORE_SUPERUSER_DSN", "PROJECTION_SUPERUSER_DSN"), server.dsn("postgres"))
-    run_typed(SECTION, "for server in", {**servers, **verifiers})
+    held = asyncio.Event()
+    holding = [asyncio.create_task(hold_the_role(stolen, held)) for _ in range(5)]
+    await held.wait()
+    await asyncio.to_thread(run_typed, SECTION, "for server in", {**servers, **verifiers})
+    await asyncio.gather(*holding)
     with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.InterfaceError)):
         await thief.execute("alter role runroom_command password 'mine'")
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(stolen)
     async with connected(stolen.replace(password["runroom_command"], "a-new-one")) as service:
         assert await service.fetchval("show synchronous_commit") == "on"
+        assert await service.fetchval("show search_path") == '"$user", public'
     server.stop()
     server.start()
+
+
+async def hold_the_role(stolen: str, held: asyncio.Event) -> None:
+    """Changes the role in a transaction that is left open, and again whenever that is ended, as long as it may."""
+    refused = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidPasswordError)
+    cut_off = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+    while True:
+        try:
+            thief = await asyncpg.connect(stolen)
+            ended = asyncio.Event()
+            thief.add_termination_listener(lambda _, ended=ended: ended.set())
+            await thief.execute("set idle_in_transaction_session_timeout = 0; set statement_timeout = 0")
+            await thief.execute("begin; alter role runroom_command password 'mine'")
+            held.set()
+            await ended.wait()
+        except refused:
+            return
+        except cut_off:
+            continue
 
 
 @asynccontextmanager
