@@ -64,11 +64,10 @@ class Applier:
         ours = {portion.partition for portion in batch.portions}
         self._unsaved = {room: park for room, park in self._unsaved.items() if room.partition in ours}
         try:
-            await self._commit(groups, after, park=True)
+            await self._commit(groups, after, list(self._unsaved.values()))
         except PoisonError as error:
             await self._isolate(groups, before, error)
-            # Where the checkpoint passes them, the events that could not be applied are parked.
-            await self._commit([], after, park=True)
+            await self._pass(after)
         metrics.APPLY_SECONDS.labels(self._name).observe(time.monotonic() - started)
         metrics.REPEATED.labels(self._name).inc(sorting.repeated)
         if strays:
@@ -109,17 +108,35 @@ class Applier:
         metrics.FILLED.labels(self._name).inc(filled)
         self._log.debug("event_store_read", rooms=len(holes), events=filled)
 
-    async def _commit(self, groups: Sequence[Group], marks: Sequence[Mark], *, park: bool = False) -> None:
+    async def _pass(self, marks: Sequence[Mark]) -> None:
+        """Moves the checkpoints on. Where they pass them, the events that could not be applied are parked.
+
+        A partition whose events the table does not take is not moved on by this. Their rooms are held back all the same,
+        and parking the events is tried with each further try to apply them.
+        """
+        try:
+            await self._commit([], marks, list(self._unsaved.values()))
+            return
+        except PoisonError as error:
+            failed = error
+        for mark in marks:
+            parks = [park for park in self._unsaved.values() if park.partition == mark.partition]
+            try:
+                await self._commit([], [mark], parks)
+            except PoisonError as error:
+                failed = error
+                self._unsaved = {room: park for room, park in self._unsaved.items() if park not in parks}
+        self._log.error("events_not_parked", error=failed.kind)
+
+    async def _commit(self, groups: Sequence[Group], marks: Sequence[Mark], parks: Sequence[Park] = ()) -> None:
         advances = [
             Advance(group.room.key, group.room.partition.number, group.events[-1].stream_seq) for group in groups
         ]
         skips = [(group.room.key, group.room.skip_at) for group in groups if group.skips]
         began_ns = time.time_ns()
-        parks = list(self._unsaved.values()) if park else []
         await self._store.apply(self._fold(groups), advances, marks, parks, skips)
-        if park:
-            self._unsaved.clear()
         if parks:
+            self._unsaved = {room: park for room, park in self._unsaved.items() if park not in parks}
             metrics.PARKED.labels(self._name).inc(len(parks))
         for key, seq in skips:
             self._log.warning("event_skipped", workspace_id=key.workspace_id, room_id=key.room_id, stream_seq=seq)

@@ -87,7 +87,7 @@ class Room:
 
     def hold_again(self, seq: int, reason: str, attempts: int) -> None:
         """Takes over what a worker before us had parked."""
-        self.attempts = attempts
+        self.attempts = max(attempts, 0)
         self.hold(seq, reason)
 
     def try_now(self, *, skip: bool) -> None:

@@ -19,7 +19,7 @@ from shared.contracts.subjects import PARTITIONS, partition_of
 from tests.integration.projector.commands import command
 from tests.integration.projector.history import RoomHistory, publish, store
 from tests.integration.projector.workers import Workers, applied
-from tests.support.servers import REPOSITORY, as_service
+from tests.support.servers import REPOSITORY, as_role, as_service
 
 Run = Callable[..., Awaitable[tuple[int, str]]]
 
@@ -339,6 +339,67 @@ async def test_an_event_that_no_service_writes_stops_its_room_alone(
         assert "task_crashed" not in workers.log()
     finally:
         workers.end()
+
+
+@pytest.mark.parametrize("attempts", [2**31 - 1, -(2**31)])
+async def test_attempts_that_somebody_wrote_end_no_projector(
+    event_store_dsn: str, projection_dsn: str, stream_url: str, tmp_path: Path, run: Run, attempts: int
+) -> None:
+    room = RoomHistory("counted", f"ws_counted{attempts}")
+    room.run(steps=0)
+    room.garbage(b"{}")
+    await store(event_store_dsn, room.events)
+    await publish(stream_url, room.events)
+    workers = Workers(event_store_dsn, projection_dsn, stream_url, tmp_path)
+    thief = await asyncpg.connect(as_role(projection_dsn, "runroom_projector"))
+    try:
+        workers.start()
+        await until_parked(projection_dsn, {"counted": (4, 3)}, room.key.workspace_id)
+        wish = "update projector_parked set attempts = $1, wanted = 'retry' where workspace_id = $2"
+        await thief.execute(wish, attempts, room.key.workspace_id)
+        async with asyncio.timeout(20):
+            while await thief.fetchval("select count(*) from projector_parked where wanted is not null"):
+                assert workers.running == [True], workers.log()
+                await asyncio.sleep(0.05)
+        status, output = await run("parked", "retry", "runs", f"{room.key.workspace_id}/counted")
+        assert (status, "still cannot be applied" in output) == (1, True), output
+        assert workers.running == [True]
+    finally:
+        workers.end()
+        await thief.close()
+
+
+async def test_what_cannot_be_parked_stops_its_room_alone(
+    event_store_dsn: str, projection_dsn: str, stream_url: str, tmp_path: Path
+) -> None:
+    stuck = RoomHistory("stuck", "ws_stuck")
+    stuck.run(steps=0)
+    stuck.garbage(b"{}")
+    beside = next(
+        RoomHistory(name, "ws_stuck")
+        for name in (f"beside{number}" for number in range(1000))
+        if partition_of("ws_stuck", name) == partition_of(*stuck.key)
+    )
+    beside.run()
+    owner = await asyncpg.connect(as_role(projection_dsn, "runroom_migrate"))
+    workers = Workers(event_store_dsn, projection_dsn, stream_url, tmp_path)
+    try:
+        await owner.execute("alter table projector_parked add constraint odd check (room_id <> 'stuck')")
+        await store(event_store_dsn, stuck.events + beside.events)
+        await publish(stream_url, stuck.events)
+        workers.start()
+        async with asyncio.timeout(20):
+            while "events_not_parked" not in workers.log():
+                await asyncio.sleep(0.05)
+        await publish(stream_url, beside.events)
+        await applied(projection_dsn, [beside])
+        await owner.execute("alter table projector_parked drop constraint odd")
+        await until_parked(projection_dsn, {"stuck": (4, 3)}, "ws_stuck")
+        assert "task_crashed" not in workers.log()
+    finally:
+        workers.end()
+        await owner.execute("alter table projector_parked drop constraint if exists odd")
+        await owner.close()
 
 
 def _get_or_nothing(port: int, path: str) -> str:
