@@ -51,6 +51,8 @@ async def begin(
             yield new.name, workspace_id, room_id, partition_of(workspace_id, room_id), 0
 
     async with store.transaction(readonly=True), connection.transaction():
+        # Whoever may write as a worker may have written under a name to come.
+        await _forget(connection, new.name)
         await connection.execute(
             _SQL["version_add"], projection, *new[:2], new.schema, stream.identity.key, stream.last_seq
         )
@@ -146,9 +148,14 @@ async def drop(connection: Connection, projection: str, version: Version) -> Non
         await connection.execute(_LOCK)
         for view in VIEWS[projection]:
             await connection.execute(f"drop table if exists {view}_v{version.version}")
-        for table in ("projector_leases", "proj_rooms", "projector_parked"):
-            await connection.execute(f"delete from {table} where projection = $1", version.name)  # noqa: S608
+        await _forget(connection, version.name)
         await connection.execute("delete from projector_versions where name = $1", version.name)
+
+
+async def _forget(connection: Connection, name: str) -> None:
+    """Deletes everything that is known under a version's name, but the version."""
+    for table in ("projector_leases", "proj_rooms", "projector_parked"):
+        await connection.execute(f"delete from {table} where projection = $1", name)  # noqa: S608
 
 
 async def _applied_view(connection: Connection) -> str:

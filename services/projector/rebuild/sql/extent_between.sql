@@ -1,8 +1,8 @@
 -- How many rooms of a version there are after one key and up to another, how many events they hold, and whether all of
--- them have been filled and none leaves an event out.
+-- them have been filled and none leaves an event out. Sums are bounded: workers' rows may say anything.
 select
     count(*) as rooms,
-    coalesce(sum(p.applied_seq), 0)::bigint as events,
+    least(greatest(coalesce(sum(p.applied_seq), 0), 0), 9223372036854775807)::bigint as events,
     coalesce(bool_and(p.applied_seq > 0), true) and not exists (
         select from projector_parked as k
         where
