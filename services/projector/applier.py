@@ -111,8 +111,8 @@ class Applier:
     async def _pass(self, marks: Sequence[Mark]) -> None:
         """Moves the checkpoints on. Where they pass them, the events that could not be applied are parked.
 
-        A partition whose events the table does not take is not moved on by this. Their rooms are held back all the same,
-        and parking the events is tried with each further try to apply them.
+        A partition whose events the table does not take is not moved on by this. The rooms are held back all the
+        same, and parking the events is tried with each further try to apply them.
         """
         try:
             await self._commit([], marks, list(self._unsaved.values()))
@@ -130,7 +130,8 @@ class Applier:
 
     async def _commit(self, groups: Sequence[Group], marks: Sequence[Mark], parks: Sequence[Park] = ()) -> None:
         advances = [
-            Advance(group.room.key, group.room.partition.number, group.events[-1].stream_seq) for group in groups
+            Advance(room.key, room.partition.number, events[0].stream_seq, events[-1].stream_seq)
+            for room, events in groups
         ]
         skips = [(group.room.key, group.room.skip_at) for group in groups if group.skips]
         began_ns = time.time_ns()
@@ -199,7 +200,7 @@ class Applier:
         """Tells whoever waits for these rooms. Best effort: they look for themselves too."""
         with suppress(BrokerUnavailableError, *BROKER_ERRORS):
             client = self._broker.client
-            for key, _, applied_seq in advances:
+            for key, _, _, applied_seq in advances:
                 progress = f'{{"projection":"{self._projection.name}","stream_seq":{applied_seq}}}'
                 await client.publish(progress_subject(*key), progress.encode())
 

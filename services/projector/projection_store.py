@@ -71,10 +71,11 @@ class Mark(NamedTuple):
 
 
 class Advance(NamedTuple):
-    """How far a room has come."""
+    """How far a room has come, by events from ``first_seq`` on."""
 
     key: RoomKey
     partition: int
+    first_seq: int
     applied_seq: int
 
 
@@ -239,6 +240,7 @@ class ProjectionStore:
             [mark.epoch for mark in marks],
             [mark.stream_key for mark in marks],
             [mark.position for mark in marks],
+            [advance.first_seq for advance in advances],
         )
         if len(rows) != len(marks):
             raise LeaseLostError(frozenset(mark.partition for mark in marks) - {row["partition"] for row in rows})

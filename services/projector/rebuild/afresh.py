@@ -4,6 +4,7 @@ Invariant: a page of rooms is passed over only if this command's own fill has he
 and nothing of it has moved since. Everything else is read, folded and compared anew.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -37,12 +38,18 @@ async def known_extents(
 ) -> Extents:
     """``filled`` is a whole fill of the version, after which nothing has moved yet; None if there was none just now."""
     extents: Extents = {}
+    # Whoever may write as a worker may say of a room that it is filled already.
+    rooms, events = Counter[Page](), Counter[Page]()
+    for page, some_rooms, some_events in filled.extents if filled is not None else ():
+        rooms[page] += some_rooms
+        events[page] += some_events
     for page in all_pages:
         extents[page] = None
         if filled is None or not CHECKED_VIEWS.issuperset(VIEWS[target.projection]):
             continue
         extent = await _extent(projections, target, page)
-        if extent.whole and not any(page.holds(key) for key in filled.unchecked):
+        is_ours = extent == Extent(rooms[page], events[page], whole=True)
+        if is_ours and not any(page.holds(key) for key in filled.unchecked):
             extents[page] = extent
     return extents
 

@@ -218,7 +218,10 @@ async def _compare(
     await jobs.compare(target, order.jobs, left, report)
     say(f"compared {report.rooms - checked} rooms with the event store in {time.monotonic() - started:.1f} s")
     if not report.all_is_well:
-        raise NotSwitchedError(f"{new.name} is not right: {report.differences} differences; it is kept to be looked at")
+        raise NotSwitchedError(
+            f"{new.name} is not right: {report.differences} differences; it is kept to be looked at"
+            " (--drop-old drops it, and the next rebuild begins another)"
+        )
     say(f"verified {report.rooms} rooms, {report.events} events")
 
 

@@ -43,10 +43,14 @@ _Slice = dict[RoomKey, list[Recorded]]
 
 
 class Filled(NamedTuple):
-    """Rooms that need more than a fill: ``left`` to the workers, or with rows that were not held against their fold."""
+    """Rooms that need more than a fill: ``left`` to the workers, or with rows that were not held against their fold.
+
+    ``extents``: of each page, how many rooms were filled, with how many events.
+    """
 
     left: list[RoomKey]
     unchecked: list[RoomKey]
+    extents: list[tuple[Page, int, int]]
 
 
 class WrongRowsError(Exception):
@@ -89,17 +93,18 @@ class _Fill:
         self._projections = projections
         self._target = target
         self._count = count
-        self._skips: frozenset[tuple[str, str, int]] = frozenset()
         self._sizes: dict[RoomKey, int] = {}
-        self.filled = Filled([], [])
+        self._rooms = self._events = 0
+        self.filled = Filled([], [], [])
 
     async def run(self, page: Page) -> None:
-        skips = await self._projections.fetch(_SQL["skips_between"], *page.bounds, self._target.name)
-        self._skips = frozenset(tuple(row) for row in skips)
+        whole = page
+        self._rooms = self._events = 0
         while rows := await self._projections.fetch(_SQL["rooms_to_fill"], *page.bounds, self._target.name, PAGE_ROOMS):
             keys = await self._page([RoomKey(*row) for row in rows])
             await self._fill(keys)
             page = Page(keys[-1], page.upto)
+        self.filled.extents.append((whole, self._rooms, self._events))
 
     async def _page(self, keys: Sequence[RoomKey]) -> Sequence[RoomKey]:
         """So many of the rooms as are to be filled together."""
@@ -112,7 +117,10 @@ class _Fill:
         return keys
 
     async def _fill(self, keys: Sequence[RoomKey]) -> None:
-        """Leaves rooms that cannot be filled: workers apply what can be of their events, and park what cannot."""
+        """Leaves rooms that cannot be filled: workers apply what can be of their events, and park or skip what cannot.
+
+        Nothing is left out here: an event that can be applied is, whoever has written that it was skipped.
+        """
         try:
             await self._fill_together(keys)
         except Exception as error:  # whatever the fold or PostgreSQL cannot take: the one room is found by itself
@@ -132,6 +140,8 @@ class _Fill:
             seqs = list(filled.values())
             await self._projections.execute(_SQL["rooms_filled"], self._target.name, *_columns(list(filled)), seqs)
         self.filled.unchecked.extend(cut)
+        self._rooms += len(seqs)
+        self._events += sum(seqs)
         self._count(sum(seqs))
 
     async def _write_all(self, keys: Sequence[RoomKey]) -> tuple[dict[RoomKey, int], list[RoomKey]]:
@@ -171,10 +181,7 @@ class _Fill:
             yield part
 
     async def _write(self, part: _Slice) -> None:
-        rooms = [
-            RoomEvents(key, [event for event in events if (*key, event.stream_seq) not in self._skips])
-            for key, events in part.items()
-        ]
+        rooms = [RoomEvents(key, events) for key, events in part.items()]
         for write in PROJECTIONS[self._target.projection].fold(rooms):
             copy = COPIES.get(write.query)
             if copy is None:

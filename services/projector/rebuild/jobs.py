@@ -42,10 +42,11 @@ async def fill(target: Target, jobs: int, pages: Sequence[Page], show: Callable[
 
     Raises ``JobEndedError``, ``WrongRowsError`` or one of ``STORE_ERRORS``.
     """
-    whole = Filled([], [])
+    whole = Filled([], [], [])
     async for part in _each(fill_pages, target, _portions(pages, jobs), jobs, show):
         whole.left.extend(part.left)
         whole.unchecked.extend(part.unchecked)
+        whole.extents.extend(part.extents)
     return whole
 
 

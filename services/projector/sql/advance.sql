@@ -1,4 +1,6 @@
--- Moves the rooms' applied seq and the partitions' checkpoints, forgets what was parked before them, and says how many of the partitions were still ours.
+-- Moves the rooms' applied seq and the partitions' checkpoints, forgets what was parked before them, and says how many of the
+-- partitions were still ours. What is applied here is not left out, whatever the table says: skips stay that were made in
+-- this transaction, and those of events before.
 -- Anything less than all of them means that the batch must not be committed.
 with rooms as (
     insert into proj_rooms as p (projection, workspace_id, room_id, partition, applied_seq)
@@ -13,10 +15,11 @@ with rooms as (
 
 unparked as (
     delete from projector_parked as k
-    using unnest($2::text[], $3::text[], $5::bigint[]) as x (workspace_id, room_id, applied_seq)
+    using unnest($2::text[], $3::text[], $11::bigint[], $5::bigint[]) as x (workspace_id, room_id, first_seq, applied_seq)
     where
         k.projection = $1 and k.workspace_id = x.workspace_id and k.room_id = x.room_id
-        and k.stream_seq <= x.applied_seq and k.skipped_at is null
+        and k.stream_seq <= x.applied_seq
+        and (k.skipped_at is null or (k.stream_seq >= x.first_seq and k.skipped_at <> now()))
 ),
 
 fence as (

@@ -40,6 +40,8 @@ class Report:
         self.events = 0
         self.messages = 0
         self.unpublished = 0
+        self.skipped: dict[str, int] = {}
+        """Events that each projection leaves out for good."""
         self.lag: dict[str, int] = {}
         """Events that each projection has yet to apply."""
 
@@ -72,10 +74,14 @@ class Report:
 
     def finish(self) -> None:
         """Writes the totals."""
-        lag = ", ".join(f"{name} {events}" for name, events in sorted(self.lag.items()))
+        lag, skipped = [
+            ", ".join(f"{name} {events}" for name, events in sorted(counts.items())) or "none"
+            for counts in (self.lag, self.skipped)
+        ]
         self._write(f"store        {self.rooms} rooms, {self.events} events")
         self._write(f"stream       {self.messages} messages, {self.unpublished} events not yet published")
-        self._write(f"projections  events yet to be applied: {lag or 'none'}")
+        self._write(f"projections  events yet to be applied: {lag}")
+        self._write(f"projections  events left out, as skipped: {skipped}")
         if self.all_is_well:
             self._write("all is well")
         else:

@@ -132,14 +132,17 @@ class RoomsCheck:
             if seen is not None:
                 seen.applied[projection] = applied
         for row in await self._projections.fetch(_SQL["parked_between"], *page.bounds):
+            projection = row["projection"]
+            if row["skipped"]:
+                self._report.skipped[projection] = self._report.skipped.get(projection, 0) + 1
             seen = rooms.get(_key(row))
             if seen is None:
                 continue
             if row["skipped"]:
-                seen.skipped.setdefault(row["projection"], set()).add(row["stream_seq"])
+                seen.skipped.setdefault(projection, set()).add(row["stream_seq"])
             else:
-                seen.parked[row["projection"]] = row["stream_seq"]
-                self._report.differs(_key(row), row["projection"], f"event {row['stream_seq']} is parked")
+                seen.parked[projection] = row["stream_seq"]
+                self._report.differs(_key(row), projection, f"event {row['stream_seq']} is parked")
         return rooms
 
     async def _events(self, page: Page, rooms: dict[RoomKey, Seen]) -> Changes:

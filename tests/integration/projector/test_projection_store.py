@@ -70,7 +70,7 @@ class Worker:
         recorded = [Recorded(event.seq, event.seq, event.envelope) for event in events]
         writes = self._projection.fold([RoomEvents(key, recorded)])
         partition, head = partition_of(*key), events[-1].seq
-        await self._store.apply(writes, [Advance(key, partition, head)], [Mark(partition, 1, "s/0", head)])
+        await self._store.apply(writes, [Advance(key, partition, 1, head)], [Mark(partition, 1, "s/0", head)])
         return writes
 
 

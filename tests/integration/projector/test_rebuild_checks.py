@@ -165,7 +165,7 @@ one = jobs.fill_pages
 fill.SLICE_EVENTS = 60
 async def both(*arguments):
     filled = await asyncio.gather(one(*arguments), one(*arguments))
-    return Filled(filled[0].left + filled[1].left, filled[0].unchecked + filled[1].unchecked)
+    return Filled(*(one + other for one, other in zip(*filled)))
 jobs.fill_pages = both
 """
     status, output = await run("rebuild", "runs", "--jobs", "1", altered=twice)
@@ -182,8 +182,27 @@ AHEAD = """
     insert into proj_rooms (projection, workspace_id, room_id, partition, applied_seq)
     select name, 'ws', 'room-none', 0, 1 from projector_versions where state = 'active'"""
 
+SKIPS = """
+    insert into projector_parked (projection, workspace_id, room_id, stream_seq, partition, error, skipped_at)
+    select name, 'ws', 'room-03', seq, 0, 'x', now() from projector_versions, generate_series(1, 3000) as seq
+    where state = 'active'"""
+COMING = """(
+        select projection || '@' || number as name
+        from unnest(array['runs', 'room_feed']) as projection, generate_series(2, 60) as number
+        except select name from projector_versions
+    ) as coming"""
+NAMES = f"""{ALTERED};
+    insert into proj_rooms (projection, workspace_id, room_id, partition, applied_seq)
+    select name, 'ws', room, 0, 9223372036854775807
+    from {COMING}, unnest(array['room-03', 'none-1', 'none-2']) as room;
+    insert into projector_leases (projection, partition, owner, epoch) select name, 3, 'thief', 7 from {COMING};
+    insert into projector_parked (projection, workspace_id, room_id, stream_seq, partition, error, wanted)
+    select name, 'ws', 'room-03', 2, 0, 'x', 'skip' from {COMING}"""
 
-@pytest.mark.parametrize("change", [ALTERED, AHEAD], ids=["rows", "how far rooms have come"])
+
+@pytest.mark.parametrize(
+    "change", [ALTERED, AHEAD, SKIPS, NAMES], ids=["rows", "how far rooms have come", "skips", "names to come"]
+)
 async def test_what_the_password_of_a_projector_can_change_comes_back_the_manuals_way(
     histories: list[RoomHistory], run: Run, event_store_dsn: str, projection_dsn: str, stream_url: str, change: str
 ) -> None:
@@ -201,12 +220,89 @@ async def test_what_the_password_of_a_projector_can_change_comes_back_the_manual
     )
     # Of the feed the manual's own verify, at the end, has said so.
     assert await rows_of_runs(projection_dsn) == before
+    status, output = await run("verify")
+    assert (status, "left out, as skipped: none" in output) == (0, True), output
     assert (await run("rebuild", "room_feed", "--drop-old"))[0] == 0
 
 
 async def rows_of_runs(dsn: str) -> list[list[tuple[object, ...]]]:
     found = await dump(dsn)
     return [found[name] for name in ("runs", "steps", "run_tags")]
+
+
+async def test_what_is_forged_of_a_version_as_it_is_filled_is_not_switched_to(
+    histories: list[RoomHistory], run: Run, projection_dsn: str
+) -> None:
+    thief = as_role(projection_dsn, "runroom_projector")
+    forged = f"""
+import asyncpg
+from services.projector.rebuild import command
+fill = command._fill
+async def beside(store, projections, order, target, *rest):
+    thief = await asyncpg.connect({thief!r})
+    far = "update proj_rooms set applied_seq = {histories[5].head} where room_id = 'room-05' and projection = $1"
+    await thief.execute(far, target.name)
+    await thief.execute("insert into projector_leases (projection, partition) values ($1, 5)", target.name)
+    await thief.close()
+    return await fill(store, projections, order, target, *rest)
+command._fill = beside
+"""
+    status, output = await run("rebuild", "runs", "--changed", altered=forged)
+    assert (status, "is not right" in output) == (1, True), output
+    assert (await run("rebuild", "runs", "--drop-old"))[0] == 0
+    status, output = await run("rebuild", "runs")
+    assert status == 0, output
+    status, output = await run("verify")
+    assert status == 0, output
+
+
+async def test_an_event_is_left_out_only_where_it_cannot_be_applied(
+    histories: list[RoomHistory], run: Run, event_store_dsn: str, projection_dsn: str, stream_url: str
+) -> None:
+    async def skip(room: RoomHistory, *seqs: int) -> None:
+        await connection.execute(
+            "insert into projector_parked (projection, workspace_id, room_id, stream_seq, partition, error, skipped_at)"
+            " select name, 'ws', $1, seq, 0, 'x', now() from projector_versions, unnest($2::bigint[]) as seq"
+            " where state = 'active'",
+            room.key.room_id,
+            seqs,
+        )
+
+    async def skips() -> list[tuple[str, int]]:
+        rows = await connection.fetch(
+            "select room_id, stream_seq from projector_parked"
+            " where projection in (select name from projector_versions where state = 'active')"
+        )
+        return [tuple(row) for row in rows]
+
+    connection = await asyncpg.connect(as_role(projection_dsn, "runroom_projector"))
+    partly, coming = RoomHistory("partly"), RoomHistory("coming")
+    for room in (partly, coming):
+        room.run(steps=0)
+    partly.garbage(b"{}")
+    partly.run(steps=0)
+    # What is not there yet is applied when it comes.
+    await skip(coming, 1, 2, 3)
+    await store(event_store_dsn, partly.events + coming.events)
+    await publish(stream_url, partly.events + coming.events)
+    await applied_by_active(projection_dsn, [*histories, coming])
+    async with asyncio.timeout(20):
+        while await skips() != [("partly", 4)]:
+            await asyncio.sleep(0.05)
+    assert (await run("parked", "skip", "runs", "ws/partly"))[0] == 0
+    await applied_by_active(projection_dsn, [partly])
+    status, output = await run("verify")
+    assert (status, "left out, as skipped: runs 1\n" in output) == (0, True), output
+    # What was applied is applied again, be it in a room that is left to the workers.
+    await skip(partly, 1, 2, 6)
+    assert (await run("verify"))[0] == 1
+    status, output = await run("rebuild", "runs", "--changed")
+    assert (status, "left to the workers: ws/partly" in output) == (0, True), output
+    assert (await run("rebuild", "room_feed", "--changed"))[0] == 0
+    status, output = await run("verify")
+    assert (status, "left out, as skipped: runs 1\n" in output) == (0, True), output
+    assert await skips() == [("partly", 4)]
+    await connection.close()
 
 
 async def test_a_tag_that_is_none_does_not_keep_a_rebuild_from_switching(

@@ -150,7 +150,7 @@ async def test_a_worker_that_is_late_writes_nothing(fresh_projections: str) -> N
     async def apply(store: ProjectionStore, events: list, mark: Mark) -> None:
         recorded = [Recorded(event.seq, event.seq, event.envelope) for event in events]
         writes = RoomFeed().fold([RoomEvents(history.key, recorded)])
-        await store.apply(writes, [Advance(history.key, partition, events[-1].seq)], [mark])
+        await store.apply(writes, [Advance(history.key, partition, events[0].seq, events[-1].seq)], [mark])
 
     await apply(sleeper, [first], Mark(partition, 7, "s/0", 1))
     # Another takes over; then the first one wakes up, and later one of the same name under an old epoch.

@@ -1,6 +1,18 @@
--- Leaves out of one version what another leaves out. What it has parked itself is to be skipped by its workers.
+-- What one version leaves out, another is to leave out where it cannot be applied: what it has not come to yet, of rooms that the
+-- first has brought as far. What it has parked itself is to be skipped by its workers.
 insert into projector_parked as k
 (projection, workspace_id, room_id, stream_seq, partition, error, attempts, parked_at, tried_at, skipped_at)
-select $2, workspace_id, room_id, stream_seq, partition, left(error, 500), 1, parked_at, tried_at, skipped_at
-from projector_parked where projection = $1 and skipped_at is not null
+select
+    $2, o.workspace_id, o.room_id, o.stream_seq, p.partition, left(o.error, 500), 1, o.parked_at, o.tried_at, o.skipped_at
+from projector_parked as o
+join proj_rooms as p
+    on p.projection = $1 and p.workspace_id = o.workspace_id and p.room_id = o.room_id and p.applied_seq >= o.stream_seq
+where
+    o.projection = $1 and o.skipped_at is not null and o.stream_seq > 0
+    and not exists (
+        select from proj_rooms as n
+        where
+            n.projection = $2 and n.workspace_id = o.workspace_id and n.room_id = o.room_id
+            and n.applied_seq >= o.stream_seq
+    )
 on conflict (projection, workspace_id, room_id, stream_seq) do update set wanted = 'skip' where k.skipped_at is null
