@@ -19,7 +19,7 @@ from nats.aio.subscription import Subscription
 from services.projector.projections.base import Recorded
 from shared import tracing
 from shared.contracts.subjects import STREAM, partition_filter, sampled_trace_in, stream_seq_in
-from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
+from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, number_in
 from shared.messaging.client import parse_status
 from shared.telemetry import Logger
 
@@ -81,7 +81,7 @@ class Consumer:
             },
             seconds=5.0,
         )
-        self.pending = int(answer.get("num_pending", 0))
+        self.pending = number_in(answer, "num_pending", 0)
 
     async def pull(self, broker: Broker, inbox: str) -> None:
         """Asks for the next messages, to be sent below ``inbox``. Raises ``BrokerUnavailableError``."""

@@ -27,6 +27,7 @@ MOST_STREAM_SEQ = 10**_SEQ_DIGITS - 1
 """The last number an event of a room can have: readers take no longer one for a number."""
 _SEQ_LINE = f"\r\n{HEADER_STREAM_SEQ}:".encode()
 _TRACE_LINE = f"\r\n{HEADER_TRACEPARENT}:".encode()
+_END = b"\r\n\r\n"
 _FNV_OFFSET = 0x811C9DC5
 _FNV_PRIME = 0x01000193
 
@@ -74,13 +75,17 @@ def _means(wanted: str, found: str) -> bool:
 def stream_seq_of(headers: Mapping[str, str] | None) -> int:
     """The stream_seq that the headers of an event carry; 0, which no event has, for any other message's."""
     seq = headers.get(HEADER_STREAM_SEQ, "") if headers else ""
-    return int(seq) if seq.isdecimal() and len(seq) <= _SEQ_DIGITS else 0
+    return int(seq) if seq.isdecimal() and seq.isascii() and len(seq) <= _SEQ_DIGITS else 0
 
 
 def stream_seq_in(raw: bytes) -> int:
-    """The same from headers as they came, without taking them all apart."""
-    start = raw.find(_SEQ_LINE) + len(_SEQ_LINE)
-    if start < len(_SEQ_LINE):
+    """The same from headers as they came, without taking them all apart.
+
+    That of the last line with the name, as there, and none in headers that have no end: nobody who reads an event by
+    one road takes it for another than who reads it by the other.
+    """
+    start = raw.rfind(_SEQ_LINE) + len(_SEQ_LINE)
+    if start < len(_SEQ_LINE) or not raw.endswith(_END):
         return 0
     seq = raw[start : raw.find(b"\r\n", start)].strip()
     return int(seq) if seq.isdigit() and len(seq) <= _SEQ_DIGITS else 0

@@ -7,9 +7,9 @@ start.
 import asyncio
 import json
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from nats.aio.msg import Msg
@@ -44,6 +44,25 @@ class JetStreamError(Exception):
     def __init__(self, code: int, description: str) -> None:
         super().__init__(f"{description} ({code})")
         self.code = code
+
+
+def number_in(answer: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    """The number of that name in an answer. Raises ``BrokerUnavailableError`` for what is none."""
+    try:
+        return int(answer.get(name, default))
+    except (TypeError, ValueError) as error:
+        raise BrokerUnavailableError(f"NATS answered with a {name} that is no number") from error
+
+
+def object_in(answer: bytes) -> dict[str, Any]:
+    """The JSON object that an answer is. Raises ``BrokerUnavailableError``."""
+    try:
+        found: Any = json.loads(answer)
+    except (ValueError, RecursionError) as error:
+        raise BrokerUnavailableError("NATS answered with what is no JSON") from error
+    if not isinstance(found, dict):
+        raise BrokerUnavailableError("NATS answered with what is no JSON object")
+    return cast("dict[str, Any]", found)
 
 
 class Broker:
@@ -148,11 +167,9 @@ class Broker:
 
         Raises ``JetStreamError`` when it is refused and ``BrokerUnavailableError`` when nobody answers.
         """
-        answer: dict[str, Any] = json.loads(
-            await self.request(f"$JS.API.{call}", json.dumps(body or {}).encode(), seconds=seconds)
-        )
+        answer = object_in(await self.request(f"$JS.API.{call}", json.dumps(body or {}).encode(), seconds=seconds))
         if error := answer.get("error"):
-            raise JetStreamError(int(error.get("err_code", 0)), str(error.get("description", "")))
+            raise JetStreamError(number_in(error, "err_code", 0), str(error.get("description", "")))
         return answer
 
     async def _connect(self) -> None:

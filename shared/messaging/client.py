@@ -23,6 +23,7 @@ RawHandler = Callable[[str, str, bytes, bytes], None]
 """Takes subject, reply subject, headers as they came (empty if there are none) and payload. Must keep up."""
 
 _END = b"\r\n"
+_VERSION = "NATS/1.0"
 _NO_RESPONDERS = "503"
 _INBOX_BYTES = 16
 
@@ -44,16 +45,21 @@ def parse_headers(raw: bytes) -> dict[str, str]:
 def header_block(headers: dict[str, str]) -> bytes:
     """Headers as they go over the wire (NATS ADR-4). Raises ``ValueError`` for one with a line break."""
     lines = [f"{name}: {value}" for name, value in headers.items()]
-    block = "\r\n".join(["NATS/1.0", *lines, "", ""])
+    block = "\r\n".join([_VERSION, *lines, "", ""])
     if block.count("\n") != len(lines) + 2 or block.count("\r") != len(lines) + 2:
         raise ValueError("a header holds a line break")
     return block.encode()
 
 
 def parse_status(raw: bytes) -> tuple[str, str]:
-    """Code and description of the first line, ``NATS/1.0 100 Idle Heartbeat``; both empty when it has none."""
+    """Code and description of the first line, ``NATS/1.0 100 Idle Heartbeat``; both empty when it has none.
+
+    The server says none under another version, but keeps whatever somebody else has published under one.
+    """
     line = raw.partition(_END)[0].decode(errors="replace")
-    _, _, status = line.partition(" ")
+    version, _, status = line.partition(" ")
+    if version != _VERSION:
+        return "", ""
     code, _, description = status.strip().partition(" ")
     return code, description.strip()
 

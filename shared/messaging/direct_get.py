@@ -21,14 +21,17 @@ from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from shared.contracts.subjects import STREAM, matches
-from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, JetStreamError
+from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, JetStreamError, number_in
 from shared.messaging.client import parse_headers, parse_status
 
 _SUBJECT = f"$JS.API.DIRECT.GET.{STREAM}"
 _NO_MESSAGE = 10037
+_SUBJECT_HEADER = "Nats-Subject"
 _END_OF_BATCH, _NOTHING_FOUND = "204", "404"
 _NOT_LOADED = "Message Not Found"
 """Where the last messages were asked for: there is one, and it could not be read."""
+_MOST_DIGITS = 20
+"""Of a position, which is 64 bits wide."""
 _MOST_BYTES = 4 * 1024 * 1024
 _MOST_LAST_BYTES = 1024 * 1024
 """Of one answer with the last messages of many subjects: what comes live waits behind it on the same connection."""
@@ -71,11 +74,11 @@ class _End(NamedTuple):
     @property
     def left_out(self) -> bool:
         """Whether there is more than the answer holds."""
-        return self.headers.get("Nats-Num-Pending", "0") != "0"
+        return number_in(self.headers, "Nats-Num-Pending", 0) > 0
 
     @property
     def up_to(self) -> int:
-        return int(self.headers.get("Nats-UpTo-Sequence", 0))
+        return number_in(self.headers, "Nats-UpTo-Sequence", 0)
 
 
 class _Answer:
@@ -91,15 +94,17 @@ class _Answer:
     def receive(self, _subject: str, _reply: str, raw: bytes, data: bytes) -> None:
         if self.end.done():
             return
-        status, description = parse_status(raw)
         headers = parse_headers(raw)
+        # The server names the subject of a stored message, behind the headers that were published with it, and never
+        # that of an end: those headers may look like one.
+        status, description = ("", "") if _SUBJECT_HEADER in headers else parse_status(raw)
         # The server says of each message, and of the end, which was the message before.
         follows = headers.get("Nats-Last-Sequence", "0") == self._last
         if status and (follows or status != _END_OF_BATCH):
             self.end.set_result(_End(status, description, headers))
         elif not status and follows and self._is_next(headers):
             self._last = headers["Nats-Sequence"]
-            self.messages.append(StoredMessage(int(self._last), headers["Nats-Subject"], headers, data))
+            self.messages.append(StoredMessage(int(self._last), headers[_SUBJECT_HEADER], headers, data))
         else:
             self.end.set_exception(MisplacedAnswerError("the answer to something else came"))
 
@@ -107,8 +112,9 @@ class _Answer:
         position = headers.get("Nats-Sequence", "")
         return (
             position.isdecimal()
+            and len(position) <= _MOST_DIGITS
             and int(position) >= max(self._start, int(self._last) + 1)
-            and self._is_asked(headers.get("Nats-Subject", ""))
+            and self._is_asked(headers.get(_SUBJECT_HEADER, ""))
         )
 
 
@@ -135,7 +141,7 @@ class Following(NamedTuple):
 async def following(broker: Broker, subject: str, start: int, *, seconds: float = 2.0) -> Following | None:
     """What there is of the subject (wildcards allowed) at stream position ``start`` or later, None if nothing."""
     messages = await next_by_subject(broker, subject, start, 1, seconds=seconds)
-    return Following(messages[0], 1 + int(messages[0].headers["Nats-Num-Pending"])) if messages else None
+    return Following(messages[0], 1 + number_in(messages[0].headers, "Nats-Num-Pending")) if messages else None
 
 
 async def last_by_subjects(
@@ -200,9 +206,12 @@ async def _ask_leader(broker: Broker, request: dict[str, Any], seconds: float) -
         if error.code == _NO_MESSAGE:
             return None
         raise
-    message: dict[str, Any] = answer["message"]
-    headers = parse_headers(b64decode(message.get("hdrs", "")))
-    return StoredMessage(int(message["seq"]), message["subject"], headers, b64decode(message.get("data", "")))
+    try:
+        message: dict[str, Any] = answer["message"]
+        headers, data = (b64decode(message.get(part, "")) for part in ("hdrs", "data"))
+        return StoredMessage(number_in(message, "seq"), str(message["subject"]), parse_headers(headers), data)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BrokerUnavailableError("the stream's leader answered with what is no message") from error
 
 
 async def _collect(

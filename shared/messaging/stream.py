@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from shared.contracts.subjects import STREAM, STREAM_SUBJECTS
-from shared.messaging.broker import Broker, BrokerUnavailableError, JetStreamError
+from shared.messaging.broker import Broker, BrokerUnavailableError, JetStreamError, number_in
 from shared.telemetry import LineBudget, Logger
 
 _EPOCH = "runroom-epoch"
@@ -58,7 +58,8 @@ def _state(info: dict[str, Any]) -> StreamState:
     identity = _identity(info)
     if identity is None:
         raise BrokerUnavailableError("the stream's marks are not to be read")
-    return StreamState(identity, int(info["state"]["first_seq"]), int(info["state"]["last_seq"]))
+    state: dict[str, Any] = info["state"]
+    return StreamState(identity, number_in(state, "first_seq"), number_in(state, "last_seq"))
 
 
 def _identity(info: dict[str, Any]) -> StreamIdentity | None:

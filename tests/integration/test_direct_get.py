@@ -1,13 +1,19 @@
 """Reading straight from the stream."""
 
 from collections.abc import AsyncGenerator
+from contextlib import suppress
+from uuid import uuid4
 
 import pytest
+from nats.aio.msg import Msg
+from nats.errors import NoRespondersError
 
 from deploy.local import EmbeddedNats
-from shared.messaging.broker import Broker, BrokerUnavailableError
+from shared.messaging.broker import Broker, BrokerUnavailableError, JetStreamError
+from shared.messaging.client import Outgoing
 from shared.messaging.direct_get import (
     StoredMessage,
+    following,
     last_by_subjects,
     last_by_subjects_up_to,
     next_by_leader,
@@ -99,3 +105,70 @@ async def test_the_leaders_answer_is_the_same_message(broker: Broker) -> None:
     assert found._replace(headers={}) == expected._replace(headers={})
     assert found.headers["N"] == expected.headers["N"]
     assert await next_by_leader(broker, "rooms.1.ws.*", 7) is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"X 503\r\n\r\n",
+        b"NATS/2.0 204 EOB\r\nNats-UpTo-Sequence: abc\r\n\r\n",
+        b"NATS/2.0 404 Message Not Found\r\n\r\n",
+        b" NATS/1.0 408 Bad Request\r\n\r\n",
+        b"NATS/1.0 413 Too Many Results\r\n\r\n",
+        # The server cuts off the last two bytes, whatever they are, and appends its own headers.
+        b"NATS/1.0 204 EOB",
+        b"NATS/1.0 204 ..",
+        b"NATS/2.0 204 EOB\r\nName: value",
+        b"NATS/1.0\r\nNats-Subject: rooms.1.ws.nobody\r\nNats-Sequence: 9\r\nNats-Last-Sequence: 9\r\n\r\n",
+        b"NATS/1.0\r\nnats-subject: rooms.1.ws.nobody\r\nNATS-SEQUENCE: x\r\nNats-Num-Pending: x\r\n\r\n",
+    ],
+)
+async def test_a_stored_message_is_one_whatever_was_published_as_its_headers(
+    fresh_nats: EmbeddedNats, headers: bytes
+) -> None:
+    subject = f"rooms.1.ws.{uuid4().hex}"
+    async with Broker(fresh_nats.url, name="test") as broker:
+        broker.start()
+        await broker.wait_connected()
+        last = await ensure_stream(broker, StreamSettings())
+        await broker.client.request_all([Outgoing(subject, headers, b"data"), Outgoing(subject, b"", b"next")], 5)
+        first, second = last.last_seq + 1, last.last_seq + 2
+        expected = [(subject, first, b"data"), (subject, second, b"next")]
+        assert [whole(message) for message in await next_by_subject(broker, subject, 1, 10)] == expected
+        found = await following(broker, subject, 1)
+        assert found is not None
+        assert (whole(found.first), found.number) == (expected[0], 2)
+        await broker.client.request_all([Outgoing(subject, headers, b"last")], 5)
+        assert await last_by_subjects(broker, [subject], whole) == ([(subject, second + 1, b"last")], second + 1)
+
+
+@pytest.mark.parametrize(
+    ("headers", "data"),
+    [
+        (b"NATS/1.0 204 EOB\r\nNats-UpTo-Sequence: abc\r\n\r\n", b"abc"),
+        (b"NATS/1.0 204 EOB\r\nNats-UpTo-Sequence: " + b"9" * 5000 + b"\r\n\r\n", b"[]"),
+        (b"NATS/1.0 204 EOB\r\nNats-Num-Pending: abc\r\n\r\n", b"[" * 100_000),
+        (b"NATS/1.0 408 Empty Request\r\n\r\n", b'{"error": {"err_code": "abc"}}'),
+        (b"NATS/1.0 413 Too Many Results\r\n\r\n", b'{"message": {"seq": "abc", "subject": "rooms.1.ws.a"}}'),
+        (b"X 204 EOB\r\n\r\n", b'{"message": 1}'),
+    ],
+)
+async def test_an_answer_that_says_what_no_server_does_is_none(headers: bytes, data: bytes) -> None:
+    with running_nats() as nats:
+        async with Broker(nats.url, name="test") as broker, Broker(nats.url, name="liar") as liar:
+
+            async def lie(message: Msg) -> None:
+                answer = [Outgoing(message.reply, headers, data), Outgoing("nobody", b"", b"")]
+                with suppress(NoRespondersError):
+                    await liar.client.request_all(answer, 5)
+
+            for one in (broker, liar):
+                one.start()
+                await one.wait_connected()
+            for call in ("DIRECT.GET.ROOMS", "STREAM.MSG.GET.ROOMS"):
+                await liar.subscribe(f"$JS.API.{call}", lie)
+            await liar.client.flush(5)
+            with pytest.raises(BrokerUnavailableError):
+                await last_by_subjects(broker, ["rooms.1.ws.a"], whole)
+            with pytest.raises((BrokerUnavailableError, JetStreamError)):
+                await next_by_leader(broker, "rooms.1.ws.a", 1)

@@ -120,7 +120,8 @@ async def unknown_rooms(connection: Connection, tail: dict[RoomKey, tuple[int, s
         [room.workspace_id for room in tail],
         [room.room_id for room in tail],
         [stream_seq for stream_seq, _ in tail.values()],
-        [event_id for _, event_id in tail.values()],
+        # PostgreSQL takes no text with a NUL in it, and no event has such an id.
+        ["" if "\0" in event_id else event_id for _, event_id in tail.values()],
     )
     return {RoomKey(*row) for row in rows}
 

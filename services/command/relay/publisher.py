@@ -4,9 +4,7 @@ Invariant: a publish either puts all its events on the stream, in order, right b
 or none of them (JetStream atomic batch publish, NATS ADR-50).
 """
 
-import json
 from collections.abc import Collection, Sequence
-from typing import Any
 from uuid import uuid4
 
 from services.command.relay.outbox import UnpublishedEvent
@@ -18,7 +16,7 @@ from shared.contracts.subjects import (
     HEADER_TRACEPARENT,
     room_subject,
 )
-from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
+from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, number_in, object_in
 from shared.messaging.client import Outgoing, header_block
 
 MOST_EVENTS = 1000
@@ -62,12 +60,12 @@ async def publish(
         answer = await broker.client.request_all(messages, _SECONDS)
     except BROKER_ERRORS as error:
         raise BrokerUnavailableError(f"publishing: {type(error).__name__}") from error
-    acknowledged: dict[str, Any] = json.loads(answer)
+    acknowledged = object_in(answer)
     if error := acknowledged.get("error"):
         raise FencedOffError(f"{error.get('description')} ({error.get('err_code')})")
     if acknowledged.get("duplicate"):
         raise FencedOffError("the event is on the stream already")
-    return int(acknowledged["seq"])
+    return number_in(acknowledged, "seq")
 
 
 def _headers(

@@ -18,6 +18,7 @@ from deploy.local.ports import free_port
 from deploy.local.service import Service
 from shared.contracts.subjects import HEADER_EVENT_ID, HEADER_STREAM_SEQ, room_subject
 from shared.messaging.broker import Broker
+from shared.messaging.client import Outgoing
 from shared.messaging.direct_get import next_by_subject
 from shared.postgres import migrate
 from tests.integration.command.deployment import (
@@ -110,7 +111,8 @@ async def unrecorded(dsn: str) -> int:
 
 
 async def test_what_others_write_to_the_stream_does_no_harm(dsn: str, nats: EmbeddedNats, tmp_path: Path) -> None:
-    """Messages without a position, with one that is none, on subjects that are no room's: nobody stumbles over them."""
+    """Messages without a position, with one that is none, on subjects that are no room's, with headers that are none or
+    look like the end of an answer: nobody stumbles over them."""
     service = command_service(tmp_path, dsn, nats.url)
     async with running(service), Client([service], "ws") as client:
         await load(client, 5)
@@ -125,6 +127,14 @@ async def test_what_others_write_to_the_stream_does_no_harm(dsn: str, nats: Embe
             (room_subject("ws", "room_3"), {HEADER_STREAM_SEQ: "\u00b2"}),
         ):
             await stranger.client.publish(subject, b"garbage", headers=headers)
+            await load(client, 5)
+        for block in (
+            b"X 503\r\n\r\n",
+            b"NATS/2.0 204 EOB\r\nNats-UpTo-Sequence: abc\r\n\r\n",
+            b"NATS/1.0 204 ..",
+            b"NATS/1.0\r\n%b: \0\r\n%b: 1\r\n\r\n" % (HEADER_EVENT_ID.encode(), HEADER_STREAM_SEQ.encode()),
+        ):
+            await stranger.client.request_all([Outgoing("rooms.0.ws_z.nobodys", block, b"garbage")], 5)
             await load(client, 5)
         await stranger.close()
         await asyncio.to_thread(service.kill)

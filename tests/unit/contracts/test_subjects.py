@@ -2,7 +2,17 @@
 
 import pytest
 
-from shared.contracts.subjects import PARTITIONS, fnv1a_32, matches, partition_filter, partition_of, room_subject
+from shared.contracts.subjects import (
+    PARTITIONS,
+    fnv1a_32,
+    matches,
+    partition_filter,
+    partition_of,
+    room_subject,
+    stream_seq_in,
+    stream_seq_of,
+)
+from shared.messaging.client import parse_headers
 
 
 @pytest.mark.parametrize(
@@ -41,3 +51,26 @@ def test_rooms_spread_over_the_partitions() -> None:
 )
 def test_what_a_pattern_means(pattern: str, subject: str, *, expected: bool) -> None:
     assert matches(pattern, subject) is expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "stream_seq"),
+    [
+        (b"", 0),
+        (b"NATS/1.0\r\n\r\n", 0),
+        (b"NATS/1.0\r\nRunroom-Stream-Seq: 4\r\n\r\n", 4),
+        (b"NATS/1.0\r\nRunroom-Stream-Seq: 4\r\nRunroom-Stream-Seq: 3\r\n\r\n", 3),
+        (b"NATS/1.0\r\nRunroom-Stream-Seq: 4\r\nRunroom-Stream-Seq: x\r\n\r\n", 0),
+        (b"NATS/1.0\r\nRunroom-Stream-Seq: 4\r\nrunroom-stream-seq: 3\r\n\r\n", 4),
+        (b"NATS/1.0\r\nRunroom-Stream-Seq: \xd9\xa4\r\n\r\n", 0),
+        (b"NATS/1.0\r\nRunroom-Stream-Seq: " + b"9" * 19 + b"\r\n\r\n", 0),
+    ],
+)
+def test_an_event_has_one_number_however_it_is_read(raw: bytes, stream_seq: int) -> None:
+    assert stream_seq_in(raw) == stream_seq_of(parse_headers(raw)) == stream_seq
+
+
+def test_headers_without_an_end_carry_no_number() -> None:
+    """NATS cuts their last two bytes off where it gives a stored message, and the number may be another."""
+    assert stream_seq_in(b"NATS/1.0\r\nRunroom-Stream-Seq: 3\r\nRunroom-Stream-Seq: 4x") == 0
+    assert stream_seq_in(b"NATS/1.0\r\nRunroom-Stream-Seq: 4\r\n") == 0

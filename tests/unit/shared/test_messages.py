@@ -133,6 +133,9 @@ async def test_a_handler_that_fails_is_reported_and_the_next_message_comes() -> 
         (b"NATS/1.0\r\nName: value\r\n\r\n", ("", "")),
         (b"NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: 1\r\n\r\n", ("100", "Idle Heartbeat")),
         (b"NATS/1.0 404\r\n\r\n", ("404", "")),
+        (b"NATS/2.0 204 EOB\r\n\r\n", ("", "")),
+        (b"X 503\r\n\r\n", ("", "")),
+        (b" NATS/1.0 503\r\n\r\n", ("", "")),
         (b"NATS/1.0 409  Consumer Deleted \r\n\r\n", ("409", "Consumer Deleted")),
     ],
 )
