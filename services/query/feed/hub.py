@@ -12,6 +12,8 @@ from itertools import count
 from math import ceil
 from typing import Final
 
+import structlog
+
 from services.query.feed.delivery import Deliveries
 from services.query.feed.frame import StreamLimit
 from services.query.feed.looker import Looker
@@ -22,11 +24,15 @@ from services.query.principals import Principal, Principals
 from services.query.settings import FeedSettings
 from shared.contracts.ids import RoomKey
 from shared.messaging.broker import Broker
+from shared.telemetry import LineBudget, Logger
 
 _CLOSE_SECONDS: Final = 2.0
 _CHECKS_OF_ALL: Final = 128
 """In so many ticks each room is asked about from the stream's beginning once: a cluster may lose acknowledged events,
 and pass the place where it was, without a connection of ours being lost."""
+
+_log: Logger = structlog.get_logger("feed")
+_failures = LineBudget(1)
 
 
 class Hub:
@@ -83,15 +89,24 @@ class Hub:
                 async with asyncio.timeout(self._settings.tail_check_seconds):
                     await self._check_now.wait()
             rooms = list(self._rooms.values())
-            if self._check_now.is_set():
-                self._check_now.clear()
-                # What is new comes at once. Then everything: a broker that comes back may hold less than it did, and
-                # have passed the place where it was with other events since.
-                await self._looker.check(rooms)
+            try:
+                await self._check(rooms, tick)
+            except Exception:
+                # What is read may be anybody's, and whatever it leads to, rooms are watched and viewers served.
                 _forget(rooms)
-            share = ceil(len(rooms) / _CHECKS_OF_ALL)
-            _forget(rooms[tick % _CHECKS_OF_ALL * share :][:share])
+                if (left_out := _failures.take()) is not None:
+                    _log.exception("check_failed", left_out=left_out)
+
+    async def _check(self, rooms: Sequence[Room], tick: int) -> None:
+        if self._check_now.is_set():
+            self._check_now.clear()
+            # What is new comes at once. Then everything: a broker that comes back may hold less than it did, and have
+            # passed the place where it was with other events since.
             await self._looker.check(rooms)
+            _forget(rooms)
+        share = ceil(len(rooms) / _CHECKS_OF_ALL)
+        _forget(rooms[tick % _CHECKS_OF_ALL * share :][:share])
+        await self._looker.check(rooms)
 
     async def close(self) -> None:
         """Waits for subscriptions to be given back, for a bounded time."""

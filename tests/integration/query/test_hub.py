@@ -150,3 +150,40 @@ async def test_the_last_event_of_a_room_is_read_once(variables: dict[str, str], 
             assert stored.read == [watched[2].subject]
             assert [room.head_seq for room in watched] == [1, 3, 2, 0]
         await hub.close()
+
+
+class Stumbling(StoredFeed):
+    """Comes upon something that nobody has thought of, as long as ``stumbles``."""
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__(broker)
+        self.stumbles = False
+        self.times = 0
+
+    async def tails(self, subjects: list[str], behind: int = 0) -> Tails:
+        if self.stumbles:
+            self.times += 1
+            raise LookupError("nobody has thought of this")
+        return await super().tails(subjects, behind)
+
+
+async def test_a_check_that_fails_is_not_the_last(variables: dict[str, str], stream: Stream, room: str) -> None:
+    async with (
+        Broker(variables["NATS_URL"], name="test") as broker,
+        running_pool(variables["PROJECTION_DSN"], "test", most=2) as pool,
+    ):
+        projected, stored = ProjectedFeed(pool), Stumbling(broker)
+        hub = Hub(broker, Looker(projected, stored), Replay(projected, stored), FeedSettings(tail_check_seconds=0.05))
+        broker.start()
+        checking = asyncio.create_task(hub.run())
+        await settled(lambda: broker.is_connected)
+        with watching(hub, RoomKey("ws_dev", room)) as watched:
+            await stream.publish(events(room, 1, 1))
+            await settled(lambda: watched.ring is not None and watched.ring.last == 1)
+            stored.stumbles = True
+            await settled(lambda: stored.times > 2 or checking.done())
+            stored.stumbles = False
+            await stream.publish(events(room, 2, 2), quietly=True)
+            await settled(lambda: watched.ring is not None and watched.ring.last == 2)
+        checking.cancel()
+        await hub.close()
