@@ -27,8 +27,9 @@ EXPIRED = Counter("runroom_query_streams_expired_total", "Streams ended because 
 STALLED = Counter("runroom_query_streams_stalled_total", "Streams dropped because their client read nothing.")
 MISPLACED = Counter(
     "runroom_query_misplaced_total",
-    "Messages, live or stored, dropped because their event is another room's or more than a line, and answers of the"
-    " stream with something else in them than was asked for: nobody should send such.",
+    "Messages, live or stored, dropped because their event is another room's, more than a line, or another than the one"
+    " that came with its number before, and answers of the stream with something else in them than was asked for:"
+    " nobody should send such.",
 )
 HISTORY_READS = Counter(
     "runroom_query_history_reads_total", "Reads of a room's history, by source: projection, stream.", ["source"]

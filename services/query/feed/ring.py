@@ -81,6 +81,10 @@ class Ring:
         self._forget_chunk()
         self.last = last
 
+    def frame(self, stream_seq: int) -> bytes | None:
+        """The frame of the event at this position, if it is held."""
+        return self._frames[self._start + stream_seq - self.first] if self.first <= stream_seq <= self.last else None
+
     def covers(self, cursor: int) -> bool:
         """Whether everything after the cursor, as far as is known here, is in the ring."""
         return self.first - 1 <= cursor <= self.last

@@ -139,6 +139,10 @@ class Room:
         elif ring is None or stream_seq > ring.last:
             self._set_aside(stream_seq, envelope)
             self.learn(stream_seq)
+        elif (held := ring.frame(stream_seq)) is not None and held != event_frame(stream_seq, envelope):
+            # One of the two was made up, and nobody here knows which: whoever asks from now on has it from history.
+            _misplaced.report("live_message_of_another_event", **self.key._asdict())
+            ring.rebase(ring.last)
 
     def _set_aside(self, stream_seq: int, envelope: bytes) -> None:
         # What does not fit is only read back from the stream later.

@@ -12,7 +12,7 @@ from tests.contract.sse import Control, RoomStream
 
 from .service import WORKSPACE, QueryService
 from .test_reads import problem
-from .world import Projections, Stream, event, events
+from .world import Projections, Stream, event, events, headers
 
 
 async def sequence(stream: RoomStream, count: int) -> list[int]:
@@ -157,6 +157,27 @@ async def test_live_messages_twice_early_and_out_of_order(query: QueryService, s
         assert await sequence(viewer, 5) == [3, 4, 5, 6, 7]
         await stream.whisper(event(room, 8))
         assert await sequence(viewer, 1) == [8]
+
+
+async def test_an_event_that_was_made_up_live_is_let_go_when_the_true_one_comes(
+    query: QueryService, stream: Stream, room: str
+) -> None:
+    """It is refused by the stream, and was nevertheless the first with its number."""
+    said, made_up = events(room, 1, 5), event(room, 4, size=5)
+    dropped = await query.metric("runroom_query_misplaced_total")
+    await stream.publish(said[:3])
+    async with query.stream(room) as viewer:
+        await viewer.caught_up()
+        refused = {**headers(made_up), HEADER_EVENT_ID: room, "Nats-Expected-Last-Sequence": "1"}
+        await stream.client.publish(room_subject(WORKSPACE, room), encode_event(made_up), headers=refused)
+        assert [one.line.encode() for one in await viewer.events(1)] == [encode_event(made_up)]
+        await stream.publish(said[3:])
+        assert await sequence(viewer, 1) == [5]
+        async with query.stream(room, last_event_id="3") as late:
+            assert [one.line.encode() for one in await late.events(2)] == [encode_event(one) for one in said[3:]]
+        await stream.publish([event(room, 6)])
+        assert await sequence(viewer, 1) == [6]
+    assert await query.metric("runroom_query_misplaced_total") == dropped + 1
 
 
 async def test_live_messages_that_were_lost(query: QueryService, stream: Stream, room: str) -> None:
