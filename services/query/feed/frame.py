@@ -14,6 +14,9 @@ StreamLimit = Literal["process", "room", "principal", "shutdown"]
 
 BUSY_RETRY_MS = 5000
 
+MOST_SEQ = 2**53 - 1
+"""The last number that JSON has in common. No event has a higher one; a row that somebody wrote may."""
+
 Position = Annotated[int, Meta(extra_json_schema={"minimum": 0})]
 
 
@@ -74,7 +77,7 @@ def caught_up_frame(stream_seq: int) -> bytes:
 
 def reset_frame(reason: ResetReason, first_seq: int, head_seq: int) -> bytes:
     """The cursor cannot be honoured; ``first_seq`` to ``head_seq`` are the events there are."""
-    return _control("reset", Reset(reason, first_seq, head_seq))
+    return _control("reset", Reset(reason, min(first_seq, MOST_SEQ), min(head_seq, MOST_SEQ)))
 
 
 def busy_frame(limit: StreamLimit) -> bytes:

@@ -116,6 +116,22 @@ async def test_an_event_of_several_lines_makes_no_frames(
     assert await query.metric("runroom_query_misplaced_total") > dropped
 
 
+async def test_numbers_that_no_event_has_are_not_said(
+    query: QueryService, projections: Projections, stream: Stream, room: str
+) -> None:
+    await stream.publish(events(room, 1, 2))
+    await projections.apply_feed(events(room, 1, 2))
+    await projections.connection.execute(
+        "update proj_rooms set applied_seq = 9223372036854775807 where room_id = $1", room
+    )
+    async with query.stream(room) as viewer:
+        assert await sequence(viewer, 2) == [1, 2]
+        while (control := await viewer.control()).name == "caught-up":
+            pass
+        most = 2**53 - 1
+        assert control == Control("reset", {"reason": "history_trimmed", "first_seq": most, "head_seq": most})
+
+
 async def test_history_from_the_projection_and_on_from_the_stream(
     query: QueryService, projections: Projections, stream: Stream, room: str
 ) -> None:
