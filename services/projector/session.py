@@ -26,7 +26,9 @@ class Session:
             try:
                 await connection.execute(
                     f"set idle_in_transaction_session_timeout = {self._idle_milliseconds};"
-                    " set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3"
+                    " set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3;"
+                    # One that was thrown away as it waited for a lock would wait on, beside its successors.
+                    " set client_connection_check_interval = '1s'"
                 )
             except BaseException:
                 connection.terminate()

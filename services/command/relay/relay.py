@@ -293,7 +293,10 @@ class Relay:
             if self._handover.head(room) is None and room not in self._unrecorded and (seq > 1 or self._was_refused)
         ]
         if unknown:
+            doubts = self._doubts
             found, strangers = await find_heads(connection, self._broker, unknown, self._reconciled_at)
+            if self._doubts != doubts:
+                return []  # they may be those of a stream that is gone
             if strangers:
                 self._withheld.set_strangers(self._withheld.strangers | strangers)
             for room in unknown:

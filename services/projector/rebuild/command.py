@@ -82,8 +82,12 @@ async def rebuild(order: Order, where: Places, say: Say) -> None:
     Raises ``NotSwitchedError``, ``CannotLookError`` or one of ``STORE_ERRORS``.
     """
     async with connected(where.projection_dsn, NAME) as projections:
-        # The lock of a command that was killed is not to be held until an index is made.
-        await projections.execute("set client_connection_check_interval = '1s'")
+        # The lock of a command that was killed is not to be held until an index is made; nor are those of one that is
+        # gone with its machine.
+        await projections.execute(
+            "set client_connection_check_interval = '1s';"
+            " set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3"
+        )
         if not await projections.fetchval(_SQL["rebuild_lock"], order.projection):
             raise NotSwitchedError(f"somebody else is rebuilding {order.projection}")
         if order.drop_old:

@@ -22,7 +22,8 @@ _GRANTS = Path(__file__).parents[1] / "grants"
 _PREFETCH = 1000
 FREEZE_SECONDS = 0.8
 """How long the old version may be kept from moving; well below the time after which leases expire."""
-_LOCK = "set local lock_timeout = '1s'"
+_LOCK = "set local lock_timeout = '1s'; set local idle_in_transaction_session_timeout = '2s'"
+"""A command that stands still in the middle, as its machine may, is cut off: workers and readers would wait for it."""
 _VIEW_LOCK = "set local lock_timeout = '100ms'"
 """Far below PostgreSQL's deadlock timeout: should a reader and the switch wait for each other, the switch gives way."""
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,11 +16,15 @@ import pytest
 from deploy.local import EmbeddedNats, EmbeddedPostgres
 from deploy.local.ports import free_port
 from deploy.local.service import Service
+from services.command.relay import reconcile
+from services.command.relay.relay import Relay, RelaySettings
+from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import HEADER_EVENT_ID, HEADER_STREAM_SEQ, room_subject
 from shared.messaging.broker import Broker
 from shared.messaging.client import Outgoing
 from shared.messaging.direct_get import next_by_subject
-from shared.postgres import migrate
+from shared.messaging.stream import StreamSettings
+from shared.postgres import Connection, migrate
 from tests.integration.command.deployment import (
     Client,
     check_store,
@@ -424,6 +428,45 @@ async def test_a_room_that_is_set_back_stops_no_other_and_is_not_published_twice
             await check_published(dsn, nats, "ws", within=5.0)
             await client.tell_run("room_1")
             assert await check_stream(dsn, nats.url) == 0
+
+
+async def test_what_a_stream_held_that_is_gone_is_not_taken_for_what_the_new_one_holds(
+    dsn: str, nats: EmbeddedNats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = command_service(tmp_path, dsn, nats.url)
+    async with running(service), Client([service], "ws") as client:
+        await load(client, 5)
+        await check_stream(dsn, nats.url)
+    await set_published(dsn, "room_1", 2)
+
+    async def find_and_lose(connection: Connection, broker: Broker, rooms: Sequence[RoomKey], position: int) -> Any:
+        """By the time its answer is here, the stream is gone, and the broker was away for that."""
+        found = await reconcile.find_heads(connection, broker, rooms, position)
+        if RoomKey("ws", "room_1") in found[0]:
+            asked.set()
+            await asyncio.to_thread(nats.stop)
+            shutil.rmtree(nats.data_dir / "jetstream")
+            await asyncio.to_thread(nats.start)
+            await broker.wait_connected()
+        return found
+
+    monkeypatch.setattr("services.command.relay.relay.find_heads", find_and_lose)
+    asked = asyncio.Event()
+    async with Broker(nats.url, name="relay") as broker:
+        relay = Relay(RelaySettings(dsn, StreamSettings(1, 86400 * 30)), broker)
+        broker.start()
+        work = asyncio.create_task(relay.run())
+        try:
+            async with asyncio.timeout(20):
+                await asked.wait()
+            await asyncio.sleep(0)
+            async with asyncio.timeout(20):
+                while not await published(dsn, "room_1") or await unrecorded(dsn):
+                    await asyncio.sleep(0.05)
+            await check_published(dsn, nats, "ws", within=10.0)
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
 
 
 async def mark(broker: Broker, config: dict[str, Any]) -> None:

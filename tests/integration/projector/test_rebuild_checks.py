@@ -305,6 +305,39 @@ async def test_an_event_is_left_out_only_where_it_cannot_be_applied(
     await connection.close()
 
 
+async def test_a_rebuild_that_stands_still_as_it_switches_keeps_nobody_waiting(
+    histories: list[RoomHistory], run: Run, event_store_dsn: str, projection_dsn: str, stream_url: str
+) -> None:
+    stands_still = """
+import time
+from services.projector.rebuild import versions
+behind = versions.behind
+async def stand_still(connection, *arguments):
+    if connection.is_in_transaction():
+        print("standing still", flush=True)
+        time.sleep(60)
+    return await behind(connection, *arguments)
+versions.behind = stand_still
+"""
+    main = "from services.projector.__main__ import main\nsys.exit(main(['rebuild', 'runs']))"
+    servers = {"event_store": event_store_dsn, "projections": projection_dsn, "nats": stream_url}
+    process = await start("-c", f"import sys\n{stands_still}\n{main}", **servers)
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(60):
+            async for line in process.stdout:
+                if b"standing still" in line:
+                    break
+        events = histories[1].run(steps=0)
+        await store(event_store_dsn, events)
+        await publish(stream_url, events)
+        await applied_by_active(projection_dsn, histories)
+        assert process.returncode is None
+    finally:
+        process.kill()
+        await process.wait()
+
+
 async def test_a_tag_that_is_none_does_not_keep_a_rebuild_from_switching(
     histories: list[RoomHistory], run: Run, event_store_dsn: str, projection_dsn: str, stream_url: str
 ) -> None:

@@ -197,3 +197,44 @@ async def test_a_transaction_that_stands_still_is_ended_so_that_its_locks_go(fre
     assert connection.is_closed()
     assert await (await session.get()).fetchval("select count(*) from projector_leases") == 0
     await session.close()
+
+
+async def test_a_lease_that_somebody_locks_keeps_the_others_with_their_owners(
+    fresh_projections: str, event_store_dsn: str, stream_url: str, tmp_path: Path
+) -> None:
+    async with connected(as_role(fresh_projections, "runroom_projector")) as somebody:
+        with running(event_store_dsn, fresh_projections, stream_url, tmp_path) as workers:
+            await shared_by(fresh_projections, 1)
+            await somebody.execute("set idle_in_transaction_session_timeout = 0; begin")
+            await somebody.execute("select from projector_leases where projection = 'runs' for update")
+            # Half of them are to be given back now.
+            workers.start()
+            both = "select count(*) = 2 and min(expires_at) > $1 from projector_workers"
+            later = await somebody.fetchval("select clock_timestamp() + interval '8 seconds'")
+            async with asyncio.timeout(30):
+                while not await somebody.fetchval(both, later):
+                    await asyncio.sleep(0.05)
+            assert len((await owners(fresh_projections))["room_feed"]) == 2
+            await somebody.execute("rollback")
+            await shared_by(fresh_projections, 2)
+            assert "leases_expired" not in workers.log()
+
+
+async def test_a_connection_that_is_thrown_away_waits_for_no_lock(fresh_projections: str) -> None:
+    session = Session(fresh_projections, "thrown-away", idle_seconds=5.0)
+    async with connected(fresh_projections) as other, other.transaction():
+        await other.execute("lock table projector_leases in access exclusive mode")
+        waiting = asyncio.create_task((await session.get()).fetchval("select count(*) from projector_leases"))
+        count = (
+            "select count(*) from pg_stat_activity where application_name = 'thrown-away' and wait_event_type = 'Lock'"
+        )
+        async with asyncio.timeout(10):
+            while await other.fetchval(count) == 0:
+                await asyncio.sleep(0.05)
+                await other.execute("select pg_stat_clear_snapshot()")
+        session.discard()
+        await asyncio.gather(waiting, return_exceptions=True)
+        async with asyncio.timeout(10):
+            while await other.fetchval(count):
+                await asyncio.sleep(0.05)
+                await other.execute("select pg_stat_clear_snapshot()")
