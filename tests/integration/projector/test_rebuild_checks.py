@@ -320,8 +320,8 @@ async def stand_still(connection, *arguments):
 versions.behind = stand_still
 """
     main = "from services.projector.__main__ import main\nsys.exit(main(['rebuild', 'runs']))"
-    servers = {"event_store": event_store_dsn, "projections": projection_dsn, "nats": stream_url}
-    process = await start("-c", f"import sys\n{stands_still}\n{main}", **servers)
+    code = f"import sys\n{stands_still}\n{main}"
+    process = await start("-c", code, event_store=event_store_dsn, projections=projection_dsn, nats=stream_url)
     try:
         assert process.stdout is not None
         async with asyncio.timeout(60):
