@@ -66,7 +66,8 @@ class Applier:
         try:
             await self._commit(groups, after, list(self._unsaved.values()))
         except PoisonError as error:
-            await self._isolate(groups, before, error)
+            if groups:  # otherwise it is what is to be parked that the table does not take
+                await self._isolate(groups, before, error)
             await self._pass(after)
         metrics.APPLY_SECONDS.labels(self._name).observe(time.monotonic() - started)
         metrics.REPEATED.labels(self._name).inc(sorting.repeated)

@@ -189,7 +189,7 @@ class Connection(Intake):
 
     def _start(self, cycle: RequestResponseCycle, app: Any) -> None:
         # Here, and not when the request is read: of pipelined requests only one is answered at a time.
-        if self.transport.is_closing():
+        if self.transport.is_closing() or cycle.disconnected:  # refused meanwhile, or nobody is there
             cycle.scope["extensions"] = {}
         else:
             self._responding = cycle

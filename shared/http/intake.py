@@ -344,6 +344,7 @@ class Intake(HttpToolsProtocol):
         broken = self.cycle if self._part is _BODY else None
         if broken is not None:
             broken.disconnected = True
+            broken.waiting_for_100_continue = False  # it has its answer
             broken.scope["extensions"] = {}
             broken.message_event.set()
             self.pipeline = type(self.pipeline)(item for item in self.pipeline if item[0] is not broken)

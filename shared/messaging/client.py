@@ -101,13 +101,13 @@ class _MessageParser(Parser):
                 break
             headers, payload = chunk[body : body + headed], chunk[body + headed : body + size]
             at = body + size + 2
-            if (handler := self._client.raw_handlers.get(sid)) is None:
-                await self._client.deliver(sid, subject, reply, payload, headers or None)
-            else:
-                try:
-                    handler(subject.decode(), reply.decode(), headers, payload)
-                except Exception as error:
-                    await self._client.complain(error)
+            try:
+                if (handler := self._client.raw_handlers.get(sid)) is None:
+                    await self._client.deliver(sid, subject, reply, payload, headers or None)
+                else:
+                    handler(subject.decode(errors="replace"), reply.decode(errors="replace"), headers, payload)
+            except Exception as error:  # of this message, whoever sent it: the next one is read all the same
+                await self._client.complain(error)
             if self._arrived is not arrived:
                 return
         del arrived[:at]
@@ -115,7 +115,10 @@ class _MessageParser(Parser):
 
 def _arguments(line: bytes) -> tuple[bytes, int, bytes, int, int]:
     """From the first line of a message: subject, subscription, reply subject, bytes of headers, bytes of all."""
-    operation, *arguments = line.split()
+    # Blanks and tabs are what stands between them; a subject may hold what other white space there is.
+    operation, *arguments = line.split(b" ")
+    if b"" in arguments or b"\t" in line:
+        operation, *arguments = (word for word in line.replace(b"\t", b" ").split(b" ") if word)
     try:
         size = int(arguments.pop())
         headed = int(arguments.pop()) if operation == b"HMSG" else 0

@@ -27,6 +27,7 @@ from shared.messaging.client import parse_headers, parse_status
 _SUBJECT = f"$JS.API.DIRECT.GET.{STREAM}"
 _NO_MESSAGE = 10037
 _SUBJECT_HEADER = "Nats-Subject"
+_POSITION_HEADER = "Nats-Sequence"
 _END_OF_BATCH, _NOTHING_FOUND = "204", "404"
 _NOT_LOADED = "Message Not Found"
 """Where the last messages were asked for: there is one, and it could not be read."""
@@ -95,21 +96,21 @@ class _Answer:
         if self.end.done():
             return
         headers = parse_headers(raw)
-        # The server names the subject of a stored message, behind the headers that were published with it, and never
-        # that of an end: those headers may look like one.
-        status, description = ("", "") if _SUBJECT_HEADER in headers else parse_status(raw)
+        # The server says of a stored message where it stands, behind the headers that were published with it, and never
+        # of an end, nor where nobody answers: those headers may look like one.
+        status, description = ("", "") if _POSITION_HEADER in headers else parse_status(raw)
         # The server says of each message, and of the end, which was the message before.
         follows = headers.get("Nats-Last-Sequence", "0") == self._last
         if status and (follows or status != _END_OF_BATCH):
             self.end.set_result(_End(status, description, headers))
         elif not status and follows and self._is_next(headers):
-            self._last = headers["Nats-Sequence"]
+            self._last = headers[_POSITION_HEADER]
             self.messages.append(StoredMessage(int(self._last), headers[_SUBJECT_HEADER], headers, data))
         else:
             self.end.set_exception(MisplacedAnswerError("the answer to something else came"))
 
     def _is_next(self, headers: dict[str, str]) -> bool:
-        position = headers.get("Nats-Sequence", "")
+        position = headers.get(_POSITION_HEADER, "")
         return (
             position.isdecimal()
             and len(position) <= _MOST_DIGITS

@@ -12,6 +12,7 @@ from deploy.local import EmbeddedNats
 from shared.messaging.broker import Broker, BrokerUnavailableError, JetStreamError
 from shared.messaging.client import Outgoing
 from shared.messaging.direct_get import (
+    MisplacedAnswerError,
     StoredMessage,
     following,
     last_by_subjects,
@@ -172,3 +173,13 @@ async def test_an_answer_that_says_what_no_server_does_is_none(headers: bytes, d
                 await last_by_subjects(broker, ["rooms.1.ws.a"], whole)
             with pytest.raises((BrokerUnavailableError, JetStreamError)):
                 await next_by_leader(broker, "rooms.1.ws.a", 1)
+
+
+async def test_a_stream_that_is_away_is_nobodys_doing() -> None:
+    with running_nats() as nats:
+        async with Broker(nats.url, name="test") as broker:
+            broker.start()
+            await broker.wait_connected()
+            with pytest.raises(BrokerUnavailableError) as away:
+                await last_by_subjects(broker, ["rooms.1.ws.a"], whole)
+            assert not isinstance(away.value, MisplacedAnswerError)

@@ -616,6 +616,22 @@ async def test_a_body_that_is_waited_for_is_asked_for(command: Target) -> None:
         assert (await one(reader)).status == 201
 
 
+@pytest.mark.parametrize("body", [b"zz\r\n", b"2\r\n{}\r\n0\r\nConnection: close\r\n\r\n"])
+async def test_a_body_that_was_refused_as_it_came_is_not_asked_for(command: Target, body: bytes) -> None:
+    sent = post(body, b"Transfer-Encoding: chunked", b"Expect: 100-continue")
+    assert [answer.status for answer in await answers(command, sent)] == [400]
+    await is_well(command)
+
+
+async def test_streams_that_were_refused_before_their_turn_do_not_begin(query: Target) -> None:
+    sent = b"GET /v1/streams/rooms/zz HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+    came = await asyncio.gather(*(answers(query, sent) for _ in range(150)))
+    assert {tuple(answer.status for answer in some) for some in came} == {(400,)}
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
+        text = (await http.get(f"{query.url}/metrics")).text
+    assert not re.search(r'room_id.*status="5xx".* [1-9]', text)
+
+
 @pytest.mark.parametrize("sent", [b"POST /v1/nowhere", b"POST /healthz"], ids=["404", "405"])
 async def test_a_body_that_is_not_asked_for_is_not_waited_for(command: Target, sent: bytes) -> None:
     """It may come or not: what follows is no request for sure."""

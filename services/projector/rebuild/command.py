@@ -224,7 +224,8 @@ async def _compare(
     if not report.all_is_well:
         raise NotSwitchedError(
             f"{new.name} is not right: {report.differences} differences; it is kept to be looked at"
-            " (--drop-old drops it, and the next rebuild begins another)"
+            " (--changed, if it is only meant to be another than the one that is read; otherwise --drop-old drops it, and"
+            " the next rebuild begins another)"
         )
     say(f"verified {report.rooms} rooms, {report.events} events")
 

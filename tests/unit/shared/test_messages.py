@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import pytest
+from nats.aio.subscription import Subscription
 from nats.errors import ProtocolError
 from nats.protocol.parser import Parser
 
@@ -17,6 +18,8 @@ RAW = 7
 SENT: list[tuple[bytes, Any]] = [
     (b"MSG rooms.1.ws.a 7 2\r\nhi\r\n", ("rooms.1.ws.a", "", b"", b"hi")),
     (b"MSG  rooms.1.ws.a\t7 _INBOX.x 0\r\n\r\n", ("rooms.1.ws.a", "_INBOX.x", b"", b"")),
+    (b"MSG rooms.1.\x0b9 7 \x0c_INBOX.x 1\r\nx\r\n", ("rooms.1.\x0b9", "\x0c_INBOX.x", b"", b"x")),
+    (b"MSG rooms.1.\xff 7 \xff 1\r\ny\r\n", ("rooms.1.\ufffd", "\ufffd", b"", b"y")),
     (b"PING\r\n", "ping"),
     (b"HMSG a.b 7 12 17\r\nNATS/1.0\r\n\r\n\r\nPIN\r\n", ("a.b", "", b"NATS/1.0\r\n\r\n", b"\r\nPIN")),
     (b"HMSG a.b 7 r.s 12 12\r\nNATS/1.0\r\n\r\n\r\n", ("a.b", "r.s", b"NATS/1.0\r\n\r\n", b"")),
@@ -60,7 +63,7 @@ class Client(MessagingClient):
 
 
 def expected() -> list[Any]:
-    large = SENT[9][0]
+    large = next(sent for sent, _ in SENT if b" 40000" in sent)
     body = large[len(b"MSG a 7 40000\r\n") : -2]
     assert len(body) == 40000
     return [("a", "", b"", body) if sent is large else what for sent, what in SENT if what is not None or sent is large]
@@ -124,6 +127,27 @@ async def test_a_handler_that_fails_is_reported_and_the_next_message_comes() -> 
     await client.parser.parse(b"MSG a 7 1\r\n1\r\nMSG a 7 1\r\n2\r\n")
     assert [message[3] for message in client.got] == [b"1", b"2"]
     assert [str(error) for error in reported] == ["no room", "no room"]
+
+
+async def test_a_message_that_the_library_cannot_read_is_reported_and_the_next_one_comes() -> None:
+    reported: list[Exception] = []
+    came: list[bytes] = []
+
+    class Reporting(MessagingClient):
+        async def complain(self, error: Exception) -> None:
+            reported.append(error)
+
+        async def deliver(self, sid: int, subject: bytes, reply: bytes, payload: bytes, headers: bytes | None) -> None:
+            await super().deliver(sid, subject, reply, payload, headers)
+            came.append(payload)
+
+    client = Reporting()
+    client._subs[9] = Subscription(client, id=9, subject="a")
+    await client._ps.parse(
+        b"HMSG a 9 1 2\r\nx1\r\nHMSG a 9 10 11\r\nNATS/1.0 \xff2\r\nMSG a 9 \xff 1\r\n3\r\nMSG a 9 1\r\n4\r\n"
+    )
+    assert came[-1] == b"4"
+    assert reported
 
 
 @pytest.mark.parametrize(
