@@ -104,7 +104,7 @@ async def rebuild(order: Order, where: Places, say: Say) -> None:
             if new.state == "building":
                 started = time.monotonic()
                 try:
-                    await versions.hand_over(projections, order.projection, new, active)
+                    await versions.hand_over(store, projections, order.projection, new, active)
                 except (asyncpg.ProgramLimitExceededError, asyncpg.CheckViolationError) as error:
                     await versions.drop(projections, order.projection, new)
                     raise NotSwitchedError(
@@ -112,7 +112,7 @@ async def rebuild(order: Order, where: Places, say: Say) -> None:
                     ) from error
                 say(f"indexed in {time.monotonic() - started:.1f} s; the workers go on from here")
             if new.state == "retired":
-                await versions.revive(projections, new, active)
+                await versions.revive(store, projections, new, active)
             await _join(store, projections, active, new, say)
             await _compare(projections, order, target, active, new, extents, say)
         deadline = time.monotonic() + JOIN_SECONDS
@@ -224,8 +224,8 @@ async def _compare(
     if not report.all_is_well:
         raise NotSwitchedError(
             f"{new.name} is not right: {report.differences} differences; it is kept to be looked at"
-            " (--changed, if it is only meant to be another than the one that is read; otherwise --drop-old drops it, and"
-            " the next rebuild begins another)"
+            " (--changed, if it is only meant to be another than the one that is read; otherwise --drop-old drops it,"
+            " and the next rebuild begins another)"
         )
     say(f"verified {report.rooms} rooms, {report.events} events")
 

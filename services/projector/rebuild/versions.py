@@ -58,27 +58,27 @@ async def begin(
             _SQL["version_add"], projection, *new[:2], new.schema, stream.identity.key, stream.last_seq
         )
         await connection.execute(_SCHEMA[projection].replace("_vN", f"_v{new.version}"))
-        await connection.execute(_SQL["skips_copied"], active.name, new.name)
+        await _copy_skips(store, connection, active, new)
         columns = ["projection", "workspace_id", "room_id", "partition", "applied_seq"]
         await connection.copy_records_to_table("proj_rooms", records=rooms(), columns=columns)
         await connection.execute("analyze proj_rooms")
 
 
-async def hand_over(connection: Connection, projection: str, new: Version, active: Version) -> None:
+async def hand_over(store: Connection, connection: Connection, projection: str, new: Version, active: Version) -> None:
     """Makes the indexes of a version that is filled, and lets the workers go on with it."""
     indexes = _SCHEMA.get(f"{projection}_indexes", "").replace("_vN", f"_v{new.version}")
     tables = ", ".join(f"{view}_v{new.version}" for view in VIEWS[projection])
     async with connection.transaction():
         await connection.execute(f"{indexes}; analyze {tables}, proj_rooms")
         await apply_grants(connection, _GRANTS)
-        await connection.execute(_SQL["skips_copied"], active.name, new.name)
+        await _copy_skips(store, connection, active, new)
         await connection.execute(_SQL["hand_over"], new.name, PARTITIONS)
 
 
-async def revive(connection: Connection, old: Version, active: Version) -> None:
+async def revive(store: Connection, connection: Connection, old: Version, active: Version) -> None:
     """Lets the workers go on with a version that was read before."""
     async with connection.transaction():
-        await connection.execute(_SQL["skips_copied"], active.name, old.name)
+        await _copy_skips(store, connection, active, old)
         await connection.execute(_SQL["revive"], old.name)
 
 
@@ -151,6 +151,15 @@ async def drop(connection: Connection, projection: str, version: Version) -> Non
             await connection.execute(f"drop table if exists {view}_v{version.version}")
         await _forget(connection, version.name)
         await connection.execute("delete from projector_versions where name = $1", version.name)
+
+
+async def _copy_skips(store: Connection, connection: Connection, active: Version, new: Version) -> None:
+    """Of events that there are: of others nobody can have skipped any, whatever is written."""
+    rooms = await connection.fetch(_SQL["skipped_rooms"], active.name)
+    keys = [row["workspace_id"] for row in rooms], [row["room_id"] for row in rooms]
+    sizes = await store.fetch(_SQL["sizes"], *keys)
+    columns = ([row[name] for row in sizes] for name in ("workspace_id", "room_id", "last_seq"))
+    await connection.execute(_SQL["skips_copied"], active.name, new.name, *columns)
 
 
 async def _forget(connection: Connection, name: str) -> None:

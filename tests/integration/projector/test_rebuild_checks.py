@@ -183,6 +183,8 @@ AHEAD = """
     select name, 'ws', 'room-none', 0, 1 from projector_versions where state = 'active'"""
 
 SKIPS = """
+    update proj_rooms set applied_seq = 1000000
+    where room_id = 'room-03' and projection in (select name from projector_versions where state = 'active');
     insert into projector_parked (projection, workspace_id, room_id, stream_seq, partition, error, skipped_at)
     select name, 'ws', 'room-03', seq, 0, 'x', now() from projector_versions, generate_series(1, 3000) as seq
     where state = 'active'"""

@@ -1,5 +1,6 @@
 -- What one version leaves out, another is to leave out where it cannot be applied: what it has not come to yet, of rooms that the
 -- first has brought as far. What it has parked itself is to be skipped by its workers.
+-- $3-$5 rooms of the event store, and how many events each has
 insert into projector_parked as k
 (projection, workspace_id, room_id, stream_seq, partition, error, attempts, parked_at, tried_at, skipped_at)
 select
@@ -7,6 +8,8 @@ select
 from projector_parked as o
 join proj_rooms as p
     on p.projection = $1 and p.workspace_id = o.workspace_id and p.room_id = o.room_id and p.applied_seq >= o.stream_seq
+join unnest($3::text[], $4::text[], $5::bigint[]) as r (workspace_id, room_id, last_seq)
+    on r.workspace_id = o.workspace_id and r.room_id = o.room_id and r.last_seq >= o.stream_seq
 where
     o.projection = $1 and o.skipped_at is not null and o.stream_seq > 0
     and not exists (
