@@ -49,6 +49,8 @@ class MigrationError(Exception):
     """The database cannot be brought up to date. The message is one plain sentence."""
 
 
+FIND_THE_GONE = "set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3"
+"""A session's settings, for one that holds locks: who is gone with its machine is found to be in some ten seconds."""
 _SCHEMES = ("postgresql", "postgres")
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _TARGETS = ("any", "primary", "standby", "prefer-standby", "read-write", "read-only")

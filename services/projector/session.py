@@ -6,7 +6,7 @@ in the middle of a transaction is cut off by PostgreSQL, so that its locks never
 
 from contextlib import suppress
 
-from shared.postgres import STORE_ERRORS, Connection, connect
+from shared.postgres import FIND_THE_GONE, STORE_ERRORS, Connection, connect
 
 
 class Session:
@@ -25,8 +25,7 @@ class Session:
             connection = await connect(self._dsn, self._name, command_timeout=self._command_timeout)
             try:
                 await connection.execute(
-                    f"set idle_in_transaction_session_timeout = {self._idle_milliseconds};"
-                    " set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3;"
+                    f"set idle_in_transaction_session_timeout = {self._idle_milliseconds}; {FIND_THE_GONE};"
                     # One that was thrown away as it waited for a lock would wait on, beside its successors.
                     " set client_connection_check_interval = '1s'"
                 )

@@ -193,12 +193,10 @@ class Connection(Intake):
             cycle.scope["extensions"] = {}
         else:
             self._responding = cycle
+            written_to = _Answer if cycle.scope["method"] == "HEAD" else _HeadWithBody
             if cycle.waiting_for_100_continue:
-                app = _ending_unless_asked(app, cycle)
-                cycle.transport = cast("asyncio.Transport", _Answer(self))
-            else:
-                written_to = _Answer if cycle.scope["method"] == "HEAD" else _HeadWithBody
-                cycle.transport = cast("asyncio.Transport", written_to(self))
+                app, written_to = _ending_unless_asked(app, cycle), _Answer
+            cycle.transport = cast("asyncio.Transport", written_to(self))
             cycle.scope["extensions"] = {CONNECTION: cast("dict[object, object]", self)}
         super()._start_asgi_task(cycle, app)
 

@@ -5,7 +5,7 @@ dies, when the connection breaks, or when the process stands still for longer th
 late is stopped by the stream's fence, not by a clock.
 """
 
-from shared.postgres import Connection
+from shared.postgres import FIND_THE_GONE, Connection
 
 LEASE_SECONDS = 3
 """How long a leader may say nothing to PostgreSQL before its session is ended."""
@@ -22,9 +22,7 @@ async def try_to_lead(connection: Connection) -> bool:
     if not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK):
         return False
     await connection.execute(
-        f"set idle_session_timeout = '{LEASE_SECONDS}s'; set tcp_keepalives_idle = 5;"
-        " set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3;"
-        f" set lock_timeout = '{LOCK_MILLISECONDS}ms';"
+        f"set idle_session_timeout = '{LEASE_SECONDS}s'; {FIND_THE_GONE}; set lock_timeout = '{LOCK_MILLISECONDS}ms';"
         # What a leader records is on the stream already: lost in a crash, it is read from there again.
         " set synchronous_commit = off"
     )

@@ -25,7 +25,7 @@ from services.projector.verify.report import CannotLookError, Report
 from services.projector.verify.rooms import Page, pages
 from shared.messaging.broker import Broker, BrokerUnavailableError, JetStreamError
 from shared.messaging.stream import StreamState, stream_state
-from shared.postgres import Connection, connected, load_queries
+from shared.postgres import FIND_THE_GONE, Connection, connected, load_queries
 
 _SQL = load_queries(Path(__file__).parent / "sql")
 
@@ -84,10 +84,7 @@ async def rebuild(order: Order, where: Places, say: Say) -> None:
     async with connected(where.projection_dsn, NAME) as projections:
         # The lock of a command that was killed is not to be held until an index is made; nor are those of one that is
         # gone with its machine.
-        await projections.execute(
-            "set client_connection_check_interval = '1s';"
-            " set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3"
-        )
+        await projections.execute(f"set client_connection_check_interval = '1s'; {FIND_THE_GONE}")
         if not await projections.fetchval(_SQL["rebuild_lock"], order.projection):
             raise NotSwitchedError(f"somebody else is rebuilding {order.projection}")
         if order.drop_old:
