@@ -4,12 +4,12 @@ Invariant: each step is one transaction, and the state says which was the last o
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import NamedTuple
 
 import asyncpg
 
+from services.projector.copying import Copy, copy_columns
 from services.projector.rebuild.tables import VIEWS
 from shared.contracts.subjects import PARTITIONS, partition_of
 from shared.messaging.stream import StreamState
@@ -20,6 +20,8 @@ _SCHEMA = load_queries(Path(__file__).parents[1] / "schema")
 _GRANTS = Path(__file__).parents[1] / "grants"
 
 _PREFETCH = 1000
+_ROOMS = Copy("proj_rooms", ("projection", "workspace_id", "room_id", "partition", "applied_seq"))
+_ROOMS_AHEAD = Copy("rooms_ahead", ("workspace_id", "room_id", "applied_seq", "last_seq"))
 FREEZE_SECONDS = 0.8
 """How long the old version may be kept from moving; well below the time after which leases expire."""
 _LOCK = "set local lock_timeout = '1s'; set local idle_in_transaction_session_timeout = '2s'"
@@ -47,10 +49,6 @@ async def begin(
 ) -> None:
     """Makes the tables of a version and the list of rooms to be filled, from the state of the stream given."""
 
-    async def rooms() -> AsyncGenerator[tuple[str, str, str, int, int], None]:
-        async for workspace_id, room_id in store.cursor(_SQL["all_rooms"], prefetch=_PREFETCH):
-            yield new.name, workspace_id, room_id, partition_of(workspace_id, room_id), 0
-
     async with store.transaction(readonly=True), connection.transaction():
         # Whoever may write as a worker may have written under a name to come.
         await _forget(connection, new.name)
@@ -59,8 +57,10 @@ async def begin(
         )
         await connection.execute(_SCHEMA[projection].replace("_vN", f"_v{new.version}"))
         await _copy_skips(store, connection, active, new)
-        columns = ["projection", "workspace_id", "room_id", "partition", "applied_seq"]
-        await connection.copy_records_to_table("proj_rooms", records=rooms(), columns=columns)
+        cursor = await store.cursor(_SQL["all_rooms"])
+        while rooms := await cursor.fetch(_PREFETCH):
+            rows = [(new.name, *room, partition_of(*room), 0) for room in rooms]
+            await copy_columns(connection, "proj_rooms", _ROOMS, list(zip(*rows, strict=True)))
         await connection.execute("analyze proj_rooms")
 
 
@@ -96,7 +96,8 @@ async def find_ahead(store: Connection, connection: Connection, active: Version,
             keys = [row["workspace_id"] for row in rooms], [row["room_id"] for row in rooms]
             last_seq = {tuple(row[:2]): row["last_seq"] for row in await store.fetch(_SQL["sizes"], *keys)}
             ahead = [(*row, last) for row in rooms if (last := last_seq.get(tuple(row[:2]), 0)) < row["applied_seq"]]
-            await connection.copy_records_to_table("rooms_ahead", records=ahead)
+            if ahead:
+                await copy_columns(connection, "rooms_ahead", _ROOMS_AHEAD, list(zip(*ahead, strict=True)))
             found += len(ahead)
     return found
 
