@@ -4,6 +4,9 @@
 set search_path = pg_catalog, pg_temp;
 set lock_timeout = '10s';
 
+-- No two at once, to the end of this session. Nobody else connects to this database.
+select pg_advisory_lock(23210065317031789) \g /dev/null
+
 select format(
     'create database %I template template0 encoding ''UTF8'' locale_provider builtin builtin_locale ''C.UTF-8'' locale ''C''',
     name
@@ -26,7 +29,9 @@ revoke connect, temporary on database postgres, template1 from public;
 grant connect on database event_store to runroom_command, runroom_projector;
 -- By this lock the relay has one leader.
 grant execute on function pg_try_advisory_lock(bigint) to runroom_command;
+commit;
 
 \connect projections
 \ir ownership.sql
 grant connect on database projections to runroom_projector, runroom_query;
+commit;

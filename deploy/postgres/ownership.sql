@@ -3,17 +3,24 @@
 -- A superuser does this in a database of which others are the owner: no name is to mean what that one has made.
 set search_path = pg_catalog, pg_temp;
 set lock_timeout = '10s';
-alter database :"DBNAME" owner to runroom_migrate;
-revoke all on database :"DBNAME" from public;
-revoke all on schema public from public;
 
+-- Each by itself: a table that is used is waited for, and no other with it.
 select format('alter table %s owner to runroom_migrate', c.oid::regclass)
 from pg_class as c
 where
     c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm')
     and c.relowner <> 'runroom_migrate'::regrole
     and not exists (select from pg_depend as d where d.objid = c.oid and d.deptype = 'e')
-union all
+\gexec
+
+-- No two at once, who would change the same rows: the second waits for this lock, which none of our roles may take, until
+-- databases.sql has granted what it grants.
+begin;
+lock table pg_database in share row exclusive mode;
+alter database :"DBNAME" owner to runroom_migrate;
+revoke all on database :"DBNAME" from public;
+revoke all on schema public from public;
+
 select format('alter routine %s owner to runroom_migrate', p.oid::regprocedure)
 from pg_proc as p
 where

@@ -8,6 +8,8 @@ set client_min_messages = warning;
 -- Whoever has a role's password may change the role in a transaction and leave that open.
 set lock_timeout = '10s';
 
+-- All of it or nothing, and no two at once, who would change the same rows: the second waits for the table locks, to the end.
+begin;
 do $$
 begin
     if current_setting('server_version_num')::integer < 170000 then
@@ -101,3 +103,4 @@ from (
 
 -- With `reserved_connections` on the server, commands find a connection whatever else is on it, and beside these roles.
 grant pg_use_reserved_connections to runroom_command, runroom_migrate;
+commit;

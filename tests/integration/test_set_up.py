@@ -10,11 +10,13 @@ import pytest
 
 from deploy.local import EmbeddedPostgres
 from deploy.local.postgres import ROLES, binary
+from deploy.scram import scram_verifier
 from shared import postgres
 from shared.postgres import MigrationError, connect, migrate, running_pool
 from tests.integration.privileges import connected
 from tests.support.servers import EVENT_STORE_MIGRATIONS, REPOSITORY
 
+SCRIPTS = REPOSITORY / "deploy" / "postgres"
 HOSTILE = {
     "runroom_command": ("event_store", ("synchronous_commit = off", "search_path = nowhere")),
     "runroom_projector": ("projections", ("synchronous_commit = off", "search_path = nowhere")),
@@ -54,14 +56,16 @@ async def make_hostile(server: EmbeddedPostgres) -> None:
 
 def make_databases(server: EmbeddedPostgres) -> None:
     """By itself, as in a restore: what a database has been set to is still there."""
-    done = run_script(REPOSITORY / "deploy" / "postgres" / "databases.sql", server)
+    done = run_script(SCRIPTS / "databases.sql", server=server)
     assert done.returncode == 0, done.stdout
 
 
-def run_script(script: Path, server: EmbeddedPostgres) -> subprocess.CompletedProcess[str]:
-    """As a superuser; what psql says is all in ``stdout``."""
+def run_script(*scripts: Path, server: EmbeddedPostgres) -> subprocess.CompletedProcess[str]:
+    """As a superuser, with the passwords there are; what psql says is all in ``stdout``."""
+    passwords = {role: server.dsn("postgres", role).split(":")[2].split("@")[0] for role in ROLES}
     return subprocess.run(
-        [binary("psql"), "--quiet", f"--file={script}", server.dsn("postgres")],
+        [binary("psql"), "--quiet", *(f"--file={script}" for script in scripts), server.dsn("postgres")],
+        env={f"{role.upper()}_VERIFIER": scram_verifier(password) for role, password in passwords.items()},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -117,10 +121,10 @@ async def test_who_owns_a_database_gets_no_further_by_what_a_superuser_runs_in_i
 
 def test_a_server_that_is_too_old_is_named_in_one_sentence(fresh_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
     """A server of ours, as if more were needed."""
-    script = (REPOSITORY / "deploy" / "postgres" / "roles.sql").read_text()
+    script = (SCRIPTS / "roles.sql").read_text()
     assert "< 170000" in script
     (tmp_path / "roles.sql").write_text(script.replace("< 170000", "< 990000"))
-    done = run_script(tmp_path / "roles.sql", fresh_postgres)
+    done = run_script(tmp_path / "roles.sql", server=fresh_postgres)
     assert done.returncode == 3
     assert "ERROR:  Runroom needs PostgreSQL 17 or newer, and this server is 18" in done.stdout
 
@@ -129,16 +133,28 @@ def test_a_server_that_is_too_old_is_named_in_one_sentence(fresh_postgres: Embed
 async def test_a_transaction_that_is_left_open_is_named_and_not_waited_for(
     fresh_postgres: EmbeddedPostgres, tmp_path: Path, change: str
 ) -> None:
-    script = (REPOSITORY / "deploy" / "postgres" / "roles.sql").read_text()
+    script = (SCRIPTS / "roles.sql").read_text()
     assert "lock_timeout = '10s'" in script
     (tmp_path / "roles.sql").write_text(script.replace("lock_timeout = '10s'", "lock_timeout = '100ms'"))
     async with connected(fresh_postgres.dsn("projections", "runroom_query")) as thief:
         await thief.execute("set default_transaction_read_only = off; set idle_in_transaction_session_timeout = 0")
         await thief.execute(f"begin; alter role runroom_query {change}")
-        done = await asyncio.to_thread(run_script, tmp_path / "roles.sql", fresh_postgres)
+        done = await asyncio.to_thread(run_script, tmp_path / "roles.sql", server=fresh_postgres)
         assert done.returncode == 3
         pid = await thief.fetchval("select pg_backend_pid()")
         assert f"changed roles or their settings, in the sessions with the pids {pid}\n" in done.stdout
+
+
+async def test_set_ups_at_once_go_one_after_another(fresh_postgres: EmbeddedPostgres) -> None:
+    """Of a server that has both databases, and of one that has yet to get them."""
+    scripts = (SCRIPTS / "roles.sql", SCRIPTS / "databases.sql")
+    for is_bare in (False, True):
+        if is_bare:
+            for database in ("event_store", "projections"):
+                fresh_postgres.execute(f"drop database {database} with (force)")
+        set_up = (asyncio.to_thread(run_script, *scripts, server=fresh_postgres) for _ in range(4))
+        for done in await asyncio.gather(*set_up):
+            assert done.returncode == 0, done.stdout
 
 
 async def test_nothing_is_migrated_on_a_server_that_is_too_old(
@@ -151,7 +167,7 @@ async def test_nothing_is_migrated_on_a_server_that_is_too_old(
 
 def test_every_script_begins_with_the_names_of_postgresql() -> None:
     """Before it says anything else, in each database that it goes to."""
-    for script in (REPOSITORY / "deploy" / "postgres").glob("*.sql"):
+    for script in SCRIPTS.glob("*.sql"):
         text = script.read_text()
         first = next(line for line in text.splitlines() if line and not line.startswith(("--", "\\")))
         assert first == "set search_path = pg_catalog, pg_temp;", script.name
