@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -44,27 +46,65 @@ class Create(Protocol):
 async def test_a_password_is_replaced_and_the_thief_is_shut_out(fresh_postgres: EmbeddedPostgres) -> None:
     server = fresh_postgres
     stolen = server.dsn("event_store", "runroom_command")
-    password = {role: server.dsn("event_store", role).split(":")[2].split("@")[0] for role in ROLES}
     thief = await asyncpg.connect(stolen)
     await thief.execute("alter role runroom_command in database event_store set synchronous_commit = off")
     await thief.execute("alter role runroom_command set search_path = nowhere")
-    renewed = {**password, "runroom_command": "a-new-one"}
-    verifiers = {f"{role.upper()}_VERIFIER": scram_verifier(renewed[role]) for role in ROLES}
-    servers = dict.fromkeys(("EVENT_STORE_SUPERUSER_DSN", "PROJECTION_SUPERUSER_DSN"), server.dsn("postgres"))
     held = asyncio.Event()
     holding = [asyncio.create_task(hold_the_role(stolen, held)) for _ in range(5)]
     await held.wait()
-    await asyncio.to_thread(run_typed, SECTION, "for server in", {**servers, **verifiers})
+    await shut_out(server)
     await asyncio.gather(*holding)
     with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.InterfaceError)):
         await thief.execute("alter role runroom_command password 'mine'")
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(stolen)
-    async with connected(stolen.replace(password["runroom_command"], "a-new-one")) as service:
+    async with connected(stolen.replace(password_of(server, "runroom_command"), "a-new-one")) as service:
         assert await service.fetchval("show synchronous_commit") == "on"
         assert await service.fetchval("show search_path") == '"$user", public'
     server.stop()
     server.start()
+
+
+async def test_the_thief_is_not_shut_out_while_a_session_is_left(fresh_postgres: EmbeddedPostgres) -> None:
+    """One that does not end when it is told to, as PostgreSQL interrupts no function that is at work."""
+    server = fresh_postgres
+    async with connected(server.dsn("postgres")) as superuser:
+        thief = await asyncpg.connect(server.dsn("event_store", "runroom_command"))
+        pid = thief.get_server_pid()
+        os.kill(pid, signal.SIGSTOP)
+        shutting = asyncio.create_task(shut_out(server))
+        try:
+            rounds: set[int] = set()
+            while len(rounds) < 4:
+                [(may, loop)] = await superuser.fetch(
+                    "select (select rolcanlogin from pg_roles where rolname = 'runroom_command'),"
+                    " array(select pid from pg_stat_activity where application_name = 'psql')"
+                )
+                assert not (may and rounds), "the role may log in again, with a session that is still there"
+                if not may:
+                    rounds |= set(loop)
+                await asyncio.sleep(0.02)
+            assert not shutting.done()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+            await shutting
+        ended = "select count(*) from pg_stat_activity where usename = 'runroom_command'"
+        assert await superuser.fetchval(ended) == 0
+    thief.terminate()
+    server.stop()
+    server.start()
+
+
+async def shut_out(server: EmbeddedPostgres) -> None:
+    """As the manual has it typed, with a new password."""
+    renewed = {role: password_of(server, role) for role in ROLES} | {"runroom_command": "a-new-one"}
+    verifiers = {f"{role.upper()}_VERIFIER": scram_verifier(renewed[role]) for role in ROLES}
+    servers = dict.fromkeys(("EVENT_STORE_SUPERUSER_DSN", "PROJECTION_SUPERUSER_DSN"), server.dsn("postgres"))
+    await asyncio.to_thread(run_typed, SECTION, "for server in", {**servers, **verifiers})
+
+
+def password_of(server: EmbeddedPostgres, role: str) -> str:
+    return server.dsn("event_store", role).split(":")[2].split("@")[0]
 
 
 async def hold_the_role(stolen: str, held: asyncio.Event) -> None:

@@ -137,9 +137,9 @@ def test_the_shares_of_connections_are_those_of_the_roles_and_the_servers() -> N
 def test_a_thief_is_shut_out_in_the_same_way_everywhere() -> None:
     """With compose, on servers of one's own and on Kubernetes; the second is what the tests type."""
     texts = [(REPOSITORY / path).read_text() for path in ("docs/operations.md", "deploy/k8s/README.md")]
-    shape = re.compile(r"^ *until (.*?)^ *do sleep 1; done", re.DOTALL | re.MULTILINE)
+    shape = re.compile(r"^ *until (.*?)^ *do sleep 0.05; done", re.DOTALL | re.MULTILINE)
     loops = [loop.replace("runroom_$service", "runroom_command") for text in texts for loop in shape.findall(text)]
-    statements = [re.findall(r'--command="(.*?)"', loop) for loop in loops]
+    statements = [re.findall(r'--command="(.*?)"', re.sub(r"\s+", " ", loop)) for loop in loops]
     assert len(statements) == 3
     assert statements[0] == statements[1] == statements[2]
     assert all("--set=ON_ERROR_STOP=1" in loop for loop in loops)
