@@ -20,6 +20,7 @@ from tests.integration.privileges import connected
 from tests.support.servers import PROJECTION_MIGRATIONS, as_role
 
 WISH = (PROJECTION_MIGRATIONS.parent / "sql" / "parked_wish.sql").read_text()
+SKIPS_COPIED = (PROJECTION_MIGRATIONS.parent / "rebuild" / "sql" / "skips_copied.sql").read_text()
 MIB = 1024 * 1024
 LARGE = json.dumps({"n": [1e15] * (5 * MIB // 20)})
 """Of a body of 1 MiB, and more: such numbers grow most when they are written again."""
@@ -88,6 +89,8 @@ ROWS |= {
         "stream_seq": 1,
         "partition": 0,
         "error": "Error: x",
+        "parked_at": NOW,
+        "tried_at": NOW,
     },
     "proj_rooms": {
         "projection": "elsewhere",
@@ -135,6 +138,7 @@ BAD: dict[tuple[str, str], tuple[Any, ...]] = {
     ("proj_run_tags_v1", "created_at"): TIMES,
     ("proj_run_tags_v1", "tag"): ("t" * 1025,),
     **{("projector_parked", name): IDS for name in ("projection", "workspace_id", "room_id")},
+    **{("projector_parked", name): TIMES for name in ("parked_at", "tried_at", "skipped_at")},
     ("projector_parked", "error"): ("e" * 2001,),
     ("projector_parked", "stream_seq"): (0, -1),
     ("projector_parked", "partition"): (-1, 32),
@@ -161,7 +165,7 @@ async def insert(connection: asyncpg.Connection, table: str, row: dict[str, Any]
 async def test_what_no_projector_writes_is_not_written(projection_dsn: str, table: str, column: str) -> None:
     async with connected(as_role(projection_dsn, "runroom_projector")) as thief:
         for value in BAD[table, column]:
-            with pytest.raises(asyncpg.CheckViolationError, match=f"{table}_forms"):
+            with pytest.raises(asyncpg.CheckViolationError, match=rf"{table}_(times_)?forms"):
                 await insert(thief, table, {**ROWS[table], column: value})
 
 
@@ -201,9 +205,9 @@ async def test_projections_that_hold_what_no_projector_wrote_keep_it_and_take_no
         await insert(owner, "proj_runs_v1", {**ROWS["proj_runs_v1"], "run_id": "run_1", "created_at": "infinity"})
         await insert(owner, "projector_parked", {**ROWS["projector_parked"], "room_id": "long", "error": "x" * MIB})
         await migrate(older, PROJECTION_MIGRATIONS)
-        assert await forms(owner, convalidated=True) == {*ROWS, "projector_versions"} - {
-            "proj_runs_v1",
-            "projector_parked",
+        assert await forms(owner, convalidated=True) == {
+            *ROWS.keys() - {"proj_runs_v1", "projector_parked"},
+            *("projector_versions", "projector_parked_times"),
         }
         assert await forms(owner, convalidated=False) == {"proj_runs_v1", "projector_parked"}
         assert await owner.fetchval("select length(error) from projector_parked where room_id = 'long'") == MIB
@@ -214,12 +218,32 @@ async def test_projections_that_hold_what_no_projector_wrote_keep_it_and_take_no
             await insert(owner, "proj_runs_v1", {**ROWS["proj_runs_v1"], "run_id": "run_2", "created_at": "infinity"})
 
 
+async def test_times_that_somebody_wrote_are_put_right_or_kept(older: str) -> None:
+    """What was parked or skipped stays so; a row of another form besides is no projector's."""
+    timeless = {**ROWS["projector_parked"], **dict.fromkeys(("parked_at", "tried_at", "skipped_at"), "infinity")}
+    query = "select room_id, parked_at between now() - interval '1 minute' and now() as is_right from projector_parked"
+    async with connected(older) as owner:
+        await insert(owner, "projector_parked", {**timeless, "error": "x" * MIB, "skipped_at": "0044-03-15 BC"})
+        await insert(owner, "projector_parked", {**timeless, "room_id": "lost", "partition": 99})
+        await insert(owner, "projector_parked", {**ROWS["projector_parked"], "room_id": "well", "skipped_at": NOW})
+        await migrate(older, PROJECTION_MIGRATIONS)
+        assert {tuple(row) for row in await owner.fetch(query)} == {("room", True), ("lost", False), ("well", False)}
+        assert await forms(owner, convalidated=False) == {"projector_parked", "projector_parked_times"}
+        well = "select (parked_at, tried_at, skipped_at) = ($1, $1, $1) from projector_parked where room_id = 'well'"
+        assert await owner.fetchval(well, NOW)
+        put_right = "update projector_parked set attempts = 2 where room_id = 'room' returning skipped_at <= now()"
+        assert await owner.fetchval(put_right)
+        await insert(owner, "proj_rooms", {**ROWS["proj_rooms"], "room_id": "lost", "applied_seq": 1})
+        await owner.execute(SKIPS_COPIED, "elsewhere", "elsewhere@2", ["ws"], ["lost"], [1])
+        assert await owner.fetchval("select count(*) from projector_parked where projection = 'elsewhere@2'") == 1
+
+
 async def test_every_table_of_the_projections_has_forms(projection_dsn: str) -> None:
     async with connected(projection_dsn) as owner:
         tables = await owner.fetch(
             "select tablename from pg_tables where schemaname = 'public' and tablename !~ '^_pogo_'"
         )
-        assert await forms(owner, convalidated=True) == {row[0] for row in tables}
+        assert await forms(owner, convalidated=True) == {row[0] for row in tables} | {"projector_parked_times"}
 
 
 async def test_a_version_of_a_rebuild_has_the_same(older: str) -> None:
@@ -239,12 +263,11 @@ async def test_a_version_of_a_rebuild_has_the_same(older: str) -> None:
 
 
 async def forms(connection: asyncpg.Connection, *, convalidated: bool) -> set[str]:
-    """The tables that have forms which hold of all rows, or of those since."""
+    """What has forms that hold of all rows, or of those since: a table, or ``projector_parked_times``."""
     rows = await connection.fetch(
-        "select conrelid::regclass::text from pg_constraint where conname ~ '_forms$' and convalidated = $1",
-        convalidated,
+        "select conname from pg_constraint where conname ~ '_forms$' and convalidated = $1", convalidated
     )
-    return {row[0] for row in rows}
+    return {row[0].removesuffix("_forms") for row in rows}
 
 
 async def test_what_is_read_of_a_row_of_before_is_bounded(older: str) -> None:

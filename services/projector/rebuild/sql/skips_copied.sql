@@ -4,7 +4,10 @@
 insert into projector_parked as k
 (projection, workspace_id, room_id, stream_seq, partition, error, attempts, parked_at, tried_at, skipped_at)
 select
-    $2, o.workspace_id, o.room_id, o.stream_seq, p.partition, left(o.error, 500), 1, o.parked_at, o.tried_at, o.skipped_at
+    $2, o.workspace_id, o.room_id, o.stream_seq, p.partition, left(o.error, 500), 1,
+    least(greatest(o.parked_at, '2000-01-01Z'), '2999-12-31Z'),
+    least(greatest(o.tried_at, '2000-01-01Z'), '2999-12-31Z'),
+    least(greatest(o.skipped_at, '2000-01-01Z'), '2999-12-31Z')
 from projector_parked as o
 join proj_rooms as p
     on p.projection = $1 and p.workspace_id = o.workspace_id and p.room_id = o.room_id and p.applied_seq >= o.stream_seq
