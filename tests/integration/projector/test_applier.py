@@ -1,0 +1,88 @@
+"""A batch that is tried again, as its worker does when nobody knows what became of the first try."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from services.projector.applier import Applier
+from services.projector.batch import Batch, Portion
+from services.projector.event_source import EventSource
+from services.projector.leases import Lease
+from services.projector.partition import Partition
+from services.projector.projection_store import ProjectionStore
+from services.projector.projections.base import Recorded
+from services.projector.projections.runs import Runs
+from services.projector.session import Session
+from shared.contracts.ids import RoomKey
+from shared.contracts.subjects import partition_of, room_subject
+from shared.messaging.broker import Broker
+from shared.postgres import STORE_ERRORS, Connection
+from tests.integration.privileges import connected
+from tests.support.servers import as_role
+
+KEY = RoomKey("ws", "refused")
+SUBJECT = room_subject(*KEY)
+PARTITION = partition_of(*KEY)
+
+
+@pytest.fixture
+async def session(projection_dsn: str) -> AsyncGenerator[Session, None]:
+    session = Session(as_role(projection_dsn, "runroom_projector"), "test", idle_seconds=2)
+    yield session
+    await session.close()
+
+
+async def test_a_batch_of_which_only_what_the_table_refuses_is_left_ends_no_worker(
+    event_store_dsn: str, projection_dsn: str, session: Session
+) -> None:
+    """The connection is lost as an event is parked, and by the next try the table takes no row of it any more."""
+    partition = Partition(Lease(PARTITION, 1, "s", 0))
+    before, partition.position = partition.mark(), 7
+    batch = Batch([Portion(partition, [(SUBJECT, Recorded(1, 7, b"{not json"))], [], before, partition.mark())])
+    room = partition.room(SUBJECT)
+    assert room is not None
+    events = EventSource(Session(event_store_dsn, "test", idle_seconds=2))
+    applier = Applier(Runs(), "runs", ProjectionStore(session, "runs", "worker"), events, Broker("", name="test"))
+    async with connected(projection_dsn) as owner:
+        lease = "insert into projector_leases (projection, partition, owner, epoch) values ('runs', $1, 'worker', 1)"
+        await owner.execute(lease, PARTITION)
+        async with owner.transaction():
+            await owner.execute("alter table projector_parked add constraint odd check (room_id <> 'refused')")
+            applying = asyncio.create_task(applier.apply(batch))
+            await cut_off_who_waits(owner)
+            with pytest.raises(STORE_ERRORS):
+                await applying
+        partition.doubt()
+        room.retry_at = math.inf
+        await applier.apply(batch)
+        assert await found(owner) == (0, None)
+
+        await owner.execute("alter table projector_parked drop constraint odd")
+        room.try_now(skip=False)
+        await applier.apply(batch)
+        assert await found(owner) == (7, 1)
+
+
+async def cut_off_who_waits(owner: Connection) -> None:
+    """Once somebody does, for the table of what is parked."""
+    waiting = (
+        "select count(pg_terminate_backend(pid)) from pg_locks"
+        " where relation = 'projector_parked'::regclass and not granted"
+    )
+    async with asyncio.timeout(20):
+        while not await owner.fetchval(waiting):
+            await asyncio.sleep(0.02)
+
+
+async def found(owner: Connection) -> tuple[int, int | None]:
+    """The partition's checkpoint, and the event that is parked."""
+    row = await owner.fetchrow(
+        "select stream_position, (select stream_seq from projector_parked) from projector_leases where partition = $1",
+        PARTITION,
+    )
+    assert row is not None
+    return row[0], row[1]
