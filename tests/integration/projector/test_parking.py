@@ -216,12 +216,12 @@ async def test_wishes_of_which_nothing_can_come_end_and_are_said_once(
                     await asyncio.sleep(0.05)
         assert workers.log().count('"gone"') == 1
     finally:
+        workers.end()  # first: it tries what is parked, and parks it again
         await connection.execute(
             "drop trigger if exists keep on projector_parked; drop function if exists keep;"
             "delete from projector_parked where workspace_id = 'ws_idle'"
         )
         await connection.close()
-        workers.end()
 
 
 async def test_a_reader_that_has_seen_enough_is_no_outage(
