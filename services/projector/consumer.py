@@ -119,7 +119,9 @@ class Consumer:
         self._asked -= 1
         self._heard = time.monotonic()
         trace = None if tracing.active() is None else sampled_trace_in(headers)
-        self.buffer.append((subject, Recorded(stream_seq_in(headers), int(tokens[5 + shift]), payload, trace)))
+        # Without a payload it is no event, and may be one of which the broker was told to send headers alone.
+        stream_seq = stream_seq_in(headers) if payload else 0
+        self.buffer.append((subject, Recorded(stream_seq, int(tokens[5 + shift]), payload, trace)))
 
     def receive_status(self, request: str, status: str, description: str) -> None:
         """Takes in what the broker says instead of a message, about the pull with this number."""

@@ -18,6 +18,9 @@ _REWOUND_TO = "runroom-rewound-to"
 _NOT_FOUND = 10059
 _NANOSECONDS = 1_000_000_000
 _MOST_DIGITS = 18
+_MOST_EPOCHS = 1000
+"""Which nobody lets pass unseen: a leader that dies between marking and recounting does so with one, and an event store
+that was restored may know fewer."""
 _CONSUMER_SECONDS = 60
 """After which a consumer goes that nobody reads by; a projector's own go sooner."""
 
@@ -142,6 +145,7 @@ _UNTOUCHED: dict[str, Any] = {
     "persist_mode": None,
     "mirror": None,
     "sealed": False,
+    "first_seq": None,
 }
 """What the relay leaves to the server, as the server has it then. Where the stream lies, and how it is packed, may be
 changed by whoever runs the server."""
@@ -174,11 +178,11 @@ async def _put_right(
 
 
 def _remarked(info: dict[str, Any], known: StreamIdentity | None) -> dict[str, Any]:
-    """The marks to be set where they are not to be read, or older than they are known to be."""
+    """The marks to be set where they are not to be read, older than they are known to be, or no relay's."""
     found = _identity(info)
-    if known is None or known.created != info["created"]:
-        return {} if found else {"metadata": _marks(0, 0)}
-    return {} if found and found.epoch >= known.epoch else {"metadata": _marks(known.epoch, known.rewound_to)}
+    epoch, rewound_to = known[1:] if known is not None and known.created == info["created"] else (0, 0)
+    is_ours = found is not None and epoch <= found.epoch <= epoch + _MOST_EPOCHS
+    return {} if is_ours else {"metadata": _marks(epoch, rewound_to)}
 
 
 async def mark_rewound(broker: Broker, state: StreamState) -> StreamState:

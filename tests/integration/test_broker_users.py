@@ -268,6 +268,8 @@ async def test_a_consumer_cannot_deliver_into_the_stream(nats: EmbeddedNats) -> 
         {"consumer_limits": {"max_ack_pending": 1}},
         {"metadata": {"runroom-epoch": "abc", "runroom-rewound-to": "0"}},
         {"metadata": {"runroom-epoch": "0", "runroom-rewound-to": "-1"}},
+        {"metadata": {"runroom-epoch": "999999999999999999", "runroom-rewound-to": "0"}},
+        {"first_seq": 1_000_000},
     ],
     ids=lambda change: ", ".join(change),
 )

@@ -17,7 +17,7 @@ from shared.contracts.subjects import PARTITIONS, partition_filter, partition_of
 from shared.messaging.broker import Broker, JetStreamError
 from shared.messaging.stream import StreamSettings, ensure_stream
 from tests.integration.projector.history import RoomHistory, publish, store
-from tests.integration.projector.test_lag import get, lag, until
+from tests.integration.projector.test_lag import lag, until
 from tests.integration.projector.workers import Workers, applied
 
 PATIENCE = 30.0
@@ -114,6 +114,7 @@ async def test_a_partition_without_a_consumer_is_late_and_its_projector_not_read
         await ensure_stream(broker, StreamSettings())
 
 
+@pytest.mark.parametrize("headers_only", [False, True], ids=["another partition", "headers alone"])
 async def test_a_consumer_that_somebody_has_changed_is_made_anew(
     event_store_dsn: str,
     projection_dsn: str,
@@ -122,6 +123,8 @@ async def test_a_consumer_that_somebody_has_changed_is_made_anew(
     tmp_path: Path,
     port: int,
     histories: list[RoomHistory],
+    *,
+    headers_only: bool,
 ) -> None:
     workers = Workers(event_store_dsn, projection_dsn, stream_url, tmp_path)
     try:
@@ -131,13 +134,14 @@ async def test_a_consumer_that_somebody_has_changed_is_made_anew(
         changed = [name for name in await names(broker) if name.startswith("projector-")]
         for name in changed:
             config = (await broker.jetstream(f"CONSUMER.INFO.ROOMS.{name}"))["config"]
-            other = (int(re.findall(r"-(\d+)-", name)[0]) + 1) % PARTITIONS
-            await create(broker, name, partition_filter(other), "update", config)
+            partition = int(re.findall(r"-(\d+)-", name)[0])
+            other = partition if headers_only else (partition + 1) % PARTITIONS
+            await create(broker, name, partition_filter(other), "update", {**config, "headers_only": headers_only})
         async with asyncio.timeout(PATIENCE):
             while set(changed) & set(await names(broker)):
                 await add_run(histories, event_store_dsn, stream_url)
                 await asyncio.sleep(0.1)
         await applied(projection_dsn, histories)
-        assert await asyncio.to_thread(get, port, "/metrics")
+        assert "event_parked" not in workers.log()
     finally:
         workers.end()
