@@ -15,6 +15,8 @@ from shared.telemetry import LineBudget, Logger
 
 _EPOCH = "runroom-epoch"
 _REWOUND_TO = "runroom-rewound-to"
+_FILLED = "runroom-filled"
+"""Names the identity under which the relay has filled the stream: one made or marked since is not filled."""
 _NOT_FOUND = 10059
 _NANOSECONDS = 1_000_000_000
 _MOST_DIGITS = 18
@@ -52,9 +54,12 @@ class StreamIdentity(NamedTuple):
 
 
 class StreamState(NamedTuple):
+    """``is_filled``: it holds what the event store had when the relay found it new or rewound."""
+
     identity: StreamIdentity
     first_seq: int
     last_seq: int
+    is_filled: bool
 
 
 def _state(info: dict[str, Any]) -> StreamState:
@@ -62,12 +67,17 @@ def _state(info: dict[str, Any]) -> StreamState:
     if identity is None:
         raise BrokerUnavailableError("the stream's marks are not to be read")
     state: dict[str, Any] = info["state"]
-    return StreamState(identity, number_in(state, "first_seq"), number_in(state, "last_seq"))
+    is_filled = _metadata(info).get(_FILLED) == identity.key
+    return StreamState(identity, number_in(state, "first_seq"), number_in(state, "last_seq"), is_filled)
+
+
+def _metadata(info: dict[str, Any]) -> dict[str, str]:
+    return info["config"].get("metadata") or {}
 
 
 def _identity(info: dict[str, Any]) -> StreamIdentity | None:
     """None when somebody has made the marks what they never are."""
-    metadata: dict[str, str] = info["config"].get("metadata") or {}
+    metadata = _metadata(info)
     epoch, rewound_to = metadata.get(_EPOCH, "0"), metadata.get(_REWOUND_TO, "0")
     if not all(mark.isdecimal() and len(mark) <= _MOST_DIGITS for mark in (epoch, rewound_to)):
         return None
@@ -78,13 +88,13 @@ def _marks(epoch: int, rewound_to: int) -> dict[str, str]:
     return {_EPOCH: str(epoch), _REWOUND_TO: str(rewound_to)}
 
 
-async def stream_state(broker: Broker) -> StreamState | None:
-    """The stream as it is now, or None when there is none.
+async def stream_state(broker: Broker, *, imported_as: str | None = None) -> StreamState | None:
+    """The stream as it is now, or None when there is none. ``imported_as`` is as in ``Broker.jetstream``.
 
     Raises ``BrokerUnavailableError``, also while its marks cannot be read: the relay puts them right.
     """
     try:
-        return _state(await broker.jetstream(f"STREAM.INFO.{STREAM}"))
+        return _state(await broker.jetstream(f"STREAM.INFO.{STREAM}", imported_as=imported_as))
     except JetStreamError as error:
         if error.code == _NOT_FOUND:
             return None
@@ -191,3 +201,10 @@ async def mark_rewound(broker: Broker, state: StreamState) -> StreamState:
     config: dict[str, Any] = info["config"]
     config["metadata"] = _marks(state.identity.epoch + 1, state.last_seq)
     return _state(await broker.jetstream(f"STREAM.UPDATE.{STREAM}", config, seconds=10.0))
+
+
+async def mark_filled(broker: Broker, identity: StreamIdentity) -> None:
+    """Says that the stream holds what it has to. Of any other than the one of that identity it says nothing."""
+    info = await broker.jetstream(f"STREAM.INFO.{STREAM}")
+    metadata = {**_metadata(info), _FILLED: identity.key}
+    await broker.jetstream(f"STREAM.UPDATE.{STREAM}", {**info["config"], "metadata": metadata}, seconds=10.0)

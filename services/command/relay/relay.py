@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 from services.command import metrics
 from services.command.domain.batch import NewEvent
 from services.command.relay import outbox
+from services.command.relay.filling import Filling
 from services.command.relay.handover import Handover
 from services.command.relay.leader import try_to_lead
 from services.command.relay.publisher import MOST_EVENTS, FencedOffError, publish
@@ -69,6 +70,7 @@ class Relay:
         self._broker = broker
         self._committed = asyncio.Event()
         self._handover = Handover()
+        self._filling = Filling(broker)
         self._standing: _Standing | None = None
         self._reached: _Standing | None = None
         """What the stream has acknowledged last: with less than that it has been rewound."""
@@ -190,6 +192,8 @@ class Relay:
             standing = self._standing or await self._reconcile(connection)
             more = await self._publish_next(connection, standing)
             self._store_answered()
+            if self._filling.is_over and self._standing is not None:
+                await self._filling.tell(standing.identity)
             if time.monotonic() >= self._check_at:
                 await self._record(connection)
                 await self._check()
@@ -217,6 +221,7 @@ class Relay:
         self._unrecorded, self._are_locked = published, False
         self._withheld.set_strangers(strangers)
         self._reconciled_at = stream.last_seq
+        self._filling.begin(stream)
         if not published and not strangers:
             await outbox.record_published(connection, {}, *standing)
         if self._doubts == doubts:
@@ -270,6 +275,7 @@ class Relay:
         # is there is withheld.
         self._after = page.last or outbox.START
         is_held_up = self._withheld or self._are_locked
+        self._filling.has_read_all = page.last is None and began_at == outbox.START
         self._handover.missed = page.last is not None or (began_at != outbox.START and not is_held_up)
         events = self._withheld.sift(page.events, page.faulty, most_bytes)
         if page.last is None:
@@ -347,5 +353,6 @@ class Relay:
         if standing is None:
             return
         stream = await ensure_stream(self._broker, self._settings.stream, standing.identity)
+        self._filling.see(stream)
         if stream.identity != standing.identity or stream.last_seq != standing.position:
             self._doubt("moved")

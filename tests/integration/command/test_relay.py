@@ -23,7 +23,7 @@ from shared.contracts.subjects import HEADER_EVENT_ID, HEADER_STREAM_SEQ, room_s
 from shared.messaging.broker import Broker
 from shared.messaging.client import Outgoing
 from shared.messaging.direct_get import next_by_subject
-from shared.messaging.stream import StreamSettings
+from shared.messaging.stream import StreamSettings, StreamState, stream_state
 from shared.postgres import Connection, migrate
 from tests.integration.command.deployment import (
     Client,
@@ -470,7 +470,8 @@ async def test_what_a_stream_held_that_is_gone_is_not_taken_for_what_the_new_one
 
 
 async def mark(broker: Broker, config: dict[str, Any]) -> None:
-    marks = {**config["metadata"], "runroom-epoch": "abc", "runroom-rewound-to": "9" * 40}
+    marks = {"runroom-epoch": "abc", "runroom-rewound-to": "9" * 40, "runroom-filled": "never"}
+    marks = {**config["metadata"], **marks}
     await broker.jetstream("STREAM.UPDATE.ROOMS", {**config, "metadata": marks})
 
 
@@ -503,7 +504,8 @@ async def test_what_is_done_to_the_stream_does_not_stop_the_relay(
         await broker.wait_connected()
         await load(client, 5)
         await check_published(dsn, nats, "ws", within=5.0)
-        config = (await broker.jetstream("STREAM.INFO.ROOMS"))["config"]
+        stream = await broker.jetstream("STREAM.INFO.ROOMS")
+        config = stream["config"]
         if restarts:
             await asyncio.to_thread(service.kill)
         await change(broker, config)
@@ -515,8 +517,9 @@ async def test_what_is_done_to_the_stream_does_not_stop_the_relay(
         async with asyncio.timeout(10):
             while True:
                 found = (await broker.jetstream("STREAM.INFO.ROOMS"))["config"]
-                marks = [found["metadata"][name] for name in ("runroom-epoch", "runroom-rewound-to")]
-                if (found["subjects"], marks) == (config["subjects"], ["0", "0"]):
+                names = ("runroom-epoch", "runroom-rewound-to", "runroom-filled")
+                marks = [found["metadata"].get(name) for name in names]
+                if (found["subjects"], marks) == (config["subjects"], ["0", "0", f"{stream['created']}/0"]):
                     break
                 await asyncio.sleep(0.1)
 
@@ -634,10 +637,15 @@ async def test_a_broker_that_comes_back_empty_is_filled_again(dsn: str, nats: Em
     service = command_service(tmp_path, dsn, nats.url)
     async with running(service), Client([service], "ws") as client:
         await load(client, 10)
+        # More than is read or published at once.
+        for _ in range(6):
+            await client.send("/v1/runs", {"room_id": "large", "input": {"x": "x" * 1_000_000}})
         await check_stream(dsn, nats.url)
+        count = len(client.acknowledged)
         await asyncio.to_thread(nats.stop)
         shutil.rmtree(nats.data_dir / "jetstream")
         await asyncio.to_thread(nats.start)
+        assert (await filled_stream(nats)).last_seq == count
         await load(client, 5)
         await check_stream(dsn, nats.url)
 
@@ -683,11 +691,24 @@ async def test_a_broker_that_comes_back_older_is_filled_up_and_marked(
         shutil.rmtree(store)
         shutil.copytree(copy, store)
         await asyncio.to_thread(nats.start)
+        count = len(client.acknowledged)
         if while_away:
             service.start()
             await asyncio.to_thread(service.wait_until_ready)
+        filled = await filled_stream(nats, epoch=1)
+        assert filled.last_seq == count
         await load(client, 5)
         assert await check_stream(dsn, nats.url) == 1
+
+
+async def filled_stream(nats: EmbeddedNats, epoch: int = 0) -> StreamState:
+    """The stream as it is when it is first seen to be filled in that epoch."""
+    async with Broker(nats.url, name="test") as broker, asyncio.timeout(20):
+        broker.start()
+        await broker.wait_connected()
+        while (state := await stream_state(broker)) is None or state.identity.epoch != epoch or not state.is_filled:
+            await asyncio.sleep(0.001)
+        return state
 
 
 async def gauge(service: Service, name: str) -> float:

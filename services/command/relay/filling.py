@@ -1,0 +1,44 @@
+"""Whether the stream holds what the event store had, and telling readers once it does.
+
+Invariant: a stream that is new, or came back older, is called filled only after all there was to publish was read at
+once, and is on it. What is withheld is not waited for. Whoever leads finds that out anew, by what the stream says.
+"""
+
+import structlog
+
+from shared.messaging.broker import Broker, JetStreamError
+from shared.messaging.stream import StreamIdentity, StreamState, mark_filled
+from shared.telemetry import Logger
+
+_log: Logger = structlog.get_logger("relay")
+
+
+class Filling:
+    """``has_read_all``: what was read last of the event store, and is published next, was all there was."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.has_read_all = False
+        self._broker = broker
+        self._is_to_be_marked = False
+
+    @property
+    def is_over(self) -> bool:
+        """Once what was read last is published: whether readers are to be told."""
+        return self.has_read_all and self._is_to_be_marked
+
+    def begin(self, stream: StreamState) -> None:
+        """From here on nothing that was read before counts."""
+        self.has_read_all = False
+        self.see(stream)
+
+    def see(self, stream: StreamState) -> None:
+        self._is_to_be_marked = not stream.is_filled
+
+    async def tell(self, identity: StreamIdentity) -> None:
+        """Raises ``BrokerUnavailableError``."""
+        self._is_to_be_marked = False
+        try:
+            await mark_filled(self._broker, identity)
+        except JetStreamError as error:
+            # Such as a stream that is closed for good. Tried again once it has been looked at again.
+            _log.warning("stream_not_marked", error=str(error))
