@@ -21,6 +21,8 @@ HEADER_TRACEPARENT = "traceparent"
 
 RELAY_WAKE_SUBJECT = "relay.wake"
 """Core NATS ping to the relay's leader: another instance has committed events."""
+STREAM_INFO_SUBJECT = "stream.info"
+"""What JetStream's STREAM.INFO of the stream is called in the account of readers."""
 
 _SEQ_DIGITS = 18
 MOST_STREAM_SEQ = 10**_SEQ_DIGITS - 1

@@ -17,12 +17,13 @@ from nats.errors import Error as NatsError
 
 from deploy.local import EmbeddedNats
 from deploy.local.nats import USERS, USERS_FILE
+from shared.contracts.subjects import STREAM_INFO_SUBJECT
 from shared.messaging.access import NatsAccess
 from shared.messaging.broker import Broker, BrokerUnavailableError, JetStreamError
 from shared.messaging.client import MessagingClient
 from shared.messaging.direct_get import last_by_subjects, next_by_subject
 from shared.messaging.nkey import UserKey, new_seed
-from shared.messaging.stream import StreamSettings, ensure_stream, stream_state
+from shared.messaging.stream import StreamSettings, ensure_stream, mark_filled, stream_state
 from tests.support.servers import broker_as
 
 ROOM = "rooms.3.ws_dev.lobby"
@@ -36,6 +37,7 @@ PUBLISH: dict[str, set[str]] = {
     "relay.wake": {"command"},
     "projected.ws_dev.lobby": {"projector"},
     "projector.wake": {"projector"},
+    "stream.info": {"query"},
     f"{API}.STREAM.INFO.ROOMS": {"command", "projector"},
     f"{API}.STREAM.CREATE.ROOMS": {"command"},
     f"{API}.STREAM.UPDATE.ROOMS": {"command"},
@@ -189,6 +191,30 @@ async def test_there_is_no_way_into_the_stream_by_an_answer(nats: EmbeddedNats) 
             # The answer to this one comes after the answer to that one would have.
             await next_by_subject(query, ROOM, 1, 10)
         assert await stream_state(command) == before
+
+
+async def test_readers_see_whether_the_stream_is_filled_and_bring_nothing_into_it_by_that(
+    nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    async with broker_as(nats, "command") as command, broker_as(nats, "query") as query:
+        for is_filled in (False, True):
+            state = await ensure_stream(command, StreamSettings())
+            assert await stream_state(query, imported_as=STREAM_INFO_SUBJECT) == state
+            assert state.is_filled is is_filled
+            await mark_filled(command, state.identity)
+        await query.client.publish(STREAM_INFO_SUBJECT, b"", reply=ROOM)
+        await query.client.flush(5)
+        assert await stream_state(query, imported_as=STREAM_INFO_SUBJECT) == await stream_state(command) == state
+    server = EmbeddedNats(tmp_path)
+    server.start()
+    try:
+        async with Broker(server.url, name="test") as anybody:
+            anybody.start()
+            await anybody.wait_connected()
+            state = await ensure_stream(anybody, StreamSettings())
+            assert await stream_state(anybody, imported_as=STREAM_INFO_SUBJECT) == state
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize("call", ["STREAM.DELETE.ROOMS", "STREAM.PURGE.ROOMS"])

@@ -43,17 +43,24 @@ class Looker:
     def __init__(self, projected: ProjectedFeed, stored: StoredFeed) -> None:
         self._projected = projected
         self._stored = stored
-        self._asked: dict[Watched, asyncio.Future[None]] = {}
+        self._asked: dict[Watched, asyncio.Future[bool]] = {}
         self._asking: asyncio.Task[None] | None = None
 
-    async def look(self, room: Watched) -> None:
-        """Both sources are asked about the room from now on; returns when both have answered or failed to."""
+    async def look(self, room: Watched) -> bool:
+        """Both sources are asked about the room from now on; returns when both have answered, True, or failed to."""
         future = self._asked.get(room)
         if future is None:
             future = self._asked[room] = asyncio.get_running_loop().create_future()
         if self._asking is None or self._asking.done():
             self._asking = begin_shared(self._ask(), "look")
-        await asyncio.shield(future)
+        return await asyncio.shield(future)
+
+    async def look_closely(self, room: Watched) -> bool:
+        """The same, but True only where the room has come no further than that: not of a stream that is yet to be
+        filled."""
+        filled = await self._stored.filled()
+        have_answered = await self.look(room)
+        return have_answered and filled is not None and filled == await self._stored.filled()
 
     async def check(self, rooms: Sequence[Watched]) -> None:
         """Compares rooms with the stream, and with the projection where one of the two has not answered of late."""
@@ -68,13 +75,14 @@ class Looker:
         while self._asked:
             batch = {room: self._asked.pop(room) for room in list(self._asked)[:_ROOMS_AT_ONCE]}
             rooms = list(batch)
+            have_answered = False
             try:
-                await asyncio.gather(self._ask_projection(rooms), self._ask_stream(rooms))
+                have_answered = all(await asyncio.gather(self._ask_projection(rooms), self._ask_stream(rooms)))
             except Exception:
                 _log.exception("look_failed")
             finally:
                 for future in batch.values():
-                    future.set_result(None)
+                    future.set_result(have_answered)
 
     async def _ask_stream(self, rooms: Sequence[Watched]) -> bool:
         known = [room for room in rooms if room.looked_to]
@@ -99,16 +107,17 @@ class Looker:
                 room.learn(tail.stream_seq)
         return True
 
-    async def _ask_projection(self, rooms: Sequence[Watched]) -> None:
+    async def _ask_projection(self, rooms: Sequence[Watched]) -> bool:
         try:
             heads = await self._projected.heads([room.key for room in rooms])
         except ProjectionAwayError as error:
             _log.debug("heads_unknown", error=str(error))
             for room in rooms:
                 room.projection_answered = False
-            return
+            return False
         for room in rooms:
             head = heads[room.key]
             room.projection_answered = True
             room.first_seq = head.first_seq
             room.learn(head.head_seq)
+        return True

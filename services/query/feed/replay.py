@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from services.query.feed.entry import Entry, contiguous
 from services.query.feed.frame import chunk, event_frame
 from services.query.feed.projected import ProjectedFeed, ProjectedPage, ProjectionAwayError
-from services.query.feed.stored import Absent, StoredFeed
+from services.query.feed.stored import StoredFeed
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import room_subject
 from shared.messaging.broker import BrokerUnavailableError
@@ -98,7 +98,7 @@ class Replay:
                 return None
             if isinstance(found, list):
                 return found
-            return None if held is None else await self._judge_absence(key, after, held, found)
+            return None if held is None else await self._judge_absence(key, after, held)
 
     async def _following(self, subject: str, after: int, position: int, most_events: int) -> list[Entry]:
         try:
@@ -106,9 +106,7 @@ class Replay:
         except BrokerUnavailableError:
             return []
 
-    async def _judge_absence(
-        self, key: RoomKey, after: int, held: ProjectedPage, absent: Absent
-    ) -> list[Entry] | Trimmed | None:
+    async def _judge_absence(self, key: RoomKey, after: int, held: ProjectedPage) -> list[Entry] | Trimmed | None:
         """The stream does not hold what follows: trimmed if the projection has been past it, else not there yet."""
         if held.entries:
             # One snapshot holds later events and not this one.
@@ -125,6 +123,9 @@ class Replay:
             if taken := contiguous(held.entries, after):
                 return taken
             first_seq = held.entries[0].stream_seq if held.entries else head.head_seq + 1
+        absent = await self._stored.surely_absent(room_subject(*key), after, PAGE_EVENTS)
+        if absent is None:
+            return None
         if absent.first_seq is not None and absent.first_seq > after:
             first_seq = min(first_seq, absent.first_seq)
         return Trimmed(first_seq)

@@ -248,15 +248,16 @@ class RoomStream:
         """Waits for a room that is behind the cursor.
 
         The client may have the position from a command answered this very moment, so the stream gets a grace. Only
-        when both sources have answered, and neither knows of such an event, is the cursor beyond the room.
+        when both sources have answered, the stream not while it is being filled, and neither knows of such an event, is
+        the cursor beyond the room.
         """
         grace_ends = self._loop.time() + self._settings.cursor_ahead_grace_seconds
         while self._cursor > room.head_seq:
             is_last_look = self._loop.time() >= grace_ends
-            await self._meanwhile(room.look())
+            have_answered = await self._meanwhile(room.look(closely=is_last_look))
             if self._cursor <= room.head_seq:
                 break
-            if is_last_look and room.is_certain:
+            if is_last_look and have_answered:
                 self._reset("cursor_ahead", room.first_seq or room.head_seq + 1, room.head_seq)
                 self._cursor = room.head_seq
                 break

@@ -51,8 +51,7 @@ class Room:
     """Created for its first viewer, closed after its last one.
 
     ``waiters`` are told when there may be something new. ``head_seq`` is the last event known to exist; ``ring`` is
-    None until a source has said where the room is. ``is_certain``: the projection and the stream have both answered
-    when they were last asked.
+    None until a source has said where the room is.
     """
 
     def __init__(
@@ -89,10 +88,6 @@ class Room:
         self._subscription: Subscription | None = None
         self._task = begin_shared(self._keep(), "room")
 
-    @property
-    def is_certain(self) -> bool:
-        return self.projection_answered and self.stream_answered
-
     def learn(self, stream_seq: int) -> None:
         """An event at this position exists."""
         if stream_seq > self.head_seq:
@@ -105,9 +100,9 @@ class Room:
         """Something outside has changed, such as the connection to NATS: look after subscription and holes now."""
         self._attention.set()
 
-    async def look(self) -> None:
-        """Asks the projection and the stream how far the room has come."""
-        await self._looker.look(self)
+    async def look(self, *, closely: bool = False) -> bool:
+        """Asks the projection and the stream how far the room has come; whether both have said so, as in ``Looker``."""
+        return await (self._looker.look_closely if closely else self._looker.look)(self)
 
     def close(self) -> asyncio.Task[None]:
         """Lets the room's task give the subscription back and end; the task, to be waited for."""

@@ -56,7 +56,7 @@ async def test_how_far_a_small_room_has_come_is_known(variables: dict[str, str],
             for one in LARGE:
                 watching_all.enter_context(watching(hub, RoomKey(OTHERS, one)))
             small = watching_all.enter_context(watching(hub, RoomKey(WORKSPACE, room)))
-            await settled(lambda: small.is_certain)
+            await settled(lambda: small.projection_answered and small.stream_answered)
             assert small.head_seq == 5
         await hub.close()
 

@@ -211,3 +211,18 @@ async def test_a_broker_without_the_stream_yet(variables: dict[str, str], fresh_
             await stream.ensure()
             await stream.publish(events(room, 1, 2))
             assert await seqs(viewer, 2) == [1, 2]
+
+
+async def test_what_a_stream_does_not_hold_that_is_yet_to_be_filled_is_to_come(
+    variables: dict[str, str], projections: Projections
+) -> None:
+    """Also where the projection has let it go."""
+    room = fresh("room")
+    await projections.apply_feed(events(room, 11, 20))
+    with running_nats() as emptied:
+        async with running(variables | {"NATS_URL": emptied.url}) as query, world.stream(emptied.url) as stream:
+            await stream.ensure(filled=False)
+            async with query.stream(room) as viewer:
+                assert isinstance(await viewer.item(), Comment)
+                await stream.publish(events(room, 1, 10))
+                assert await seqs(viewer, 20) == list(range(1, 21))

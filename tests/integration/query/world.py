@@ -24,7 +24,7 @@ from shared.contracts.subjects import (
     room_subject,
 )
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
-from shared.messaging.stream import StreamSettings, ensure_stream
+from shared.messaging.stream import StreamSettings, ensure_stream, mark_filled
 
 from .service import WORKSPACE
 
@@ -95,9 +95,11 @@ class Stream:
     async def close(self) -> None:
         await self._broker.close()
 
-    async def ensure(self) -> None:
-        """The stream as the relay makes it, but that it also stores ``quiet.…`` as ``rooms.…``."""
-        await ensure_stream(self._broker, StreamSettings())
+    async def ensure(self, *, filled: bool = True) -> None:
+        """The stream as the relay makes it, or leaves it, but that it also stores ``quiet.…`` as ``rooms.…``."""
+        state = await ensure_stream(self._broker, StreamSettings())
+        if filled:
+            await mark_filled(self._broker, state.identity)
         config: dict[str, Any] = (await self._broker.jetstream(f"STREAM.INFO.{STREAM}"))["config"]
         config["subjects"] = [*config["subjects"], "quiet.>"]
         config["subject_transform"] = {"src": "quiet.>", "dest": "rooms.>"}

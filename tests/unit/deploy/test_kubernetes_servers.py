@@ -34,7 +34,7 @@ def test_nats_users_are_those_of_every_other_deployment() -> None:
     assert [
         (kind, one[kind]) for one in accounts["ROOMS"]["exports"] for kind in one.keys() & {"stream", "service"}
     ] == exports
-    assert len(accounts["READERS"]["imports"]) == len(exports) == 3
+    assert len(accounts["READERS"]["imports"]) == len(exports) == 4
     limits = re.findall(r"limits: \{ max_subscriptions: (\d+) \}", stripped)
     assert [str(accounts[name]["limits"]["max_subscriptions"]) for name in ("ROOMS", "READERS")] == limits
 
