@@ -29,7 +29,8 @@ MOST_STREAM_SEQ = 10**_SEQ_DIGITS - 1
 """The last number an event of a room can have: readers take no longer one for a number."""
 _SEQ_LINE = f"\r\n{HEADER_STREAM_SEQ}:".encode()
 _TRACE_LINE = f"\r\n{HEADER_TRACEPARENT}:".encode()
-_END = b"\r\n\r\n"
+CUT_OFF = -2
+"""Where headers end by direct get: NATS cuts their last two bytes off, whatever they are, and appends its own."""
 _FNV_OFFSET = 0x811C9DC5
 _FNV_PRIME = 0x01000193
 
@@ -83,13 +84,14 @@ def stream_seq_of(headers: Mapping[str, str] | None) -> int:
 def stream_seq_in(raw: bytes) -> int:
     """The same from headers as they came, without taking them all apart.
 
-    That of the last line with the name, as there, and none in headers that have no end: nobody who reads an event by
-    one road takes it for another than who reads it by the other.
+    That of the last line with the name, as there, and none if that line has no end before the last two bytes: nobody
+    who reads an event by one road takes it for another than who reads it by the other.
     """
-    start = raw.rfind(_SEQ_LINE) + len(_SEQ_LINE)
-    if start < len(_SEQ_LINE) or not raw.endswith(_END):
+    start = raw.rfind(_SEQ_LINE, 0, CUT_OFF) + len(_SEQ_LINE)
+    end = raw.find(b"\r\n", start, CUT_OFF)
+    if start < len(_SEQ_LINE) or end < 0:
         return 0
-    seq = raw[start : raw.find(b"\r\n", start)].strip()
+    seq = raw[start:end].strip(b" \t")
     return int(seq) if seq.isdigit() and len(seq) <= _SEQ_DIGITS else 0
 
 

@@ -37,9 +37,12 @@ class Outgoing(NamedTuple):
 
 
 def parse_headers(raw: bytes) -> dict[str, str]:
-    """The headers of a message from their lines (NATS ADR-4), as ``name: value``."""
-    lines = raw.decode(errors="replace").split("\r\n")
-    return {name: value.strip() for name, colon, value in (line.partition(":") for line in lines) if colon}
+    """The headers of a message as they came (NATS ADR-4): the lines ``name: value`` that follow the first one.
+
+    Blanks and tabs are no part of a value; other white space is.
+    """
+    lines = raw.decode(errors="replace").split("\r\n")[1:]
+    return {name: value.strip(" \t") for name, colon, value in (line.partition(":") for line in lines) if colon}
 
 
 def header_block(headers: dict[str, str]) -> bytes:
@@ -142,13 +145,11 @@ def _published(message: Outgoing, reply: str) -> tuple[bytes, ...]:
 
 
 class MessagingClient(Client):
-    """Reconnects whatever the server has said last, and reads headers without looking at each character.
+    """Reconnects whatever the server has said last.
 
     The library's own closes itself for good on almost any error of the server's: credentials that are being changed, or
     a message too large, would cost a service its stream until it is started again.
     """
-
-    _parse_header_lines = staticmethod(parse_headers)
 
     def __init__(self, *, public_key: str | None = None, only_tls: bool = False) -> None:
         """``public_key`` is the nkey that CONNECT names; ``only_tls``: a server without TLS is not told anything."""

@@ -20,7 +20,7 @@ from base64 import b64decode
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from shared.contracts.subjects import STREAM, matches
+from shared.contracts.subjects import CUT_OFF, STREAM, matches
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, JetStreamError, number_in
 from shared.messaging.client import parse_headers, parse_status
 
@@ -28,6 +28,7 @@ _SUBJECT = f"$JS.API.DIRECT.GET.{STREAM}"
 _NO_MESSAGE = 10037
 _SUBJECT_HEADER = "Nats-Subject"
 _POSITION_HEADER = "Nats-Sequence"
+_APPENDED = f"Nats-Stream: {STREAM}\r\n\r\n".encode()
 _END_OF_BATCH, _NOTHING_FOUND = "204", "404"
 _NOT_LOADED = "Message Not Found"
 """Where the last messages were asked for: there is one, and it could not be read."""
@@ -209,10 +210,16 @@ async def _ask_leader(broker: Broker, request: dict[str, Any], seconds: float) -
         raise
     try:
         message: dict[str, Any] = answer["message"]
-        headers, data = (b64decode(message.get(part, "")) for part in ("hdrs", "data"))
-        return StoredMessage(number_in(message, "seq"), str(message["subject"]), parse_headers(headers), data)
+        raw, data = (b64decode(message.get(part, "")) for part in ("hdrs", "data"))
+        return StoredMessage(number_in(message, "seq"), str(message["subject"]), parse_headers(_given(raw)), data)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BrokerUnavailableError("the stream's leader answered with what is no message") from error
+
+
+def _given(headers: bytes) -> bytes:
+    """Headers as they were published, as direct get gives them: with others in place of their last two bytes, whatever
+    those are, so that a message is the same by either road."""
+    return headers[:CUT_OFF] + _APPENDED
 
 
 async def _collect(

@@ -1,5 +1,6 @@
 """Reading straight from the stream."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from uuid import uuid4
@@ -9,6 +10,7 @@ from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
 from deploy.local import EmbeddedNats
+from shared.contracts.subjects import stream_seq_in, stream_seq_of
 from shared.messaging.broker import Broker, BrokerUnavailableError, JetStreamError
 from shared.messaging.client import Outgoing
 from shared.messaging.direct_get import (
@@ -141,6 +143,64 @@ async def test_a_stored_message_is_one_whatever_was_published_as_its_headers(
         assert (whole(found.first), found.number) == (expected[0], 2)
         await broker.client.request_all([Outgoing(subject, headers, b"last")], 5)
         assert await last_by_subjects(broker, [subject], whole) == ([(subject, second + 1, b"last")], second + 1)
+
+
+async def numbers_of(broker: Broker, headers: bytes) -> dict[str, int]:
+    """Of one message that is published with these headers, by each road there is to it."""
+    room, name = uuid4().hex, uuid4().hex
+    subject = f"rooms.1.ws.{room}"
+    came: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
+    config = {"name": name, "ack_policy": "none", "filter_subject": subject}
+    inbox = broker.client.new_inbox()
+    for road, listened in (("live", subject), ("consumer", inbox)):
+
+        def hear(_subject: str, _reply: str, raw: bytes, _data: bytes, road: str = road) -> None:
+            came.put_nowait((road, stream_seq_in(raw)))
+
+        await broker.listen(listened, hear)
+    created = f"CONSUMER.CREATE.ROOMS.{name}.{subject}"
+    await broker.jetstream(created, {"stream_name": "ROOMS", "action": "create", "config": config})
+    await broker.client.publish(f"$JS.API.CONSUMER.MSG.NEXT.ROOMS.{name}", b'{"batch": 1}', reply=inbox)
+    await broker.client.request_all([Outgoing(subject, headers, b"data")], 5)
+    async with asyncio.timeout(5):
+        numbers = dict([await came.get(), await came.get()])
+    (stored,) = await next_by_subject(broker, subject, 1, 10)
+    by_leader = await next_by_leader(broker, subject, 1)
+    assert by_leader is not None
+    return numbers | {"direct get": stream_seq_of(stored.headers), "leader": stream_seq_of(by_leader.headers)}
+
+
+@pytest.mark.parametrize(
+    ("headers", "number"),
+    [
+        (b"NATS/1.0\r\nRunroom-Stream-Seq: 5\r\n\r\n", 5),
+        (b"NATS/1.0\r\nRunroom-Stream-Seq:\t5 \r\n\r\n", 5),
+        (b"NATS/2.0 404 x\r\nRunroom-Stream-Seq: 5\r\n\r\n", 5),
+        (b"Runroom-Stream-Seq: 5\r\n\r\n", 0),
+        # The end that the server cuts off is no end of theirs, or there is none.
+        (b"NATS/1.0\r\nRunroom-Stream-Seq: 5\r\nXY", 5),
+        (b"NATS/1.0\r\nRunroom-Stream-Seq: 5\r\nRunroom-Stream-Seq", 5),
+        (b"NATS/1.0\r\nRunroom-Stream-Seq: 5\r\nRunroom-Stream-Seq: 66\r\nX\n", 66),
+        (b"NATS/1.0\r\nRunroom-Stream-Seq: 5\r\nRunroom-Stream-Seq: 6", 0),
+        (b"NATS/1.0\r\nRunroom-Stream-Seq: 5\r\nRunroom-Stream-Seq:6\r\n", 0),
+        (b"NATS/1.0\r\nRunroom-Stream-Seq: 5\r\n", 0),
+        (b"NATS/1.0\r\nRunroom-Stream-Seq: 5", 0),
+        # What a language, and not the protocol, takes for a blank.
+        (b"NATS/1.0\r\nRunroom-Stream-Seq: \x1c5\r\n\r\n", 0),
+        (b"NATS/1.0\r\nRunroom-Stream-Seq: 5\x0b\r\n\r\n", 0),
+        ("NATS/1.0\r\nRunroom-Stream-Seq: \u00a05\r\n\r\n".encode(), 0),
+        ("NATS/1.0\r\nRunroom-Stream-Seq: \u00855\r\n\r\n".encode(), 0),
+    ],
+)
+async def test_an_event_has_one_number_by_whatever_road_it_comes(
+    fresh_nats: EmbeddedNats, headers: bytes, number: int
+) -> None:
+    async with Broker(fresh_nats.url, name="test") as broker:
+        broker.start()
+        await broker.wait_connected()
+        await ensure_stream(broker, StreamSettings())
+        roads = ("live", "consumer", "direct get", "leader")
+        assert await numbers_of(broker, headers) == dict.fromkeys(roads, number)
 
 
 @pytest.mark.parametrize(
