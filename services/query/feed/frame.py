@@ -15,7 +15,7 @@ StreamLimit = Literal["process", "room", "principal", "shutdown"]
 BUSY_RETRY_MS = 5000
 
 MOST_SEQ = 2**53 - 1
-"""The last number that JSON has in common. No event has a higher one; a row that somebody wrote may."""
+"""The last number that JSON has in common. No event has a higher one; a row or a message that somebody made up may."""
 
 Position = Annotated[int, Meta(extra_json_schema={"minimum": 0})]
 
@@ -72,7 +72,7 @@ def retry_frame(milliseconds: int) -> bytes:
 
 def caught_up_frame(stream_seq: int) -> bytes:
     """History is sent, up to and including ``stream_seq``."""
-    return _control("caught-up", CaughtUp(stream_seq))
+    return _control("caught-up", CaughtUp(min(stream_seq, MOST_SEQ)))
 
 
 def reset_frame(reason: ResetReason, first_seq: int, head_seq: int) -> bytes:

@@ -181,9 +181,12 @@ class RoomStream:
     async def _feed(self, room: Room) -> None:
         while (ring := room.ring) is None:
             await self._sleep(room)
-        self._cursor = room.head_seq if self._start == LATEST else self._start
-        await self._reach(room)
-        target = room.head_seq  # history ends here; what is beyond it is live
+        if self._start == LATEST:
+            target = self._cursor = await self._meanwhile(room.latest())
+        else:
+            self._cursor = self._start
+            await self._reach(room)
+            target = room.head_seq  # history ends here; what is beyond it is live
         is_behind = False
         while True:
             # First, so that there is nothing to wait for between looking at the ring and sleeping or sending.

@@ -50,7 +50,7 @@ class Waiter(Protocol):
 class Room:
     """Created for its first viewer, closed after its last one.
 
-    ``waiters`` are told when there may be something new. ``head_seq`` is the last event known to exist; ``ring`` is
+    ``waiters`` are told when there may be something new. ``head_seq`` is the last event heard of; ``ring`` is
     None until a source has said where the room is.
     """
 
@@ -80,6 +80,7 @@ class Room:
         self._deliveries = deliveries
         self._delivery: Delivery | None = None
         self._settings = settings
+        self._held_seq = 0
         self._early: dict[int, bytes] = {}
         self._attention = asyncio.Event()
         self._closing = False
@@ -89,12 +90,22 @@ class Room:
         self._task = begin_shared(self._keep(), "room")
 
     def learn(self, stream_seq: int) -> None:
-        """An event at this position exists."""
-        if stream_seq > self.head_seq:
-            self.head_seq = stream_seq
-            self._notify()
-        if self.ring is None or self.ring.last < self.head_seq:
-            self._attention.set()
+        """An event at this position exists, a source says."""
+        self._held_seq = max(self._held_seq, stream_seq)
+        self._hear_of(stream_seq)
+
+    async def latest(self) -> int:
+        """The last event that a source holds, or that has followed on those live: of a number that lies beyond, which
+        only a live message has named, the sources are asked."""
+        ring = self.ring
+        if ring is None or not ring.covers(self._held_seq) or ring.last < self.head_seq:
+            await self.look()
+            ring = self.ring
+        if ring is not None and ring.covers(self._held_seq):
+            return ring.last
+        # Where they have not said anything, better what was heard than all of history.
+        have_answered = self.projection_answered and self.stream_answered
+        return self._held_seq if self._held_seq or have_answered else self.head_seq
 
     def attend(self) -> None:
         """Something outside has changed, such as the connection to NATS: look after subscription and holes now."""
@@ -133,11 +144,18 @@ class Room:
             self._notify()
         elif ring is None or stream_seq > ring.last:
             self._set_aside(stream_seq, envelope)
-            self.learn(stream_seq)
+            self._hear_of(stream_seq)
         elif (held := ring.frame(stream_seq)) is not None and held != event_frame(stream_seq, envelope):
             # One of the two was made up, and nobody here knows which: whoever asks from now on has it from history.
             _misplaced.report("live_message_of_another_event", **self.key._asdict())
             ring.rebase(ring.last)
+
+    def _hear_of(self, stream_seq: int) -> None:
+        if stream_seq > self.head_seq:
+            self.head_seq = stream_seq
+            self._notify()
+        if self.ring is None or self.ring.last < self.head_seq:
+            self._attention.set()
 
     def _set_aside(self, stream_seq: int, envelope: bytes) -> None:
         # What does not fit is only read back from the stream later.

@@ -130,6 +130,27 @@ async def test_numbers_that_no_event_has_are_not_said(
             pass
         most = 2**53 - 1
         assert control == Control("reset", {"reason": "history_trimmed", "first_seq": most, "head_seq": most})
+        async with query.stream(room, "latest") as other:
+            assert await other.caught_up() == ([], most)
+
+
+async def test_whoever_asks_for_the_latest_is_not_sent_behind_a_number_that_was_made_up(
+    query: QueryService, stream: Stream, room: str
+) -> None:
+    """The stream has refused it; live, it has come all the same."""
+    await stream.publish(events(room, 1, 3))
+    async with query.stream(room) as viewer:
+        await viewer.caught_up()
+        far = event(room, 10**17)
+        refused = {**headers(far), HEADER_EVENT_ID: room, "Nats-Expected-Last-Sequence": "1"}
+        await stream.client.publish(room_subject(WORKSPACE, room), encode_event(far), headers=refused)
+        await stream.publish([event(room, 4)])
+        assert await sequence(viewer, 1) == [4]  # so the other message has come as well
+        async with query.stream(room, "latest") as late:
+            assert await late.caught_up() == ([], 4)
+            await stream.publish(events(room, 5, 6))
+            assert await sequence(late, 2) == [5, 6]
+            assert await sequence(viewer, 2) == [5, 6]
 
 
 async def test_history_from_the_projection_and_on_from_the_stream(

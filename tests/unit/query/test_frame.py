@@ -21,6 +21,7 @@ def test_an_event_frame_is_id_and_data() -> None:
     ("frame", "name", "data"),
     [
         (caught_up_frame(3), "caught-up", {"stream_seq": 3}),
+        (caught_up_frame(2**53), "caught-up", {"stream_seq": 2**53 - 1}),
         (reset_frame("cursor_ahead", 1, 9), "reset", {"reason": "cursor_ahead", "first_seq": 1, "head_seq": 9}),
         (busy_frame("room"), "busy", {"limit": "room"}),
     ],
