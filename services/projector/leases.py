@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import structlog
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from services.projector.session import Session
@@ -222,13 +221,13 @@ class LeaseKeeper:
     async def _listen(self) -> None:
         if self._subscription is None and self._broker.is_connected:
             with suppress(BrokerUnavailableError, *BROKER_ERRORS):
-                self._subscription = await self._broker.subscribe(WAKE_SUBJECT, self._on_wake)
+                self._subscription = await self._broker.listen(WAKE_SUBJECT, self._on_wake)
 
     async def _ping(self) -> None:
         """Best effort: without it the others notice at their next tick."""
         with suppress(BrokerUnavailableError, *BROKER_ERRORS):
             await self._broker.client.publish(WAKE_SUBJECT, self._worker.encode())
 
-    async def _on_wake(self, message: Msg) -> None:
-        if message.data != self._worker.encode():
+    def _on_wake(self, _subject: str, _reply: str, _headers: bytes, worker: bytes) -> None:
+        if worker != self._worker.encode():
             self._wake.set()

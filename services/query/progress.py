@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from typing import Protocol, TypeVar
 
 import msgspec
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from services.query.metrics import MIN_SEQ_TIMEOUTS, MIN_SEQ_WAITS
@@ -85,9 +84,9 @@ class _Topic:
         self.subscription: Subscription | None = None
         self.subscribing = asyncio.Lock()
 
-    async def receive(self, message: Msg) -> None:
+    def receive(self, _subject: str, _reply: str, _headers: bytes, payload: bytes) -> None:
         try:
-            said = _decoder.decode(message.data)
+            said = _decoder.decode(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             said = None  # whatever it means, looking again is right
         for waiter in self.waiters:
@@ -176,7 +175,7 @@ class Progress:
             with suppress(BrokerUnavailableError, *BROKER_ERRORS):
                 async with topic.subscribing:
                     if topic.subscription is None:
-                        topic.subscription = await self._broker.subscribe(subject, topic.receive)
+                        topic.subscription = await self._broker.listen(subject, topic.receive)
                 # The server has the subscription when it has answered what was sent after it.
                 await self._broker.client.flush(1)
             yield

@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import Any, cast
 
 import structlog
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
@@ -21,7 +20,7 @@ from shared.messaging.access import NatsAccess, asks_for_tls
 from shared.messaging.client import MessagingClient, Outgoing, RawHandler
 from shared.metrics import BROKER_CONNECTED, BROKER_DISCONNECTS, BROKER_RECONNECTS
 from shared.tasks import end_tasks
-from shared.telemetry import Logger
+from shared.telemetry import LineBudget, Logger
 
 _AS_THE_URL_SAYS = NatsAccess()
 
@@ -93,6 +92,8 @@ class Broker:
         self._hooks: list[ReconnectHook] = []
         self._up = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None
+        # A message that cannot be read, or that a handler fails at, is one, and anybody with a key can send many.
+        self._complaints = LineBudget(1)
         self._log: Logger = structlog.get_logger("messaging")
 
     @property
@@ -147,17 +148,11 @@ class Broker:
         """Begins another connection; subscriptions come with it."""
         await self._client.force_reconnect()
 
-    async def subscribe(self, subject: str, receive: Callable[[Msg], Awaitable[None]]) -> Subscription:
+    async def listen(self, subject: str, receive: RawHandler) -> Subscription:
         """A core subscription; it comes back by itself after a reconnect.
 
-        ``receive`` must keep up: nothing is dropped here, so it is the caller who bounds what arrives.
+        ``receive`` gets the parts of a message as they came, and must keep up: nothing is dropped here.
         """
-        return await self.client.subscribe(  # pyright: ignore[reportUnknownMemberType]  # an untyped default of the client's
-            subject, cb=receive, pending_msgs_limit=-1, pending_bytes_limit=-1
-        )
-
-    async def listen(self, subject: str, receive: RawHandler) -> Subscription:
-        """The same for what comes in great numbers: ``receive`` gets the parts of a message as they came."""
         return await self.client.subscribe_raw(subject, receive)
 
     async def request(self, subject: str, payload: bytes, *, seconds: float = 2.0) -> bytes:
@@ -224,8 +219,10 @@ class Broker:
             self._refusal = refusal
             return
         # The client reports every failed attempt to connect here too, four a second: say those quietly.
-        quiet = isinstance(error, OSError) or not self._client.is_connected
-        (self._log.debug if quiet else self._log.warning)("broker_error", error=type(error).__name__)
+        if isinstance(error, OSError) or not self._client.is_connected:
+            self._log.debug("broker_error", error=type(error).__name__)
+        elif (left_out := self._complaints.take()) is not None:
+            self._log.warning("broker_error", error=type(error).__name__, left_out=left_out)
 
     async def _on_disconnected(self) -> None:
         self._up.clear()

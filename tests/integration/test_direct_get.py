@@ -227,7 +227,7 @@ async def test_an_answer_that_says_what_no_server_does_is_none(headers: bytes, d
                 one.start()
                 await one.wait_connected()
             for call in ("DIRECT.GET.ROOMS", "STREAM.MSG.GET.ROOMS"):
-                await liar.subscribe(f"$JS.API.{call}", lie)
+                await liar.client.subscribe(f"$JS.API.{call}", cb=lie)
             await liar.client.flush(5)
             with pytest.raises(BrokerUnavailableError):
                 await last_by_subjects(broker, ["rooms.1.ws.a"], whole)

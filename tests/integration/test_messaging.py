@@ -28,7 +28,7 @@ async def test_a_listener_hears_what_a_subscriber_hears_until_it_is_unsubscribed
             came.append((message.subject, message.reply, dict(message.headers or {}), message.data))
 
         listening = await broker.listen("talk.*", listen)
-        await broker.subscribe("talk.*", receive)
+        await broker.client.subscribe("talk.*", cb=receive)
 
         async def say(number: int) -> None:
             headers = {HEADER_STREAM_SEQ: str(number), "Name": "zoë"} if number % 2 else None
@@ -69,6 +69,28 @@ async def test_a_listener_hears_what_a_subscriber_hears_until_it_is_unsubscribed
         assert broker.client.raw_handlers == {}
 
 
+async def test_a_flood_of_messages_that_are_not_to_be_read_is_a_few_lines(
+    fresh_nats: EmbeddedNats, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with Broker(fresh_nats.url, name="test") as broker:
+        broker.start()
+        await broker.wait_connected()
+        heard = 0
+
+        def fail(*_: object) -> None:
+            nonlocal heard
+            heard += 1
+            raise LookupError
+
+        await broker.listen("flood", fail)
+        for _ in range(1000):
+            await broker.client.publish("flood", b"")
+        async with asyncio.timeout(10):
+            while heard < 1000:
+                await broker.client.flush(5)
+    assert 1 <= capsys.readouterr().out.count("LookupError") <= 100
+
+
 async def test_a_batch_is_sent_as_it_is_and_its_last_message_is_answered(fresh_nats: EmbeddedNats) -> None:
     async with Broker(fresh_nats.url, name="test") as broker:
         broker.start()
@@ -80,7 +102,7 @@ async def test_a_batch_is_sent_as_it_is_and_its_last_message_is_answered(fresh_n
             if message.reply:
                 await message.respond(f"{len(came)}".encode())
 
-        await broker.subscribe("batch.*", receive)
+        await broker.client.subscribe("batch.*", cb=receive)
         batch = [
             Outgoing(f"batch.{number}", header_block({"Number": str(number), "Name": "zoë"}), b"\r\n" * number)
             for number in range(100)
@@ -128,7 +150,7 @@ async def test_a_server_that_answers_late_is_heard_at_once(fresh_nats: EmbeddedN
         async def hear(_: Msg) -> None:
             heard.set()
 
-        await broker.subscribe("late", hear)
+        await broker.client.subscribe("late", cb=hear)
         await broker.client.publish("late", b"")
         async with asyncio.timeout(2):
             await heard.wait()

@@ -26,6 +26,7 @@ from deploy.local.settings import LocalSettings
 from deploy.local.stack import LocalStack
 from shared.contracts.subjects import partition_filter, partition_of, room_subject
 from shared.messaging.broker import Broker, BrokerUnavailableError, JetStreamError
+from shared.messaging.client import Outgoing
 from shared.messaging.direct_get import next_by_subject
 from shared.messaging.stream import StreamState, stream_state
 from tests.support.servers import broker_as
@@ -36,10 +37,13 @@ MINE, YOURS = {"x-workspace-id": "ws_mine"}, {"x-workspace-id": "ws_yours"}
 FROM = room_subject("ws_mine", "secret")
 TO = room_subject("ws_yours", "lobby")
 
+said: list[str] = []
+"""By the services, since they were started."""
+
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    stack = LocalStack(LocalSettings(data_dir=tmp_path_factory.mktemp("stack")), echo=lambda _service, _line: None)
+    stack = LocalStack(LocalSettings(data_dir=tmp_path_factory.mktemp("stack")), echo=lambda _, line: said.append(line))
     stack.start()
     yield stack
     stack.stop()
@@ -374,6 +378,43 @@ async def test_a_room_that_a_made_up_number_led_to_is_let_go_with_the_stream(sta
         await create()
         await wait_for_runs(query, headers, 3)
         await until("runroom_projector_lag_events", is_nothing=True)
+
+
+@pytest.mark.parametrize(
+    ("user", "subject"),
+    [("command", "relay.wake"), ("projector", "projector.wake"), ("projector", "projected.ws_woken.lobby")],
+)
+async def test_whoever_is_woken_reads_no_headers(stack: LocalStack, user: str, subject: str) -> None:
+    """They may be nothing that is to be read, and are nobody's business there."""
+    headers = {"x-workspace-id": "ws_woken"}
+    async with (
+        httpx.AsyncClient(base_url=stack.command_url, trust_env=False, timeout=PATIENCE) as command,
+        httpx.AsyncClient(base_url=stack.query_url, trust_env=False, timeout=PATIENCE) as query,
+        stolen(stack, user) as broker,
+    ):
+
+        async def create() -> dict[str, Any]:
+            answer = await command.post("/v1/runs", json={"room_id": "lobby"}, headers=headers)
+            assert answer.status_code == 201, answer.text
+            return answer.json()
+
+        async def read(run_id: str, min_seq: int) -> httpx.Response:
+            return await query.get(f"/v1/runs/{run_id}", params={"min_seq": min_seq, "wait": 20_000}, headers=headers)
+
+        said.clear()
+        first = await create()
+        assert (await read(first["run_id"], first["stream_seq"])).status_code == 200
+        waits = await _counted(query, "runroom_query_min_seq_waits_total")
+        waiting = asyncio.create_task(read(first["run_id"], first["stream_seq"] + 1))
+        async with asyncio.timeout(PATIENCE):
+            while await _counted(query, "runroom_query_min_seq_waits_total") == waits:
+                await asyncio.sleep(0.02)
+        asked = Outgoing("$JS.API.STREAM.INFO.ROOMS", b"", b"")
+        for raw in (b"x", b"NATS/1.0 \xff2", b"NATS/1.0"):
+            await broker.client.request_all([*([Outgoing(subject, raw, b"")] * 50), asked], 5)
+        await create()
+        assert (await waiting).status_code == 200
+        assert [line for line in said if "broker_error" in line] == []
 
 
 async def wait_for_runs(query: httpx.AsyncClient, headers: dict[str, str], number: int) -> None:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import asyncpg
 import structlog
-from nats.aio.msg import Msg
 
 from services.command import metrics
 from services.command.domain.batch import NewEvent
@@ -162,7 +161,7 @@ class Relay:
         self._doubt("start")
         wake = None
         try:
-            wake = await self._broker.subscribe(RELAY_WAKE_SUBJECT, self._on_wake)
+            wake = await self._broker.listen(RELAY_WAKE_SUBJECT, self._on_wake)
             while self._broker.is_connected:
                 self._committed.clear()
                 if not await self._step(connection):
@@ -182,7 +181,7 @@ class Relay:
             async with asyncio.timeout(seconds):
                 await self._committed.wait()
 
-    async def _on_wake(self, _: Msg) -> None:
+    def _on_wake(self, *_: object) -> None:
         self._handover.missed = True
         self._committed.set()
 

@@ -166,7 +166,7 @@ async def test_progress_is_announced_once_it_is_there_to_be_read(
         if heard == {"runs": 3, "room_feed": 3}:
             done.set()
 
-    subscription = await broker.subscribe(progress_subject(*history.key), receive)
+    subscription = await broker.client.subscribe(progress_subject(*history.key), cb=receive)
     await store(event_store_dsn, history.events)
     await publish(stream_url, history.events)
     async with asyncio.timeout(30):
