@@ -84,7 +84,9 @@ class _End(NamedTuple):
 
 
 class _Answer:
-    """The messages of one answer as they come."""
+    """The messages of one answer as they come; ``inbox`` is where it was asked for."""
+
+    inbox = ""
 
     def __init__(self, is_asked: Callable[[str], bool], start: int = 1) -> None:
         self.messages: list[StoredMessage] = []
@@ -93,7 +95,7 @@ class _Answer:
         self._start = start
         self._last = "0"
 
-    def receive(self, _subject: str, _reply: str, raw: bytes, data: bytes) -> None:
+    def receive(self, subject: str, _reply: str, raw: bytes, data: bytes) -> None:
         if self.end.done():
             return
         headers = parse_headers(raw)
@@ -102,13 +104,18 @@ class _Answer:
         status, description = ("", "") if _POSITION_HEADER in headers else parse_status(raw)
         # The server says of each message, and of the end, which was the message before.
         follows = headers.get("Nats-Last-Sequence", "0") == self._last
-        if status and (follows or status != _END_OF_BATCH):
+        if subject != self.inbox:  # as no server sends it here, unless it was read wrongly
+            self._refuse()
+        elif status and (follows or status != _END_OF_BATCH):
             self.end.set_result(_End(status, description, headers))
         elif not status and follows and self._is_next(headers):
             self._last = headers[_POSITION_HEADER]
             self.messages.append(StoredMessage(int(self._last), headers[_SUBJECT_HEADER], headers, data))
         else:
-            self.end.set_exception(MisplacedAnswerError("the answer to something else came"))
+            self._refuse()
+
+    def _refuse(self) -> None:
+        self.end.set_exception(MisplacedAnswerError("the answer to something else came"))
 
     def _is_next(self, headers: dict[str, str]) -> bool:
         position = headers.get(_POSITION_HEADER, "")
@@ -228,7 +235,7 @@ async def _collect(
     """The messages of an answer, and what ends it."""
     client = broker.client
     try:
-        inbox = client.new_inbox()
+        inbox = answer.inbox = client.new_inbox()
         subscription = await broker.listen(inbox, answer.receive)
         try:
             await client.publish(_SUBJECT, json.dumps(request).encode(), reply=inbox)

@@ -235,6 +235,20 @@ async def test_an_answer_that_says_what_no_server_does_is_none(headers: bytes, d
                 await next_by_leader(broker, "rooms.1.ws.a", 1)
 
 
+async def test_what_came_to_another_inbox_is_no_answer(fresh_nats: EmbeddedNats) -> None:
+    async with Broker(fresh_nats.url, name="test") as broker:
+        broker.start()
+        await broker.wait_connected()
+        await ensure_stream(broker, StreamSettings())
+        before = set(broker.client.raw_handlers)
+        asking = asyncio.create_task(next_by_subject(broker, "rooms.1.ws.nobody", 1, 1))
+        while not (asked := broker.client.raw_handlers.keys() - before):
+            await asyncio.sleep(0)
+        broker.client.raw_handlers[asked.pop()](broker.client.new_inbox(), "", b"NATS/1.0 404\r\n\r\n", b"")
+        with pytest.raises(MisplacedAnswerError):
+            await asking
+
+
 async def test_a_stream_that_is_away_is_nobodys_doing() -> None:
     with running_nats() as nats:
         async with Broker(nats.url, name="test") as broker:

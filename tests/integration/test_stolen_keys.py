@@ -417,6 +417,37 @@ async def test_whoever_is_woken_reads_no_headers(stack: LocalStack, user: str, s
         assert [line for line in said if "broker_error" in line] == []
 
 
+async def test_a_subject_with_other_white_space_in_it_is_one_subject(stack: LocalStack) -> None:
+    """Stored, it comes to the projectors with the events of its partition."""
+    headers = {"x-workspace-id": "ws_tab"}
+    async with (
+        httpx.AsyncClient(base_url=stack.command_url, trust_env=False, timeout=PATIENCE) as command,
+        httpx.AsyncClient(base_url=stack.query_url, trust_env=False, timeout=PATIENCE) as query,
+        stolen(stack, "command") as broker,
+    ):
+
+        async def create() -> str:
+            answer = await command.post("/v1/runs", json={"room_id": "lobby"}, headers=headers)
+            assert answer.status_code == 201, answer.text
+            return answer.json()["event_id"]
+
+        told = [await create()]
+        seen: list[dict[str, Any]] = []
+        watching = asyncio.create_task(_watch(query, "lobby", headers, 0, seen))
+        await wait_for_runs(query, headers, 1)
+        for space in "\x0b\x0c\x1c\x85":
+            subject = room_subject("ws_tab", "lobby") + space
+            answer = json.loads(await broker.client.request_all([Outgoing(f"{subject}1", b"", b"{}")], 5))
+            assert answer["stream"] == "ROOMS"
+            told.append(await create())
+        await wait_for_runs(query, headers, len(told))
+        async with asyncio.timeout(PATIENCE):
+            while len(seen) < len(told):
+                await asyncio.sleep(0.02)
+        watching.cancel()
+        assert [event["event_id"] for event in seen] == told
+
+
 async def wait_for_runs(query: httpx.AsyncClient, headers: dict[str, str], number: int) -> None:
     async with asyncio.timeout(PATIENCE):
         while len((await query.get("/v1/runs", headers=headers)).json()["runs"]) < number:

@@ -122,8 +122,11 @@ class Room:
         self._attention.set()
         return self._task
 
-    def receive(self, _subject: str, _reply: str, headers: bytes, envelope: bytes) -> None:
+    def receive(self, subject: str, _reply: str, headers: bytes, envelope: bytes) -> None:
         """One live message."""
+        if subject != self.subject:  # as no server sends it here, unless it was read wrongly
+            _misplaced.report("live_message_of_another_subject", **self.key._asdict())
+            return
         seq = stream_seq_in(headers)
         if not seq:
             if (left_out := _unplaced.take()) is not None:

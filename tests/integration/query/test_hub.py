@@ -14,12 +14,14 @@ from services.query.feed.ring import Ring
 from services.query.feed.room import Room
 from services.query.feed.stored import StoredFeed, Tails
 from services.query.settings import FeedSettings
+from shared.contracts.events import encode_event
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import STREAM, room_subject
 from shared.messaging.broker import Broker
+from shared.messaging.client import header_block
 from shared.postgres import Pool, running_pool
 
-from .world import Stream, event, events, fresh
+from .world import Stream, event, events, fresh, headers
 
 
 @contextmanager
@@ -99,6 +101,22 @@ async def test_everybody_is_told(variables: dict[str, str], stream: Stream, room
             watched.waiters.update(viewers)
             await stream.publish(events(room, 1, 1))
             await settled(lambda: all(viewer.told for viewer in viewers))
+        await hub.close()
+
+
+async def test_a_message_of_another_subject_is_no_event_of_a_room(variables: dict[str, str], room: str) -> None:
+    async with (
+        Broker(variables["NATS_URL"], name="test") as broker,
+        running_pool(variables["PROJECTION_DSN"], "test", most=2) as pool,
+    ):
+        projected, stored = ProjectedFeed(pool), StoredFeed(broker)
+        hub = Hub(broker, Looker(projected, stored), Replay(projected, stored), FeedSettings())
+        with watching(hub, RoomKey("ws_dev", room)) as watched:
+            message = header_block(headers(event(room, 1))), encode_event(event(room, 1))
+            watched.receive(room_subject("ws_dev", "another"), "", *message)
+            assert watched.head_seq == 0
+            watched.receive(room_subject("ws_dev", room), "", *message)
+            assert watched.head_seq == 1
         await hub.close()
 
 
