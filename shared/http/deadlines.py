@@ -61,7 +61,7 @@ class Deadlines:
 
 class RequestTimes:
     """Shared by all connections of a server, in seconds. ``head`` begins with the connection, or the first byte;
-    ``body`` with the end of the head; ``end`` with the last that is written to who may have yet to send something."""
+    ``body`` with the end of the head; ``end`` when the last has been sent to who may have yet to send something."""
 
     def __init__(self, head: float, body: float, end: float = LINGER_SECONDS) -> None:
         self.head = Deadlines(head)

@@ -62,6 +62,7 @@ class Intake(HttpToolsProtocol):
         "_hosts",
         "_is_ahead",
         "_is_deaf",
+        "_is_ending",
         "_is_stopping",
         "_loose_bytes",
         "_part",
@@ -86,6 +87,7 @@ class Intake(HttpToolsProtocol):
         self._hosts = 0
         self._is_ahead = False
         self._is_deaf = False
+        self._is_ending = False
         self._is_stopping = False
         self._rest = b""
         self._rest_at = 0
@@ -173,7 +175,15 @@ class Intake(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         self._is_stopping = True
-        super().shutdown()
+        if self._is_ending:
+            self.transport.close()
+        else:
+            super().shutdown()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._is_ending:
+            self._times.end.watch(self)
 
     def close(self) -> None:
         """To be called with a request's last answer. One that is whole before its request is can be read all the same;
@@ -375,12 +385,16 @@ class Intake(HttpToolsProtocol):
 
     def _end(self) -> None:
         """Ends the connection in a way that lets the client read what was written to it: to close it with something
-        unread is to reset it, and whoever is told of that has lost what it had not read."""
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-            self._times.end.watch(self)
-        else:
+        unread is to reset it, and whoever is told of that has lost what it had not read. Its time begins when
+        all of that is sent; while the server stops, nobody is waited for."""
+        if self._is_stopping or not self.transport.can_write_eof():
             self.transport.close()
+            return
+        self._is_ending = True
+        self.transport.write_eof()
+        self.transport.set_write_buffer_limits(0)  # by which it says when nothing is left
+        if not self.flow.write_paused:
+            self._times.end.watch(self)
 
     def _forget(self) -> None:
         self._times.head.forget(self)

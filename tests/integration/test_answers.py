@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 from collections.abc import AsyncGenerator, Collection, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -29,16 +30,24 @@ PATIENCE = 10.0
 
 
 class Crashing:
-    """Answers ``/whole``; begins any other answer, waits for ``go_on`` and does as ``end`` says."""
+    """Answers ``/whole``; begins any other answer, waits for ``go_on`` and does as ``end`` says.
+
+    With ``wait`` it waits before it begins.
+    """
 
     def __init__(self, end: str) -> None:
         self.end = end
+        self.body = b"body"
         self.has_begun = asyncio.Event()
         self.go_on = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        if self.end == "wait":
+            self.has_begun.set()
+            await self.go_on.wait()
+        length = b"%d" % len(self.body)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
         if scope["path"] != "/whole":
             self.has_begun.set()
             await self.go_on.wait()
@@ -46,7 +55,7 @@ class Crashing:
                 raise RuntimeError("between head and body")
             if self.end == "return":
                 return
-        await send({"type": "http.response.body", "body": b"body", "more_body": False})
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
 
 
 class Served:
@@ -65,6 +74,12 @@ class Served:
             await self.app.has_begun.wait()
         return reader, writer
 
+    async def empty(self) -> None:
+        """Returns when there is no connection any more."""
+        async with asyncio.timeout(PATIENCE):
+            while self.connections:
+                await asyncio.sleep(0.01)
+
     async def whole(self) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(b"GET /whole HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
@@ -75,7 +90,7 @@ class Served:
 
 
 @asynccontextmanager
-async def served(end: str, *, keep_alive: int = 75) -> AsyncGenerator[Served, None]:
+async def served(end: str, *, keep_alive: int = 75, linger: float = 60) -> AsyncGenerator[Served, None]:
     """The server's connections around the application, in this loop. Nothing may be left that nobody caught."""
     loop = asyncio.get_running_loop()
     errors: list[dict[str, Any]] = []
@@ -90,19 +105,23 @@ async def served(end: str, *, keep_alive: int = 75) -> AsyncGenerator[Served, No
     )
     config.load()
     state = ServerState()
-    times, turns, cors = RequestTimes(5, 5, 60), Turns(32), Cors(())
+    times, turns, cors = RequestTimes(5, 5, linger), Turns(32), Cors(())
 
     def connection() -> Connection:
         return Connection(
             config=config, server_state=state, app_state={}, turns=turns, backlog=Backlog(), times=times, cors=cors
         )
 
-    server = await loop.create_server(connection, "127.0.0.1", 0)
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 128 * 1024)  # so that the kernel does not take it all
+    server = await loop.create_server(connection, sock=listener)
     try:
         yield Served(app, server.sockets[0].getsockname()[1], state.connections)
     finally:
         app.go_on.set()
         server.close()
+        for one in list(state.connections):
+            cast("Connection", one).transport.abort()  # or the loop would wait for it
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*state.tasks, return_exceptions=True)
         gc.collect()  # a task that failed unseen says so when it goes
@@ -147,9 +166,7 @@ def test_nothing_is_written_to_who_has_left_meanwhile(end: str) -> None:
         async with served(end) as service:
             _, writer = await service.half()
             writer.transport.abort()
-            async with asyncio.timeout(PATIENCE):
-                while service.connections:
-                    await asyncio.sleep(0.01)
+            await service.empty()
             service.app.go_on.set()
             assert b"body" in await service.whole()
 
@@ -214,8 +231,57 @@ def test_nobody_who_has_a_body_left_to_send_is_waited_for_in_the_end() -> None:
             service.app.go_on.set()
             async with asyncio.timeout(PATIENCE):
                 assert (await reader.read()).endswith(b"body")
-                while service.connections:
+            await service.empty()
+            writer.close()
+
+    as_in_production(check())
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["refused before", "refused meanwhile"])
+def test_nobody_who_was_refused_is_waited_for_in_the_end(*, is_first: bool) -> None:
+    async def check() -> None:
+        async with served("wait") as service:
+            reader, writer = await service.half(b"Transfer-Encoding: chunked\r\n")
+            (connection,) = service.connections
+            if not is_first:
+                cast("Connection", connection).shutdown()
+            writer.write(b"no size\r\n")
+            async with asyncio.timeout(PATIENCE):
+                assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+            if is_first:
+                cast("Connection", connection).shutdown()
+            await service.empty()
+            writer.close()
+
+    as_in_production(check())
+
+
+def test_who_takes_an_answer_slowly_has_his_time_when_he_has_taken_it() -> None:
+    """He has a body left to send, as has another, who has taken his."""
+
+    async def check() -> None:
+        async with served("answer", linger=0.1) as service:
+            service.app.body = b"x" * 8_000_000
+            slow = socket.create_connection(("127.0.0.1", service.port))
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 131072)
+            slow.setblocking(False)
+            reader, writer = await asyncio.open_connection(sock=slow)
+            writer.write(b"POST /whole HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 2000\r\n\r\n")
+            async with asyncio.timeout(PATIENCE):
+                head = await reader.readuntil(b"\r\n\r\n")
+            service.app.body = b"body"
+            other, other_writer = await asyncio.open_connection("127.0.0.1", service.port)
+            other_writer.write(b"POST /whole HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 9\r\n\r\n")
+            async with asyncio.timeout(PATIENCE):
+                assert (await other.read()).endswith(b"body")
+                while len(service.connections) == 2:
                     await asyncio.sleep(0.01)
+                # Time is over for the other one, who came later.
+                writer.write(b"y" * 1000)
+                assert b"content-length: 8000000" in head
+                assert await reader.read() == b"x" * 8_000_000
+            await service.empty()
+            other_writer.close()
             writer.close()
 
     as_in_production(check())
