@@ -197,6 +197,8 @@ async def test_readers_see_whether_the_stream_is_filled_and_bring_nothing_into_i
     nats: EmbeddedNats, tmp_path: Path
 ) -> None:
     async with broker_as(nats, "command") as command, broker_as(nats, "query") as query:
+        await ensure_stream(command, StreamSettings())
+        before = await _configuration(command)
         for is_filled in (False, True):
             state = await ensure_stream(command, StreamSettings())
             assert await stream_state(query, imported_as=STREAM_INFO_SUBJECT) == state
@@ -205,6 +207,7 @@ async def test_readers_see_whether_the_stream_is_filled_and_bring_nothing_into_i
         await query.client.publish(STREAM_INFO_SUBJECT, b"", reply=ROOM)
         await query.client.flush(5)
         assert await stream_state(query, imported_as=STREAM_INFO_SUBJECT) == await stream_state(command) == state
+        await command.jetstream("STREAM.UPDATE.ROOMS", before)
     server = EmbeddedNats(tmp_path)
     server.start()
     try:
