@@ -11,6 +11,7 @@ they came, for 3 µs (docs/decisions/0009-messages-as-they-come.md).
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, cast
 
 from nats.aio.client import Client
@@ -19,6 +20,8 @@ from nats.errors import ConnectionReconnectingError, NoRespondersError, Protocol
 from nats.errors import Error as NatsError
 from nats.protocol.parser import Parser
 
+from shared.messaging.transport import Transport
+
 RawHandler = Callable[[str, str, bytes, bytes], None]
 """Takes subject, reply subject, headers as they came (empty if there are none) and payload. Must keep up."""
 
@@ -26,6 +29,9 @@ _END = b"\r\n"
 _VERSION = "NATS/1.0"
 _NO_RESPONDERS = "503"
 _INBOX_BYTES = 16
+
+_CLOSE_SECONDS = 1
+"""For what is still to be sent when the client is closed."""
 
 
 class Outgoing(NamedTuple):
@@ -145,7 +151,7 @@ def _published(message: Outgoing, reply: str) -> tuple[bytes, ...]:
 
 
 class MessagingClient(Client):
-    """Reconnects whatever the server has said last.
+    """Reconnects whatever the server has said last, and waits for none that has gone silent.
 
     The library's own closes itself for good on almost any error of the server's: credentials that are being changed, or
     a message too large, would cost a service its stream until it is started again.
@@ -154,6 +160,7 @@ class MessagingClient(Client):
     def __init__(self, *, public_key: str | None = None, only_tls: bool = False) -> None:
         """``public_key`` is the nkey that CONNECT names; ``only_tls``: a server without TLS is not told anything."""
         super().__init__()
+        self._transport = Transport()
         self._public_nkey = public_key
         # A server that lets strangers in does not ask.
         self._auth_configured = public_key is not None
@@ -194,8 +201,8 @@ class MessagingClient(Client):
         parts += _published(last, f"{reply} ")
         self._answers[reply] = answer = asyncio.get_running_loop().create_future()
         try:
-            await self._write(b"".join(parts))
             async with asyncio.timeout(seconds):
+                await self._write(b"".join(parts))
                 return await answer
         finally:
             del self._answers[reply]
@@ -218,11 +225,39 @@ class MessagingClient(Client):
     async def _write(self, data: bytes) -> None:
         """Sends at once when nothing else is waiting to be; the library's way is one turn of the event loop later."""
         if self._transport is None or self._pending or not self.is_connected:
-            await self._send_command(data)
+            # Not by _send_command, which waits for a flush when this is much.
+            self._pending.append(data)
+            self._pending_data_size += len(data)
             await self._flush_pending()
         else:
             self._transport.write(data)
             await self._transport.drain()
+
+    async def _flush_pending(self, force_flush: bool = False) -> None:
+        # The library's waits while the queue is full. The pings would, too, by which a server that hangs is found out.
+        if self.is_connected and self._flush_queue is not None and self._flush_queue.full():
+            return
+        if not force_flush:
+            await super()._flush_pending()
+            return
+        # The library's keeps to itself that it was cancelled, by a timeout or at the end of a service.
+        task = cast("asyncio.Task[object]", asyncio.current_task())
+        cancelled = task.cancelling()
+        await super()._flush_pending(force_flush=True)
+        if task.cancelling() > cancelled:
+            raise asyncio.CancelledError
+
+    async def close(self) -> None:
+        """Ends it for good. What has been sent before arrives if the server reads it within a second."""
+        if self._transport is not None and self.is_connected:
+            with suppress(NatsError, OSError, TimeoutError):
+                # Before the ping, so that its answer is one to all of it.
+                self._transport.write(b"".join(self._pending))
+                self._pending = []
+                await self.flush(_CLOSE_SECONDS)
+        self._pending = []
+        self._pending_data_size = 0
+        await super().close()
 
     async def deliver(self, sid: int, subject: bytes, reply: bytes, payload: bytes, headers: bytes | None) -> None:
         """The library's way with a message."""

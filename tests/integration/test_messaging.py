@@ -1,8 +1,6 @@
 """Listening to messages as they come, beside the library's own subscriptions."""
 
 import asyncio
-import os
-import signal
 
 import pytest
 from nats.aio.msg import Msg
@@ -11,7 +9,11 @@ from nats.errors import ConnectionReconnectingError, FlushTimeoutError, NoRespon
 from deploy.local import EmbeddedNats
 from shared.contracts.subjects import HEADER_STREAM_SEQ, stream_seq_in
 from shared.messaging.broker import Broker
-from shared.messaging.client import Outgoing, header_block, parse_headers
+from shared.messaging.client import MessagingClient, Outgoing, header_block, parse_headers
+from tests.support.proxy import running_proxy, through
+
+MUCH = [Outgoing("much", b"", b"x" * 1_000_000)] * 24
+"""More than what is on its way to a server that does not read can hold."""
 
 
 async def test_a_listener_hears_what_a_subscriber_hears_until_it_is_unsubscribed(fresh_nats: EmbeddedNats) -> None:
@@ -132,18 +134,137 @@ async def test_a_request_ends_with_the_connection_it_was_made_on(fresh_nats: Emb
                 await asking
 
 
-async def test_a_server_that_answers_late_is_heard_at_once(fresh_nats: EmbeddedNats) -> None:
-    """Also when nobody waits for the answer any more."""
-    async with Broker(fresh_nats.url, name="test") as broker:
+async def test_a_server_that_reads_nothing_is_left_for_another(fresh_nats: EmbeddedNats) -> None:
+    async with running_proxy(fresh_nats.port) as proxy:
+        client = MessagingClient()
+        lost, again = asyncio.Event(), asyncio.Event()
+
+        async def on_disconnected() -> None:
+            lost.set()
+
+        async def on_reconnected() -> None:
+            again.set()
+
+        await client.connect(
+            [through(proxy, fresh_nats.url), fresh_nats.url],
+            dont_randomize=True,
+            ping_interval=0.3,  # pyright: ignore[reportArgumentType]  # seconds; fractions are fine
+            disconnected_cb=on_disconnected,
+            reconnected_cb=on_reconnected,
+        )
+        with pytest.raises(NoRespondersError):
+            await client.request_all(MUCH[:1], 2.0)
+        proxy.hold()
+        async with asyncio.timeout(10):
+            with pytest.raises(TimeoutError):
+                await client.request_all(MUCH, 0.05)
+            # As many as a service does in the time that it takes to notice.
+            for _ in range(1000):
+                await (await client.subscribe_raw("many", lambda *_: None)).unsubscribe()
+            await lost.wait()
+            await again.wait()
+            await client.flush(5)
+            await client.close()
+
+
+async def test_a_request_to_a_server_that_reads_nothing_ends_in_its_time(fresh_nats: EmbeddedNats) -> None:
+    async with running_proxy(fresh_nats.port) as proxy, Broker(through(proxy, fresh_nats.url), name="test") as broker:
         broker.start()
         await broker.wait_connected()
-        assert fresh_nats.pid is not None
-        os.kill(fresh_nats.pid, signal.SIGSTOP)
-        try:
-            with pytest.raises(FlushTimeoutError):
-                await broker.client.flush(1)
-        finally:
-            os.kill(fresh_nats.pid, signal.SIGCONT)
+        with pytest.raises(NoRespondersError):
+            await broker.client.request_all(MUCH[:1], 2.0)
+        proxy.hold()
+        for _ in range(2):  # the second waits for the first to be sent
+            asking = asyncio.create_task(broker.client.request_all(MUCH, 0.1))
+            # Sooner than the connection is found to be lost.
+            assert asking in (await asyncio.wait({asking}, timeout=5))[0]
+            assert isinstance(asking.exception(), TimeoutError)
+
+
+async def test_a_request_to_a_server_that_reads_nothing_ends_with_the_connection(fresh_nats: EmbeddedNats) -> None:
+    async with running_proxy(fresh_nats.port) as proxy, Broker(through(proxy, fresh_nats.url), name="test") as broker:
+        broker.start()
+        await broker.wait_connected()
+        proxy.hold()
+        asking = asyncio.create_task(broker.client.request_all(MUCH, 60.0))
+        await asyncio.sleep(0.05)
+        await broker.reconnect()
+        with pytest.raises(ConnectionReconnectingError):
+            async with asyncio.timeout(10):
+                await asking
+        proxy.release()
+        await broker.reach(10)
+
+
+async def test_a_server_that_reads_nothing_holds_up_no_stop(fresh_nats: EmbeddedNats) -> None:
+    async with running_proxy(fresh_nats.port) as proxy:
+        broker = Broker(through(proxy, fresh_nats.url), name="test")
+        broker.start()
+        await broker.wait_connected()
+        proxy.hold()
+        asking = asyncio.create_task(broker.client.request_all(MUCH, 60.0))
+        await asyncio.sleep(0.05)
+
+        async def publish() -> None:
+            for message in MUCH:
+                await broker.client.publish(message.subject, message.payload)
+
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(publish(), 0.05)
+        async with asyncio.timeout(10):
+            await broker.close()
+        with pytest.raises(ConnectionReconnectingError):
+            await asking
+
+
+async def test_attempts_to_connect_that_came_to_nothing_leave_nothing_open(fresh_nats: EmbeddedNats) -> None:
+    async with running_proxy(fresh_nats.port) as proxy:
+        client = MessagingClient()
+        failed: asyncio.Queue[Exception] = asyncio.Queue()
+        await client.connect(
+            through(proxy, fresh_nats.url),
+            connect_timeout=0.05,  # pyright: ignore[reportArgumentType]  # seconds; fractions are fine
+            reconnect_time_wait=0.05,  # pyright: ignore[reportArgumentType]
+            max_reconnect_attempts=-1,
+            error_cb=failed.put,
+        )
+        proxy.hold()
+        await client.force_reconnect()
+        async with asyncio.timeout(10):
+            while not isinstance(await failed.get(), TimeoutError):
+                pass
+            for _ in range(9):
+                await failed.get()
+            # The last one, and the one before it if the proxy has not seen yet that it has ended.
+            assert proxy.cut() <= 2
+            await client.close()
+
+
+async def test_what_was_published_before_a_stop_arrives(fresh_nats: EmbeddedNats) -> None:
+    async with Broker(fresh_nats.url, name="test") as hearing:
+        hearing.start()
+        await hearing.wait_connected()
+        heard: list[bytes] = []
+        await hearing.listen("last", lambda _subject, _reply, _headers, payload: heard.append(payload))
+        await hearing.client.flush(5)
+        async with Broker(fresh_nats.url, name="test") as broker:
+            broker.start()
+            await broker.wait_connected()
+            for number in range(20):
+                await broker.client.publish("last", b"%d" % number * 100_000)
+        await hearing.client.flush(5)
+        assert heard == [b"%d" % number * 100_000 for number in range(20)]
+
+
+async def test_a_server_that_answers_late_is_heard_at_once(fresh_nats: EmbeddedNats) -> None:
+    """Also when nobody waits for the answer any more."""
+    async with running_proxy(fresh_nats.port) as proxy, Broker(through(proxy, fresh_nats.url), name="test") as broker:
+        broker.start()
+        await broker.wait_connected()
+        proxy.hold()
+        with pytest.raises(FlushTimeoutError):
+            await broker.client.flush(1)
+        proxy.release()
         await broker.client.flush(2)
         heard = asyncio.Event()
 

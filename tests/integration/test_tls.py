@@ -14,6 +14,7 @@ import asyncpg
 import httpx
 import pytest
 import trustme
+from nats.errors import ConnectionReconnectingError
 from nats.errors import Error as NatsError
 
 from deploy.local import EmbeddedNats, EmbeddedPostgres
@@ -21,9 +22,11 @@ from deploy.local.ports import free_port
 from deploy.local.service import Service
 from shared.messaging.access import NatsAccess
 from shared.messaging.broker import Broker
-from shared.messaging.client import MessagingClient
+from shared.messaging.client import MessagingClient, Outgoing
 from shared.messaging.stream import StreamSettings, ensure_stream
 from shared.postgres import connect, migrate
+from shared.tasks import end_tasks
+from tests.support.proxy import running_proxy, through
 from tests.support.servers import EVENT_STORE_MIGRATIONS, MigratedDatabases
 from tests.support.terminator import terminating
 
@@ -168,6 +171,54 @@ async def test_nats_is_not_reached_with_another_authority_or_name(
                 said += capsys.readouterr().out
         assert ("local issuer" if wrong == "authority" else "IP address mismatch") in said
         assert not broker.is_connected
+
+
+async def test_a_nats_that_reads_nothing_is_not_waited_for(nats: EmbeddedNats, papers: Papers) -> None:
+    much = [Outgoing("much", b"", b"x" * 1_000_000)] * 24
+    async with running_proxy(nats.port) as proxy:
+        url = encrypted(through(proxy, nats.url))
+        broker = Broker(url, name="test", access=NatsAccess(ca_file=papers.ca))
+        broker.start()
+        await broker.reach(10)
+        async with asyncio.timeout(10):
+            for end in (broker.reconnect, broker.close):
+                proxy.hold()
+                asking = asyncio.create_task(broker.client.request_all(much, 60.0))
+                await asyncio.sleep(0.1)
+                await end()
+                with pytest.raises(ConnectionReconnectingError):
+                    await asking
+                proxy.release()
+                if end == broker.reconnect:
+                    await broker.wait_connected()
+
+
+async def test_a_nats_that_goes_silent_in_a_handshake_is_not_waited_for(papers: Papers) -> None:
+    begun: asyncio.Queue[None] = asyncio.Queue()
+
+    async def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun.put_nowait(None)
+        writer.write(b'INFO {"tls_required": true}\r\n')
+        await reader.read(1)
+        writer.close()
+
+    async with await asyncio.start_server(begin, "127.0.0.1", 0) as server:
+        client = MessagingClient(only_tls=True)
+        connecting = asyncio.create_task(
+            client.connect(
+                f"tls://localhost:{server.sockets[0].getsockname()[1]}",
+                tls=NatsAccess(ca_file=papers.ca).tls(),
+                connect_timeout=0.1,  # pyright: ignore[reportArgumentType]  # seconds; fractions are fine
+                reconnect_time_wait=0.05,  # pyright: ignore[reportArgumentType]
+            )
+        )
+        try:
+            async with asyncio.timeout(10):
+                await begun.get()
+                await begun.get()
+        finally:
+            await end_tasks(connecting, again_seconds=0.1)
+            await client.close()
 
 
 async def test_a_nats_without_tls_is_told_nothing(nats_server: EmbeddedNats, papers: Papers) -> None:
