@@ -2,6 +2,8 @@
 
 Invariant: a partition has one owner and an epoch that grows with every change of owner. Clocks only decide when
 somebody may take over; whether a worker may still write is decided by the epoch, in the transaction that writes.
+What a worker that is not alive any more has begun to write is ended before its partitions are taken over: it would keep
+its successor waiting.
 Nobody has a share of them before NATS has let it in: it would keep them from those who can read the stream.
 """
 
@@ -15,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import asyncpg
 import structlog
 from nats.aio.subscription import Subscription
 
@@ -68,7 +71,12 @@ class Holder(Protocol):
 
 def new_worker_id() -> str:
     """A name no other worker has, that still tells where it runs."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(6)}"
+
+
+def session_name(worker: str) -> str:
+    """What PostgreSQL calls the worker's sessions. Names of hosts are longer than it has room for."""
+    return f"runroom-projector-{worker.rpartition('-')[2]}"
 
 
 class LeaseKeeper:
@@ -206,6 +214,7 @@ class LeaseKeeper:
             self._log.info("leases_released", projection=holder.name, partitions=len(unwanted), share=share)
             await self._ping()
         if len(kept) < share:
+            await self._end_expired(connection, holder.name)
             rows = await connection.fetch(_SQL["claim"], holder.name, self._worker, share - len(kept))
             if len(rows) < share - len(kept):
                 # Held by others, or there are none: the database may have been made anew without our noticing.
@@ -217,6 +226,24 @@ class LeaseKeeper:
                 ]
                 self._log.info("leases_taken", projection=holder.name, partitions=len(leases), share=share)
                 holder.grant(leases)
+
+    async def _end_expired(self, connection: Connection, projection: str) -> None:
+        """PostgreSQL waits for what a worker that stands still has half sent, and for it whoever inserts the same rows.
+
+        Before its leases are taken: until then whoever comes next knows of it, should this fail. A worker that was only
+        late connects again, and finds that it has lost its leases.
+        """
+        rows = await connection.fetch(_SQL["expired_owners"], projection, self._worker)
+        if not rows:
+            return
+        owners = sorted(row["owner"] for row in rows)
+        try:
+            ended = await connection.fetchval(_SQL["end_sessions"], [session_name(owner) for owner in owners])
+        except asyncpg.InsufficientPrivilegeError:
+            self._log.warning("sessions_not_ended", projection=projection, workers=owners)
+            return
+        if ended:
+            self._log.warning("sessions_ended", projection=projection, workers=owners, sessions=ended)
 
     async def _listen(self) -> None:
         if self._subscription is None and self._broker.is_connected:

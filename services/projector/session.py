@@ -1,7 +1,8 @@
 """One PostgreSQL connection of one task's own.
 
 Invariant: after trouble the next use gets a new connection, never one in an unknown state. A worker that stands still
-in the middle of a transaction is cut off by PostgreSQL, so that its locks never outlive its leases by much.
+in the middle of a transaction is cut off, so that its locks never outlive its leases by much: between two statements by
+PostgreSQL, and in the middle of one by whoever takes its leases over, who knows its sessions by their name.
 """
 
 from contextlib import suppress

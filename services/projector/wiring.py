@@ -12,7 +12,7 @@ from litestar import Litestar
 from services.projector.crew import Crew, Sessions
 from services.projector.event_source import EventSource
 from services.projector.lag import LagMeter
-from services.projector.leases import LeaseKeeper, new_worker_id
+from services.projector.leases import LeaseKeeper, new_worker_id, session_name
 from services.projector.parking import Attendant
 from services.projector.projections import PROJECTIONS
 from services.projector.reconcile import Reconciler
@@ -45,7 +45,7 @@ async def run(settings: Settings) -> None:
     async with contextlib.AsyncExitStack() as stack:
 
         def session(dsn: str) -> Session:
-            opened = Session(dsn, _NAME, idle_seconds=settings.lease_seconds)
+            opened = Session(dsn, session_name(worker), idle_seconds=settings.lease_seconds)
             stack.push_async_callback(opened.close)
             return opened
 

@@ -11,11 +11,14 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from services.projector.copying import COPIES, binary_rows, copy_rows
+from services.projector.leases import new_worker_id, session_name
 from services.projector.projection_store import Advance, LeaseLostError, Mark, ProjectionStore
 from services.projector.projections.base import Recorded, RoomEvents
 from services.projector.projections.room_feed import RoomFeed
 from services.projector.session import Session
 from shared.contracts.subjects import partition_of
+from shared.postgres import STORE_ERRORS
 from tests.integration.privileges import connected
 from tests.integration.projector.history import RoomHistory, publish, store
 from tests.integration.projector.workers import (
@@ -197,6 +200,71 @@ async def test_a_transaction_that_stands_still_is_ended_so_that_its_locks_go(fre
     assert connection.is_closed()
     assert await (await session.get()).fetchval("select count(*) from projector_leases") == 0
     await session.close()
+
+
+async def test_a_worker_that_stands_still_in_the_middle_of_a_copy_is_ended_by_its_successor(
+    fresh_projections: str, event_store_dsn: str, stream_url: str, tmp_path: Path
+) -> None:
+    """PostgreSQL waits for the rest of a COPY for as long as the connection is there."""
+    dsn = as_role(fresh_projections, "runroom_projector")
+    history = RoomHistory("half-copied")
+    history.run()
+    recorded = [Recorded(event.seq, event.seq, event.envelope) for event in history.events]
+    (write,) = RoomFeed().fold([RoomEvents(history.key, recorded)])
+    is_over = asyncio.Event()
+
+    async def half() -> AsyncIterator[bytes]:
+        yield binary_rows(write.columns)[:10]
+        await is_over.wait()
+
+    sleeper, alive = new_worker_id(), new_worker_id()
+    async with connected(fresh_projections) as look:
+        await look.execute(
+            "insert into projector_leases (projection, partition, owner, epoch) values ('room_feed', $1, $2, 7)",
+            partition_of(*history.key),
+            sleeper,
+        )
+        others = Session(dsn, session_name(alive), idle_seconds=2)
+        session = Session(dsn, session_name(sleeper), idle_seconds=2)
+        other, connection = await others.get(), await session.get()
+        transaction = connection.transaction()
+        await transaction.start()
+        copy = COPIES["room_events_insert"]
+        await copy_rows(connection, copy, write, 1)
+        copying = asyncio.create_task(
+            connection.copy_to_table("proj_room_events_v1", source=half(), columns=copy.columns, format="binary")
+        )
+        waits = "select state = 'active' and wait_event = 'ClientRead' from pg_stat_activity where pid = $1"
+        async with asyncio.timeout(10):
+            while not await look.fetchval(waits, connection.get_server_pid()):
+                await asyncio.sleep(0.05)
+        await store(event_store_dsn, history.events)
+        await publish(stream_url, history.events)
+        try:
+            with running(event_store_dsn, fresh_projections, stream_url, tmp_path):
+                await applied(fresh_projections, [history], projections=("room_feed",), seconds=15)
+            await feed_matches(fresh_projections, [history])
+            assert not other.is_closed()
+        finally:
+            is_over.set()
+            with pytest.raises(STORE_ERRORS):
+                await copying
+            session.discard()
+            await others.close()
+
+
+async def test_who_may_end_no_sessions_takes_over_all_the_same(
+    fresh_projections: str, event_store_dsn: str, stream_url: str, tmp_path: Path
+) -> None:
+    async with connected(fresh_projections) as owner:
+        await owner.execute("revoke execute on function pg_terminate_backend from public")
+        await owner.execute(
+            "insert into projector_leases (projection, partition, owner, epoch) values ('runs', 1, $1, 7)",
+            new_worker_id(),
+        )
+        with running(event_store_dsn, fresh_projections, stream_url, tmp_path) as workers:
+            await shared_by(fresh_projections, 1)
+            assert "sessions_not_ended" in workers.log()
 
 
 async def test_a_lease_that_somebody_locks_keeps_the_others_with_their_owners(
