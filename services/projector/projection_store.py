@@ -185,9 +185,8 @@ class ProjectionStore:
         *,
         copying: bool,
     ) -> None:
-        connection = await self._session.get()
         try:
-            async with connection.transaction():
+            async with self._session.transaction() as connection:
                 for write in writes:
                     await self._write(connection, write, copying=copying)
                 if parks:

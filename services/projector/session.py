@@ -5,7 +5,9 @@ in the middle of a transaction is cut off, so that its locks never outlive its l
 PostgreSQL, and in the middle of one by whoever takes its leases over, who knows its sessions by their name.
 """
 
-from contextlib import suppress
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 
 from shared.postgres import FIND_THE_GONE, STORE_ERRORS, Connection, connect
 
@@ -35,6 +37,26 @@ class Session:
                 raise
             self._connection = connection
         return self._connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[Connection, None]:
+        """A transaction, rolled back where the block fails. Raises one of ``STORE_ERRORS``.
+
+        Where the connection does not answer in time it is thrown away instead: the driver would wait for as long again
+        until the statement is cancelled, before it asked for anything else.
+        """
+        connection = await self.get()
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            yield connection
+        except (TimeoutError, OSError, asyncio.CancelledError):
+            self.discard()
+            raise
+        except BaseException:
+            await transaction.rollback()
+            raise
+        await transaction.commit()
 
     def discard(self) -> None:
         """Throws the connection away, whatever it is doing."""

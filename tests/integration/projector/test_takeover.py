@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -18,7 +19,7 @@ from services.projector.projections.base import Recorded, RoomEvents
 from services.projector.projections.room_feed import RoomFeed
 from services.projector.session import Session
 from shared.contracts.subjects import partition_of
-from shared.postgres import STORE_ERRORS
+from shared.postgres import STORE_ERRORS, Connection
 from tests.integration.privileges import connected
 from tests.integration.projector.history import RoomHistory, publish, store
 from tests.integration.projector.workers import (
@@ -30,6 +31,7 @@ from tests.integration.projector.workers import (
     running,
     shared_by,
 )
+from tests.support.proxy import running_proxy, through
 from tests.support.servers import MigratedDatabases, as_role
 
 # Three are promised, two of which are the lease; the rest is for a machine that is busy with other tests.
@@ -293,16 +295,44 @@ async def test_a_connection_that_is_thrown_away_waits_for_no_lock(fresh_projecti
     async with connected(fresh_projections) as other, other.transaction():
         await other.execute("lock table projector_leases in access exclusive mode")
         waiting = asyncio.create_task((await session.get()).fetchval("select count(*) from projector_leases"))
-        count = (
-            "select count(*) from pg_stat_activity where application_name = 'thrown-away' and wait_event_type = 'Lock'"
-        )
-        async with asyncio.timeout(10):
-            while await other.fetchval(count) == 0:
-                await asyncio.sleep(0.05)
-                await other.execute("select pg_stat_clear_snapshot()")
+        await until_waiting(other, "thrown-away")
         session.discard()
         await asyncio.gather(waiting, return_exceptions=True)
-        async with asyncio.timeout(10):
-            while await other.fetchval(count):
-                await asyncio.sleep(0.05)
-                await other.execute("select pg_stat_clear_snapshot()")
+        await until_waiting(other, "thrown-away", waiting=False)
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["in time", "cancelled"])
+async def test_a_transaction_whose_connection_goes_silent_is_waited_for_once(
+    fresh_projections: str, *, cancelled: bool
+) -> None:
+    async with running_proxy(urlsplit(fresh_projections).port or 0) as proxy, connected(fresh_projections) as other:
+        session = Session(through(proxy, fresh_projections), "silent", idle_seconds=5.0, command_timeout=3.0)
+
+        async def write() -> None:
+            async with session.transaction() as connection:
+                await connection.execute("insert into projector_leases (projection, partition) values ('held', 1)")
+
+        async with other.transaction():
+            await other.execute("lock table projector_leases in access exclusive mode")
+            writing = asyncio.create_task(write())
+            await until_waiting(other, "silent")
+            proxy.hold()
+            if cancelled:
+                writing.cancel()
+            # Twice as long as a statement may take is too long.
+            await asyncio.wait({writing}, timeout=5.0)
+            assert writing.done()
+            with pytest.raises(asyncio.CancelledError if cancelled else TimeoutError):
+                await writing
+        proxy.release()
+        assert await (await session.get()).fetchval("select count(*) from projector_leases") == 0
+        await session.close()
+
+
+async def until_waiting(connection: Connection, name: str, *, waiting: bool = True) -> None:
+    """Returns when a session of that name waits for a lock, or none does any more."""
+    count = "select count(*) from pg_stat_activity where application_name = $1 and wait_event_type = 'Lock'"
+    async with asyncio.timeout(10):
+        while (await connection.fetchval(count, name) > 0) is not waiting:
+            await asyncio.sleep(0.05)
+            await connection.execute("select pg_stat_clear_snapshot()")
