@@ -94,6 +94,9 @@ async def _in_processes(
                 done, waiting = await asyncio.wait(waiting, timeout=_SHOW_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 # Without its lock, which a process that was killed may have taken with it.
                 show(counted.get_obj().value)
+                # All of them are asked, as the first error ends this, and one that nobody hears of is logged as that.
+                for task in done:
+                    task.exception()
                 for task in done:
                     yield task.result()
         except BaseException as error:

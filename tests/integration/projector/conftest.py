@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -25,3 +27,13 @@ async def stream_url(fresh_nats: EmbeddedNats, broker: Broker) -> str:
     """The NATS server, with the stream on it, empty."""
     await ensure_stream(broker, StreamSettings())
     return fresh_nats.url
+
+
+@pytest.fixture
+async def unheard() -> AsyncIterator[list[dict[str, Any]]]:
+    """Errors that nobody waits for, as the event loop would log them."""
+    found: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, fault: found.append(fault))
+    yield found
+    loop.set_exception_handler(None)

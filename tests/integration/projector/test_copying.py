@@ -24,16 +24,6 @@ async def watcher(projection_dsn: str) -> AsyncIterator[Connection]:
     await connection.close()
 
 
-@pytest.fixture
-async def unheard() -> AsyncIterator[list[dict[str, Any]]]:
-    """Errors that nobody waits for, as the event loop would log them."""
-    found: list[dict[str, Any]] = []
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, fault: found.append(fault))
-    yield found
-    loop.set_exception_handler(None)
-
-
 @pytest.mark.parametrize("binary", [False, True], ids=["text", "binary"])
 async def test_a_copy_that_is_not_taken_ends_with_its_connection(
     watcher: Connection, projection_dsn: str, unheard: list[dict[str, Any]], *, binary: bool
