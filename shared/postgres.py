@@ -122,11 +122,17 @@ async def connect(dsn: str, application_name: str, *, command_timeout: float | N
 
 
 @contextlib.asynccontextmanager
-async def connected(dsn: str, application_name: str) -> AsyncGenerator[Connection, None]:
-    """One connection, for the length of the block. Raises ``STORE_ERRORS``."""
-    connection = await connect(dsn, application_name)
+async def connected(
+    dsn: str, application_name: str, *, command_timeout: float | None = None
+) -> AsyncGenerator[Connection, None]:
+    """One connection as of ``connect``, for the length of the block. Raises ``STORE_ERRORS``."""
+    connection = await connect(dsn, application_name, command_timeout=command_timeout)
     try:
         yield connection
+    except (TimeoutError, OSError):
+        # To close it would be to wait for it again.
+        connection.terminate()
+        raise
     finally:
         await connection.close()
 

@@ -9,6 +9,7 @@ the projection database as its owner reaches it, where that is another role than
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
@@ -123,5 +124,8 @@ def _places(env: Environment) -> Places:
 
 
 def _run(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    # Ctrl-C ends the process, as SIGTERM does, and PostgreSQL takes back what was under way. Who is cancelled waits for
+    # PostgreSQL to say so, and that may be what it is ended for: a connection that went silent.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main())

@@ -13,12 +13,14 @@ import asyncpg
 
 from services.projector.projections import PROJECTIONS
 from shared.contracts.ids import RoomKey, is_token
-from shared.postgres import Connection, connect, load_queries
+from shared.postgres import Connection, connected, load_queries
 
 _SQL = load_queries(Path(__file__).parent / "sql")
 
 _NAME = "runroom-projector"
 PATIENCE_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
+"""For a statement of PostgreSQL's. None here takes long, and a connection may have gone silent."""
 _VERBS = ("list", "show", "retry", "skip")
 PARKED_USAGE = """usage: python -m services.projector parked list [projection] [workspace/room]
        python -m services.projector parked show [projection] [workspace/room] [--payload]
@@ -77,8 +79,7 @@ def _parse_room(text: str) -> RoomKey:
 
 async def parked(wish: Wish, projection_dsn: str, event_store_dsn: str, say: Say) -> bool:
     """Does what was asked for. Whether that is done. Raises one of ``STORE_ERRORS``."""
-    projections = await connect(projection_dsn, _NAME)
-    try:
+    async with connected(projection_dsn, _NAME, command_timeout=ANSWER_SECONDS) as projections:
         # A projection is the version of it that is read; another one is asked for by its own name.
         if wish.projection in PROJECTIONS:
             name = await projections.fetchval(_SQL["active_version"], wish.projection)
@@ -86,16 +87,11 @@ async def parked(wish: Wish, projection_dsn: str, event_store_dsn: str, say: Say
         if wish.verb == "list":
             await _list(projections, wish, say)
         elif wish.verb == "show":
-            store = await connect(event_store_dsn, _NAME)
-            try:
+            async with connected(event_store_dsn, _NAME, command_timeout=ANSWER_SECONDS) as store:
                 await _show(projections, store, wish, say)
-            finally:
-                await store.close()
         else:
             return await _settle(projections, wish, say)
         return True
-    finally:
-        await projections.close()
 
 
 async def _events(projections: Connection, wish: Wish) -> list[asyncpg.Record]:

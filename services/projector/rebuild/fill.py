@@ -18,7 +18,7 @@ from services.projector.projections import PROJECTIONS
 from services.projector.projections.base import Recorded, RoomEvents, Write
 from services.projector.verify.rooms import Page
 from shared.contracts.ids import RoomKey
-from shared.postgres import Connection, connected, load_queries
+from shared.postgres import FIND_THE_GONE, Connection, connected, load_queries
 
 _SQL = load_queries(Path(__file__).parent / "sql")
 _STATEMENTS = load_queries(Path(__file__).parents[1] / "sql")
@@ -74,7 +74,8 @@ class Target(NamedTuple):
 async def fill_pages(target: Target, portion: Sequence[Page], count: Callable[[int], None]) -> Filled:
     """``count`` takes the events that have been filled. Raises ``WrongRowsError`` or one of ``STORE_ERRORS``."""
     async with connected(target.event_store_dsn, NAME) as store, connected(target.projection_dsn, NAME) as projections:
-        await projections.execute(LOOK_UP)
+        # It holds rooms that the next command would wait for, were it gone with its machine.
+        await projections.execute(f"{LOOK_UP}; {FIND_THE_GONE}")
         fill = _Fill(store, projections, target, count)
         for page in portion:
             await fill.run(page)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from services.projector.rebuild import jobs
+from services.projector.rebuild import fill, jobs
 from services.projector.rebuild.fill import Target
 from services.projector.verify.rooms import Page
 from shared.contracts.ids import RoomKey
@@ -45,3 +45,18 @@ async def test_errors_of_all_processes_are_heard(unheard: list[dict[str, Any]]) 
     await asyncio.sleep(0)
     gc.collect()
     assert unheard == []
+
+
+async def test_postgres_asks_whether_a_process_is_still_there(
+    projection_dsn: str, event_store_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds rooms that the next command would wait for, were it gone with its machine."""
+    found: list[str] = []
+
+    async def look(self: Any, _: Page) -> None:
+        found.append(await self._projections.fetchval("show tcp_keepalives_idle"))
+
+    monkeypatch.setattr(fill._Fill, "run", look)  # pyright: ignore[reportPrivateUsage]
+    target = Target(event_store_dsn, projection_dsn, "runs", 2, "runs@2")
+    await fill.fill_pages(target, [Page(RoomKey("", ""), None)], lambda _: None)
+    assert found == ["5"]

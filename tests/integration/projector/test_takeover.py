@@ -19,7 +19,7 @@ from services.projector.projections.base import Recorded, RoomEvents
 from services.projector.projections.room_feed import RoomFeed
 from services.projector.session import Session
 from shared.contracts.subjects import partition_of
-from shared.postgres import STORE_ERRORS, Connection
+from shared.postgres import STORE_ERRORS
 from tests.integration.privileges import connected
 from tests.integration.projector.history import RoomHistory, publish, store
 from tests.integration.projector.workers import (
@@ -30,6 +30,7 @@ from tests.integration.projector.workers import (
     owners,
     running,
     shared_by,
+    until_waiting,
 )
 from tests.support.proxy import running_proxy, through
 from tests.support.servers import MigratedDatabases, as_role
@@ -327,12 +328,3 @@ async def test_a_transaction_whose_connection_goes_silent_is_waited_for_once(
         proxy.release()
         assert await (await session.get()).fetchval("select count(*) from projector_leases") == 0
         await session.close()
-
-
-async def until_waiting(connection: Connection, name: str, *, waiting: bool = True) -> None:
-    """Returns when a session of that name waits for a lock, or none does any more."""
-    count = "select count(*) from pg_stat_activity where application_name = $1 and wait_event_type = 'Lock'"
-    async with asyncio.timeout(10):
-        while (await connection.fetchval(count, name) > 0) is not waiting:
-            await asyncio.sleep(0.05)
-            await connection.execute("select pg_stat_clear_snapshot()")

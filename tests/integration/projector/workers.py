@@ -156,3 +156,12 @@ async def feed_matches(dsn: str, histories: Iterable[RoomHistory]) -> None:
             assert [tuple(row) for row in rows] == [(event.seq, event.envelope) for event in history.events]
     finally:
         await connection.close()
+
+
+async def until_waiting(connection: asyncpg.Connection, name: str, *, waiting: bool = True) -> None:
+    """Returns when a session of that name waits for a lock, or none does any more."""
+    count = "select count(*) from pg_stat_activity where application_name = $1 and wait_event_type = 'Lock'"
+    async with asyncio.timeout(10):
+        while (await connection.fetchval(count, name) > 0) is not waiting:
+            await asyncio.sleep(0.05)
+            await connection.execute("select pg_stat_clear_snapshot()")
