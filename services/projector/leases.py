@@ -35,6 +35,9 @@ WAKE_SUBJECT = "projector.wake"
 _TICKS_PER_LEASE = 5
 _FIRST_TICKS_SECONDS = 0.1
 _STOP_SECONDS = 3.0
+_FORGOTTEN_WORKERS = 5000
+"""Rows of each kind that are no workers, forgotten after each tick: 10 ms."""
+_FORGETTING_SECONDS = 0.4
 
 
 class Lease(NamedTuple):
@@ -113,6 +116,7 @@ class LeaseKeeper:
             async with self._ticking:
                 if not self._stopping:
                     await self._try_tick()
+                    await self._forget()
             try:
                 # What it runs is seen soon after it has joined, and is not to wait for long leases.
                 seconds = self._lease_seconds / _TICKS_PER_LEASE
@@ -164,6 +168,15 @@ class LeaseKeeper:
             self._log.info("projection_store_available")
         self._well = True
         self._alive_until = started + self._lease_seconds
+
+    async def _forget(self) -> None:
+        """Some of the rows that are no workers go, apart from what keeps us alive, which is not to wait for it long."""
+        if not self._well:
+            return
+        with suppress(*STORE_ERRORS):
+            async with asyncio.timeout(min(self._lease_seconds / _TICKS_PER_LEASE, _FORGETTING_SECONDS)):
+                connection = await self._session.get()
+                await connection.execute(_SQL["forget_workers"], _FORGOTTEN_WORKERS)
 
     def _drop_all(self) -> None:
         """By our own clock everything has expired. Late writes would be fenced off; this spares trying."""

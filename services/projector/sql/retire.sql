@@ -1,7 +1,6 @@
--- Gives everything back and leaves; forgets workers that died long ago, and those that never were any.
+-- Gives everything back and leaves, whatever else is in the tables.
 with given_back as (
-    update projector_leases set owner = null where owner = $1
+    update projector_leases set owner = null where owner = $1 and projection = any (array(select name from projector_versions))
 )
 
-delete from projector_workers
-where worker_id = $1 or expires_at not between now() - interval '1 hour' and now() + interval '1 hour'
+delete from projector_workers where worker_id = $1

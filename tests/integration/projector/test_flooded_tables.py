@@ -1,0 +1,72 @@
+"""What whoever has a projector's password can add by the million costs the workers nothing: their statements read what
+they need, whatever else is in the tables, and whether PostgreSQL knows of it yet or not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from shared.postgres import load_queries
+from tests.integration.privileges import connected
+from tests.support.servers import PROJECTION_MIGRATIONS, MigratedDatabases, as_role
+
+SQL = load_queries(PROJECTION_MIGRATIONS.parent / "sql")
+ROWS = 100_000
+MOST_BLOCKS = 300
+"""What they may read, of the 1000 and more that the tables have then."""
+
+
+@pytest.fixture(params=["unknown", "known"])
+async def flooded(
+    request: pytest.FixtureRequest, migrated_databases: MigratedDatabases
+) -> AsyncIterator[asyncpg.Connection]:
+    """As a projector, with many rows that no projector wrote."""
+    dsn = migrated_databases.copy("projections")
+    async with connected(dsn) as owner, connected(as_role(dsn, "runroom_projector")) as projector:
+        await projector.execute(SQL["lease_rows"], "runs", 32)
+        await projector.execute(SQL["heartbeat"], "worker", ["runs"], 60.0)
+        await projector.execute(
+            "insert into projector_workers"
+            " select i || repeat('w', 60), '{runs, room_feed}', 'infinity' from generate_series(1, $1::integer) as i",
+            ROWS,
+        )
+        await projector.execute(
+            "insert into projector_leases (projection, partition, owner)"
+            " select i || repeat('p', 60), i % 32, 'worker' from generate_series(1, $1::integer) as i",
+            ROWS,
+        )
+        if request.param == "known":
+            await owner.execute("analyze")
+        yield projector
+
+
+async def blocks_of(connection: asyncpg.Connection, query: str, *arguments: object) -> int:
+    """How many the statement reads. What it does is taken back."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        plan = json.loads(await connection.fetchval(f"explain (analyze, buffers, format json) {query}", *arguments))
+    finally:
+        await transaction.rollback()
+    return plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"]
+
+
+async def test_who_is_alive_and_holds_what(flooded: asyncpg.Connection) -> None:
+    claimed = await flooded.fetch(SQL["claim"], "runs", "worker", 20)
+    assert len(claimed) == 20
+    assert [row["worker_id"] for row in await flooded.fetch(SQL["living_workers"])] == ["worker"]
+    assert len(await flooded.fetch(SQL["leases_of"], "worker")) == 20
+    for name, arguments in (
+        ("heartbeat", ("worker", ["runs"], 60.0)),
+        ("living_workers", ()),
+        ("held_partitions", ()),
+        ("leases_of", ("worker",)),
+        ("claim", ("runs", "worker", 12)),
+        ("release", ("runs", [1, 2], "worker")),
+        ("retire", ("worker",)),
+        ("forget_workers", (10,)),
+    ):
+        assert await blocks_of(flooded, SQL[name], *arguments) < MOST_BLOCKS, name
