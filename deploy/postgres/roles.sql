@@ -17,15 +17,24 @@ begin
     end if;
     lock table pg_authid, pg_db_role_setting in share row exclusive mode;
 exception when lock_not_available then
-    raise exception 'a transaction that is still open has changed roles or their settings, in the sessions with the pids %',
+    raise exception 'a transaction that is still open has changed roles or their settings, %',
         (
-            select string_agg(distinct l.pid::text, ', ')
+            select string_agg(
+                distinct coalesce(
+                    'in the session with the pid ' || l.pid,
+                    format('prepared as %s in the database %I', to_json(p.gid), p.database)
+                ), ', '
+            )
             from pg_locks as l
+            -- What is prepared has no session, but its own number locked.
+            left join pg_locks as k on l.pid is null and k.virtualtransaction = l.virtualtransaction
+            left join pg_prepared_xacts as p on p.transaction = k.transactionid
             where
                 l.relation in ('pg_authid'::regclass, 'pg_db_role_setting'::regclass)
-                and l.granted and l.mode <> 'AccessShareLock'
+                and l.granted and l.mode <> 'AccessShareLock' and (l.pid is not null or p.gid is not null)
         )
-        using hint = 'End them with pg_terminate_backend; docs/operations.md, "When a credential is stolen".';
+        using hint = 'End sessions with pg_terminate_backend, and what is prepared, which has none, with rollback prepared;'
+            ' docs/operations.md, "When a credential is stolen".';
 end
 $$;
 

@@ -142,7 +142,7 @@ async def test_a_transaction_that_is_left_open_is_named_and_not_waited_for(
         done = await asyncio.to_thread(run_script, tmp_path / "roles.sql", server=fresh_postgres)
         assert done.returncode == 3
         pid = await thief.fetchval("select pg_backend_pid()")
-        assert f"changed roles or their settings, in the sessions with the pids {pid}\n" in done.stdout
+        assert f"changed roles or their settings, in the session with the pid {pid}\n" in done.stdout
 
 
 async def test_set_ups_at_once_go_one_after_another(fresh_postgres: EmbeddedPostgres) -> None:

@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
 import asyncpg
@@ -17,6 +18,7 @@ import pytest
 
 from deploy.local import EmbeddedPostgres
 from deploy.local.postgres import ROLES
+from deploy.local.process import LocalError
 from deploy.scram import scram_verifier
 from services.command.domain.batch import Accepted, IdempotencyKey, Outcome, Request
 from services.command.domain.commands import Command, CompleteRun, CreateRun, CreateStep, StartRun
@@ -30,9 +32,10 @@ from shared.contracts.ids import RoomKey
 from shared.contracts.times import format_time
 from tests.integration.privileges import connected
 from tests.support.manual import run_typed
-from tests.support.servers import as_role
+from tests.support.servers import REPOSITORY, as_role
 
 SECTION = "When a credential is stolen"
+ROLL_BACK = 'psql --set=ON_ERROR_STOP=1 "$EVENT_STORE_SUPERUSER_DSN"'
 
 
 class Act(Protocol):
@@ -91,6 +94,35 @@ async def test_the_thief_is_not_shut_out_while_a_session_is_left(fresh_postgres:
         ended = "select count(*) from pg_stat_activity where usename = 'runroom_command'"
         assert await superuser.fetchval(ended) == 0
     thief.terminate()
+    server.stop()
+    server.start()
+
+
+async def test_what_is_prepared_is_named_and_rolled_back(fresh_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    """It outlives its session, and the server, where there may be prepared transactions."""
+    server = fresh_postgres
+    server.execute("alter system set max_prepared_transactions = 2")
+    server.stop()
+    server.start()
+    async with connected(server.dsn("event_store", "runroom_command")) as thief:
+        await thief.execute("begin; alter role runroom_command password 'mine'")
+        await thief.execute("prepare transaction 'it''s \x1b'")
+    script = (REPOSITORY / "deploy" / "postgres" / "roles.sql").read_text()
+    (tmp_path / "roles.sql").write_text(script.replace("lock_timeout = '10s'", "lock_timeout = '100ms'"))
+    with pytest.raises(LocalError, match=r"settings, prepared as \"it's \\u001b\" in the database event_store\n"):
+        server.execute(f"\\i {tmp_path / 'roles.sql'}")
+    shutting = asyncio.create_task(shut_out(server))
+    waiting = (
+        "select exists (select from pg_stat_activity where application_name = 'psql' and wait_event_type = 'Lock')"
+    )
+    async with connected(server.dsn("postgres")) as superuser:
+        async with asyncio.timeout(20):
+            while not await superuser.fetchval(waiting):
+                await asyncio.sleep(0.02)
+    addresses = {"EVENT_STORE_SUPERUSER_DSN": server.dsn("postgres")}
+    await asyncio.to_thread(run_typed, SECTION, ROLL_BACK, addresses)
+    await shutting
+    server.execute("alter system reset max_prepared_transactions")
     server.stop()
     server.start()
 
