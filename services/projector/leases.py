@@ -133,7 +133,7 @@ class LeaseKeeper:
                 await asyncio.gather(*(holder.give_back(holder.held()) for holder in self._holders))
                 if self._joined:
                     connection = await self._session.get()
-                    await connection.execute(_SQL["retire"], self._worker)
+                    await connection.execute(_SQL["retire"], self._worker, PARTITIONS)
                     await self._ping()
                     self._log.info("leases_given_back")
         except STORE_ERRORS as error:
@@ -201,7 +201,7 @@ class LeaseKeeper:
             await self._ping()
         living = await connection.fetch(_SQL["living_workers"])
         ours: dict[str, dict[int, int]] = {name: {} for name in names}
-        for row in await connection.fetch(_SQL["leases_of"], self._worker):
+        for row in await connection.fetch(_SQL["leases_of"], self._worker, PARTITIONS):
             ours.setdefault(row["projection"], {})[row["partition"]] = row["epoch"]
         turns = turns_of(row["projections"] for row in living)
         for holder in holders:
