@@ -17,6 +17,10 @@ SQL = load_queries(PROJECTION_MIGRATIONS.parent / "sql")
 ROWS = 100_000
 MOST_BLOCKS = 300
 """What they may read, of the 1000 and more that the tables have then."""
+PARKED = """
+insert into projector_parked (projection, workspace_id, room_id, stream_seq, partition, error)
+select $1, 'ws', 'room-' || i % 7, i, i % 32, 'x' from generate_series(1, $2::integer) as i
+"""
 
 
 @pytest.fixture(params=["unknown", "outdated", "known"])
@@ -28,8 +32,10 @@ async def flooded(
     async with connected(dsn) as owner, connected(as_role(dsn, "runroom_projector")) as projector:
         await projector.execute(SQL["lease_rows"], "runs", 32)
         await projector.execute(SQL["heartbeat"], "worker", ["runs"], 60.0)
+        await projector.execute(PARKED, "room_feed", 10)
         if request.param == "outdated":
             await owner.execute("analyze")
+        await projector.execute(PARKED, "runs", ROWS)
         await projector.execute(
             "insert into projector_workers"
             " select i || repeat('w', 60), '{runs, room_feed}', 'infinity' from generate_series(1, $1::integer) as i",
@@ -71,3 +77,24 @@ async def test_who_is_alive_and_holds_what(flooded: asyncpg.Connection) -> None:
         ("forget_workers", (10,)),
     ):
         assert await blocks_of(flooded, SQL[name], *arguments) < MOST_BLOCKS, name
+
+
+async def test_what_is_parked_and_can_never_be_applied(flooded: asyncpg.Connection) -> None:
+    await flooded.fetch(SQL["claim"], "runs", "worker", 32)
+    await flooded.execute("update projector_parked set wanted = 'retry' where stream_seq <= 10")
+    seqs = list(range(1, 13))
+    events = ("runs", ["ws"] * 12, [f"room-{seq % 7}" for seq in seqs], seqs)
+    for name, arguments in (
+        ("parked_settled", (*events, "worker")),
+        ("parked_state", ("runs", "ws", "room-1", 1)),
+        ("park", (*events, [seq % 32 for seq in seqs], ["y"] * 12)),
+    ):
+        assert await blocks_of(flooded, SQL[name], *arguments) < MOST_BLOCKS, name
+    await flooded.execute(SQL["parked_settled"], *events, "another")
+    left = (
+        "select array_agg(stream_seq order by stream_seq) from projector_parked"
+        " where projection = 'runs' and stream_seq < 13"
+    )
+    assert await flooded.fetchval(left) == seqs
+    await flooded.execute(SQL["parked_settled"], *events, "worker")
+    assert await flooded.fetchval(left) == [11, 12], "of which nothing is wanted"
