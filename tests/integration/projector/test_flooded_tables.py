@@ -84,7 +84,11 @@ async def test_what_is_parked_and_can_never_be_applied(flooded: asyncpg.Connecti
     await flooded.execute("update projector_parked set wanted = 'retry' where stream_seq <= 10")
     seqs = list(range(1, 13))
     events = ("runs", ["ws"] * 12, [f"room-{seq % 7}" for seq in seqs], seqs)
+    looked_at = await flooded.fetch(SQL["parked_open"], "runs", list(range(16)), 12)
+    assert sorted(row["stream_seq"] for row in looked_at[:10] if row["wanted"]) == seqs[:10]
+    assert len(looked_at) == 12
     for name, arguments in (
+        ("parked_open", ("runs", list(range(16)), 12)),
         ("parked_settled", (*events, "worker")),
         ("parked_state", ("runs", "ws", "room-1", 1)),
         ("park", (*events, [seq % 32 for seq in seqs], ["y"] * 12)),
