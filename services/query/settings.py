@@ -26,7 +26,7 @@ class FeedSettings(Struct, frozen=True, kw_only=True):
     stream_limit_principal: int = 100
     """Of one subject in one workspace, with authentication on."""
     shutdown_grace_seconds: float = 10.0
-    cursor_ahead_grace_seconds: float = 2.0
+    cursor_ahead_grace_seconds: float = 6.0
     tail_check_seconds: float = 2.0
 
 
@@ -68,7 +68,7 @@ def read_settings(variables: Mapping[str, str]) -> Settings:
         stream_limit_room=env.integer("STREAM_LIMIT_ROOM", 10_000, 0, 1_000_000),
         stream_limit_principal=env.integer("STREAM_LIMIT_PRINCIPAL", 100, 0, 1_000_000),
         shutdown_grace_seconds=env.number("SHUTDOWN_GRACE_SECONDS", 10.0, 0.0, 300.0),
-        cursor_ahead_grace_seconds=env.number("CURSOR_AHEAD_GRACE_SECONDS", 2.0, 0.0, 60.0),
+        cursor_ahead_grace_seconds=env.number("CURSOR_AHEAD_GRACE_SECONDS", 6.0, 0.0, 60.0),
         tail_check_seconds=env.number("TAIL_CHECK_SECONDS", 2.0, 0.1, 60.0),
     )
     host, nats_url = env.text("HOST", "127.0.0.1"), read_nats_url(env)

@@ -1,7 +1,7 @@
 """Whether the stream holds what the event store had, and telling readers once it does.
 
-Invariant: a stream that is new, or came back older, is called filled only after all there was to publish was read at
-once, and is on it. What is withheld is not waited for. Whoever leads finds that out anew, by what the stream says.
+Invariant: a stream that is new, or came back older, is called filled only after all there was to publish was read in
+one round, and is on it. What is withheld is not waited for. Whoever leads finds that out anew, by what the stream says.
 """
 
 import structlog
@@ -14,22 +14,29 @@ _log: Logger = structlog.get_logger("relay")
 
 
 class Filling:
-    """``has_read_all``: what was read last of the event store, and is published next, was all there was."""
-
     def __init__(self, broker: Broker) -> None:
-        self.has_read_all = False
+        self._is_whole = False
+        self._has_read_all = False
         self._broker = broker
         self._is_to_be_marked = False
 
     @property
     def is_over(self) -> bool:
         """Once what was read last is published: whether readers are to be told."""
-        return self.has_read_all and self._is_to_be_marked
+        return self._has_read_all and self._is_to_be_marked
 
     def begin(self, stream: StreamState) -> None:
         """From here on nothing that was read before counts."""
-        self.has_read_all = False
+        self._is_whole = self._has_read_all = False
         self.see(stream)
+
+    def see_page(self, *, is_first: bool, is_cut: bool, is_last: bool) -> None:
+        """A page of a round of the event store was read, and is published before the next one is.
+
+        ``is_cut``: it ends in the midst of a room, the rest of which is read in the next round.
+        """
+        self._is_whole = (self._is_whole or is_first) and not is_cut
+        self._has_read_all = self._is_whole and is_last
 
     def see(self, stream: StreamState) -> None:
         self._is_to_be_marked = not stream.is_filled

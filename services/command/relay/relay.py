@@ -194,9 +194,10 @@ class Relay:
             if self._filling.is_over and self._standing is not None:
                 await self._filling.tell(standing.identity)
             if time.monotonic() >= self._check_at:
+                # First, as what a check finds or comes upon has the stream looked at anyway.
+                self._check_at = time.monotonic() + _CHECK_SECONDS
                 await self._record(connection)
                 await self._check()
-                self._check_at = time.monotonic() + _CHECK_SECONDS
             return more
         except FencedOffError as error:
             metrics.RELAY_FENCED.inc()
@@ -274,7 +275,8 @@ class Relay:
         # is there is withheld.
         self._after = page.last or outbox.START
         is_held_up = self._withheld or self._are_locked
-        self._filling.has_read_all = page.last is None and began_at == outbox.START
+        is_cut = page.last is not None and page.last not in page.faulty and page.last not in self._withheld.strangers
+        self._filling.see_page(is_first=began_at == outbox.START, is_cut=is_cut, is_last=page.last is None)
         self._handover.missed = page.last is not None or (began_at != outbox.START and not is_held_up)
         events = self._withheld.sift(page.events, page.faulty, most_bytes)
         if page.last is None:
@@ -348,6 +350,7 @@ class Relay:
         if self._withheld.has_oversize:
             # What the broker takes may be more by now, and is told at the beginning of a connection alone.
             await self._broker.reconnect()
+            return
         standing = self._standing
         if standing is None:
             return

@@ -262,7 +262,7 @@ async def test_whatever_stands_in_the_store_only_its_room_waits(dsn: str, nats: 
         ("a", "envelope", 1, "run.created", None, b"x" * 9_000_000),
         ("a", "number", 10**18, "run.created", None, b"{}"),
         ("a", "after", 1, "run.created", "?", b"{}"),
-        ("a", "after", 2, "run.created", None, b"{}"),
+        *[("a", "after", number, "run.created", None, b"{}") for number in range(2, 1100)],
         *[("a", f"missing_{number}", 1, None, None, b"") for number in range(1200)],
     ]
     rooms = {(workspace_id, room_id): seq for workspace_id, room_id, seq, *_ in rows}
@@ -275,9 +275,13 @@ async def test_whatever_stands_in_the_store_only_its_room_waits(dsn: str, nats: 
         await client.tell_run("another")
         await check_published(dsn, nats, "ws", within=5.0)
         await until_gauge(service, "runroom_relay_unpublished_seconds", 0)
-        # Whoever leads next finds them first.
+        # Whoever leads next finds them first, and has the stream to fill.
         await asyncio.to_thread(service.kill)
+        await asyncio.to_thread(nats.stop)
+        shutil.rmtree(nats.data_dir / "jetstream")
+        await asyncio.to_thread(nats.start)
         service.start()
+        await filled_stream(nats)
         await load(client, 5)
         await client.tell_run("yet_another")
         await check_published(dsn, nats, "ws", within=10.0)
