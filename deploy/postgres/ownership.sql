@@ -13,14 +13,18 @@ where
     and not exists (select from pg_depend as d where d.objid = c.oid and d.deptype = 'e')
 \gexec
 
--- No two at once, who would change the same rows: the second waits for this lock, which none of our roles may take, until
--- databases.sql has granted what it grants.
+-- No two at once, who would change the same rows: the second waits for this lock, until databases.sql has granted what it
+-- grants. Of all that excludes itself it is the weakest: stronger ones wait for what anybody may have, by PREPARE.
 begin;
-lock table pg_database in share row exclusive mode;
+lock table pg_database in share update exclusive mode;
 alter database :"DBNAME" owner to runroom_migrate;
 revoke all on database :"DBNAME" from public;
-revoke all on schema public from public;
 
+-- Where there is something to be revoked: migrations change the same row.
+select distinct 'revoke all on schema public from public'
+from pg_namespace as n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) as a
+where n.nspname = 'public' and a.grantee = 0
+union all
 select format('alter routine %s owner to runroom_migrate', p.oid::regprocedure)
 from pg_proc as p
 where

@@ -157,6 +157,18 @@ async def test_set_ups_at_once_go_one_after_another(fresh_postgres: EmbeddedPost
             assert done.returncode == 0, done.stdout
 
 
+async def test_a_set_up_waits_for_nothing_that_a_role_may_hold(fresh_postgres: EmbeddedPostgres) -> None:
+    """Nor does it change what a migration may be changing. PREPARE locks its tables before it asks for any right."""
+    schema = "select xmin, nspacl from pg_namespace where nspname = 'public'"
+    before = fresh_postgres.execute(schema, database="projections")
+    async with connected(fresh_postgres.dsn("projections", "runroom_query")) as thief:
+        await thief.execute("set default_transaction_read_only = off; set idle_in_transaction_session_timeout = 0")
+        await thief.execute("begin; prepare mine as delete from pg_catalog.pg_database")
+        done = await asyncio.to_thread(run_script, SCRIPTS / "databases.sql", server=fresh_postgres)
+        assert done.returncode == 0, done.stdout
+    assert fresh_postgres.execute(schema, database="projections") == before
+
+
 async def test_nothing_is_migrated_on_a_server_that_is_too_old(
     fresh_postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
