@@ -247,13 +247,18 @@ class MessagingClient(Client):
         if task.cancelling() > cancelled:
             raise asyncio.CancelledError
 
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        # The library's overtakes what is still to be sent, and is answered before a subscription is there.
+        if self._transport is not None and self.is_connected and self._pending:
+            self._transport.write(b"".join(self._pending))
+            self._pending = []
+            self._pending_data_size = 0
+        await super()._send_ping(future)
+
     async def close(self) -> None:
         """Ends it for good. What has been sent before arrives if the server reads it within a second."""
         if self._transport is not None and self.is_connected:
             with suppress(NatsError, OSError, TimeoutError):
-                # Before the ping, so that its answer is one to all of it.
-                self._transport.write(b"".join(self._pending))
-                self._pending = []
                 await self.flush(_CLOSE_SECONDS)
         self._pending = []
         self._pending_data_size = 0

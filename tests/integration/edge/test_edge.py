@@ -101,7 +101,7 @@ async def test_a_stream_resumes_after_a_reload(
     run = await workspace.running(room)
     url, before = f"/v1/streams/rooms/{room}", edge.workers
     async with open_stream(http if version == "HTTP/2" else http1, url, {}, {}) as viewer:
-        await viewer.caught_up()
+        await viewer.until(2)
         assert viewer.response.http_version == version
         edge.ask_to_reload()
         async with asyncio.timeout(DEADLINE):
