@@ -49,10 +49,10 @@ where not exists (select from pg_roles where rolname = name)
 \gexec
 
 -- Owns both databases. Services never use it.
-alter role runroom_migrate login password :'migrate_verifier';
-alter role runroom_command login password :'command_verifier';
-alter role runroom_projector login password :'projector_verifier';
-alter role runroom_query login password :'query_verifier';
+alter role runroom_migrate password :'migrate_verifier';
+alter role runroom_command password :'command_verifier';
+alter role runroom_projector password :'projector_verifier';
+alter role runroom_query password :'query_verifier';
 
 -- A role may change its own settings, in each database too, and the owner those of its databases: what somebody has made
 -- of them goes.
@@ -112,4 +112,25 @@ from (
 
 -- With `reserved_connections` on the server, commands find a connection whatever else is on it, and beside these roles.
 grant pg_use_reserved_connections to runroom_command, runroom_migrate;
+commit;
+
+-- Roles that may not log in, being new or because a thief is shut out, may from here on. Whoever is logging in just now is ended
+-- first: the server has read the password of before when that began, and asks only at its end whether the role may log in.
+begin;
+lock table pg_authid in share row exclusive mode;
+select pg_terminate_backend(l.pid)
+from pg_locks as l
+left join pg_stat_activity as a using (pid)
+where
+    l.locktype = 'virtualxid' and a.usename is null and coalesce(a.backend_type, 'client backend') = 'client backend'
+    and exists (
+        select from pg_roles
+        where rolname in ('runroom_migrate', 'runroom_command', 'runroom_projector', 'runroom_query') and not rolcanlogin
+    )
+\g /dev/null
+
+select format('alter role %I login', rolname)
+from pg_roles
+where rolname in ('runroom_migrate', 'runroom_command', 'runroom_projector', 'runroom_query') and not rolcanlogin
+\gexec
 commit;

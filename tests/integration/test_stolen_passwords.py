@@ -7,7 +7,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,10 +32,13 @@ from shared.contracts.ids import RoomKey
 from shared.contracts.times import format_time
 from tests.integration.privileges import connected
 from tests.support.manual import run_typed
+from tests.support.proxy import running_proxy, through
 from tests.support.servers import REPOSITORY, as_role
 
 SECTION = "When a credential is stolen"
-ROLL_BACK = 'psql --set=ON_ERROR_STOP=1 "$EVENT_STORE_SUPERUSER_DSN"'
+SET_UP = 'psql --file=deploy/postgres/roles.sql --file=deploy/postgres/databases.sql "$server"'
+CUT_OFF = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+ROLL_BACK = 'until psql --set=ON_ERROR_STOP=1 "$EVENT_STORE_SUPERUSER_DSN"'
 
 
 class Act(Protocol):
@@ -98,6 +101,46 @@ async def test_the_thief_is_not_shut_out_while_a_session_is_left(fresh_postgres:
     server.start()
 
 
+async def test_a_thief_who_has_logged_in_and_is_not_yet_there_is_shut_out(fresh_postgres: EmbeddedPostgres) -> None:
+    """PostgreSQL has let him in, and says who he is after a delay that he has asked for. The loop alone ends him."""
+    server = fresh_postgres
+    late = {"post_auth_delay": "20"}
+    stolen = server.dsn("event_store", "runroom_command")
+    thief = asyncio.create_task(asyncpg.connect(stolen, server_settings=late, timeout=60))
+    let_in = (
+        "select exists (select from pg_stat_activity join pg_locks using (pid)"
+        " where usename is null and backend_type = 'client backend' and locktype = 'object')"
+    )
+    async with connected(server.dsn("postgres")) as superuser, asyncio.timeout(20):
+        while not await superuser.fetchval(let_in):
+            await asyncio.sleep(0.02)
+    await shut_out(server, replaced={SET_UP: "true"})
+    with pytest.raises(CUT_OFF):
+        await (await thief).execute("alter role runroom_command password 'mine'")
+    server.stop()
+    server.start()
+
+
+async def test_a_thief_who_is_logging_in_all_the_while_is_shut_out(fresh_postgres: EmbeddedPostgres) -> None:
+    """He holds back what proves that he has the password, which the server has read before, and begins anew when ended.
+
+    On one server, and once: the set-up itself ends what has begun while the role might not log in.
+    """
+    server = fresh_postgres
+    async with running_proxy(server.port) as proxy:
+        proxy.hold_before(b"c=biws,r=")
+        stolen = through(proxy, server.dsn("event_store", "runroom_command"))
+        thieves = [asyncio.create_task(gets_in(stolen)) for _ in range(3)]
+        async with asyncio.timeout(20):
+            while proxy.holds < len(thieves):
+                await asyncio.sleep(0.02)
+        await shut_out(server, replaced={' "$PROJECTION_SUPERUSER_DSN"; do': "; do"})
+        proxy.release()
+        assert await asyncio.gather(*thieves) == [False, False, False]
+    server.stop()
+    server.start()
+
+
 async def test_what_is_prepared_is_named_and_rolled_back(fresh_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
     """It outlives its session, and the server, where there may be prepared transactions."""
     server = fresh_postgres
@@ -127,22 +170,34 @@ async def test_what_is_prepared_is_named_and_rolled_back(fresh_postgres: Embedde
     server.start()
 
 
-async def shut_out(server: EmbeddedPostgres) -> None:
-    """As the manual has it typed, with a new password."""
+async def shut_out(server: EmbeddedPostgres, *, replaced: Mapping[str, str] | None = None) -> None:
+    """As the manual has it typed, with a new password; for both addresses, which are one server."""
     renewed = {role: password_of(server, role) for role in ROLES} | {"runroom_command": "a-new-one"}
     verifiers = {f"{role.upper()}_VERIFIER": scram_verifier(renewed[role]) for role in ROLES}
     servers = dict.fromkeys(("EVENT_STORE_SUPERUSER_DSN", "PROJECTION_SUPERUSER_DSN"), server.dsn("postgres"))
-    await asyncio.to_thread(run_typed, SECTION, "for server in", {**servers, **verifiers})
+    await asyncio.to_thread(run_typed, SECTION, "for server in", {**servers, **verifiers}, replaced=replaced)
 
 
 def password_of(server: EmbeddedPostgres, role: str) -> str:
     return server.dsn("event_store", role).split(":")[2].split("@")[0]
 
 
+async def gets_in(stolen: str) -> bool:
+    """Tries again whenever it is ended, until its password is the right one or a wrong one."""
+    while True:
+        try:
+            thief = await asyncpg.connect(stolen)
+        except asyncpg.InvalidPasswordError:
+            return False
+        except CUT_OFF:
+            continue
+        thief.terminate()
+        return True
+
+
 async def hold_the_role(stolen: str, held: asyncio.Event) -> None:
     """Changes the role in a transaction that is left open, and again whenever that is ended, as long as it may."""
     refused = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidPasswordError)
-    cut_off = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
     while True:
         try:
             thief = await asyncpg.connect(stolen)
@@ -154,7 +209,7 @@ async def hold_the_role(stolen: str, held: asyncio.Event) -> None:
             await ended.wait()
         except refused:
             return
-        except cut_off:
+        except CUT_OFF:
             continue
 
 

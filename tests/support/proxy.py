@@ -22,12 +22,21 @@ class Proxy:
         self._answers.set()
         self._connections: set[asyncio.Task[None]] = set()
         self._cut_after: bytes | None = None
+        self._hold_before: bytes | None = None
+        self._held = asyncio.Event()
+        self.holds = 0
+        """How many connections were held up because of what they wanted to send."""
         self.cuts = 0
         """How many connections were cut because of what they sent."""
 
     def cut_after(self, sent: bytes) -> None:
         """The next connection that sends this gets it through, and is cut before the answer comes."""
         self._cut_after = sent
+
+    def hold_before(self, sent: bytes) -> None:
+        """Whoever sends this is held up with it until ``release``; what comes from the other side passes."""
+        self._hold_before = sent
+        self._held.clear()
 
     def cut(self) -> int:
         """Breaks every connection that is open now, in the middle of whatever it does. How many there were."""
@@ -56,6 +65,8 @@ class Proxy:
     def release(self) -> None:
         self._open.set()
         self._answers.set()
+        self._held.set()
+        self._hold_before = None
 
     async def serve(self) -> asyncio.Server:
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -100,6 +111,9 @@ class Proxy:
                 writer.write(data)
                 await asyncio.sleep(0.2)  # long enough for the server to have done what it was asked
                 return
+            if answers is not None and self._hold_before is not None and self._hold_before in data:
+                self.holds += 1
+                await self._held.wait()
             for gate in (self._open, *gates):
                 await gate.wait()
             if self._delay:
