@@ -253,7 +253,7 @@ class MessagingClient(Client):
             self._transport.write(b"".join(self._pending))
             self._pending = []
             self._pending_data_size = 0
-        await super()._send_ping(future)
+        await super()._send_ping(future)  # pyright: ignore[reportUnknownMemberType]  # an untyped default of the client's
 
     async def close(self) -> None:
         """Ends it for good. What has been sent before arrives if the server reads it within a second."""
