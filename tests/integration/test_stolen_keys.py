@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -229,7 +230,7 @@ async def by_nothing_found(broker: Broker) -> None:
 
 
 async def by_nothing_to_come(broker: Broker) -> None:
-    name = "projector-thief"
+    name = f"projector-thief-{secrets.token_hex(4)}"  # a try before may have come to the stream that was made meanwhile
     config = {"name": name, "ack_policy": "none", "deliver_policy": "new", "filter_subject": partition_filter(7)}
     subject = f"CONSUMER.CREATE.ROOMS.{name}.{partition_filter(7)}"
     await broker.jetstream(subject, {"stream_name": "ROOMS", "action": "create", "config": config})
