@@ -14,6 +14,8 @@ _log: Logger = structlog.get_logger("relay")
 
 
 class Filling:
+    """What the leader has seen of both. ``tell`` is called once ``is_over`` and what was read last is published."""
+
     def __init__(self, broker: Broker) -> None:
         self._is_whole = False
         self._has_read_all = False
@@ -22,7 +24,7 @@ class Filling:
 
     @property
     def is_over(self) -> bool:
-        """Once what was read last is published: whether readers are to be told."""
+        """Whether readers are to be told, once what was read last is published."""
         return self._has_read_all and self._is_to_be_marked
 
     def begin(self, stream: StreamState) -> None:
@@ -39,6 +41,7 @@ class Filling:
         self._has_read_all = self._is_whole and is_last
 
     def see(self, stream: StreamState) -> None:
+        """Whether it says that it is filled: somebody may have changed that."""
         self._is_to_be_marked = not stream.is_filled
 
     async def tell(self, identity: StreamIdentity) -> None:
