@@ -5,6 +5,9 @@ the next one, so thousands of viewers that come at once cost a few questions.
 
 The stream gives no position without the whole event. So a room is asked about from where the stream stood when it last
 was: whatever has not changed since costs nothing, however large it is.
+
+NATS hands a message on before it has stored it. So one that is published in the moment in which a room is subscribed to
+may be neither live nor in the stream yet; a second look, a moment later, finds it.
 """
 
 import asyncio
@@ -21,6 +24,8 @@ from shared.tasks import begin_shared
 from shared.telemetry import Logger
 
 _ROOMS_AT_ONCE: Final = min(500, MOST_TAILS)
+_STORED_SECONDS: Final = 0.05
+"""In which the stream has stored what it has handed on: a few milliseconds as a rule."""
 
 _log: Logger = structlog.get_logger("feed")
 
@@ -45,6 +50,8 @@ class Looker:
         self._stored = stored
         self._asked: dict[Watched, asyncio.Future[bool]] = {}
         self._asking: asyncio.Task[None] | None = None
+        self._new: list[Watched] = []
+        self._looking_again: asyncio.Task[None] | None = None
 
     async def look(self, room: Watched) -> bool:
         """Both sources are asked about the room from now on; returns when both have answered, True, or failed to."""
@@ -62,6 +69,12 @@ class Looker:
         have_answered = await self.look(room)
         return have_answered and filled is not None and filled == await self._stored.filled()
 
+    def look_again(self, room: Watched) -> None:
+        """Has the stream asked again about a room that was subscribed to a moment ago; those that are new share it."""
+        self._new.append(room)
+        if self._looking_again is None or self._looking_again.done():
+            self._looking_again = begin_shared(self._look_again(), "look_again")
+
     async def check(self, rooms: Sequence[Watched]) -> None:
         """Compares rooms with the stream, and with the projection where one of the two has not answered of late."""
         for start in range(0, len(rooms), _ROOMS_AT_ONCE):
@@ -70,6 +83,15 @@ class Looker:
                 await self._ask_projection(some)
             elif unknown := [room for room in some if not room.projection_answered]:
                 await self._ask_projection(unknown)
+
+    async def _look_again(self) -> None:
+        while self._new:
+            rooms, self._new = self._new, []
+            await asyncio.sleep(_STORED_SECONDS)
+            try:
+                await self.check(rooms)
+            except Exception:
+                _log.exception("look_failed")
 
     async def _ask(self) -> None:
         while self._asked:

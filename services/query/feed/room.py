@@ -243,6 +243,7 @@ class Room:
             self.ring = self._new_ring()
             self._admit_early(self.ring)
             self._notify()
+            self._looker.look_again(self)
         return await self._fill(self.ring)
 
     def _new_ring(self) -> Ring:

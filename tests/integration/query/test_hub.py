@@ -14,7 +14,7 @@ from services.query.feed.ring import Ring
 from services.query.feed.room import Room
 from services.query.feed.stored import StoredFeed, Tails
 from services.query.settings import FeedSettings
-from shared.contracts.events import encode_event
+from shared.contracts.events import StepCreated, encode_event
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import STREAM, room_subject
 from shared.messaging.broker import Broker
@@ -121,15 +121,17 @@ async def test_a_message_of_another_subject_is_no_event_of_a_room(variables: dic
 
 
 class Overheard(StoredFeed):
-    """Notes the rooms of which a last event was read."""
+    """Notes the rooms of which a last event was read, and those that were asked about."""
 
     def __init__(self, broker: Broker) -> None:
         super().__init__(broker)
         self.read: list[str] = []
+        self.asked: list[str] = []
 
     async def tails(self, subjects: list[str], behind: int = 0) -> Tails:
         tails = await super().tails(subjects, behind)
         self.read += tails.of
+        self.asked += subjects
         return tails
 
 
@@ -151,7 +153,7 @@ async def test_the_last_event_of_a_room_is_read_once(variables: dict[str, str], 
             watched = [
                 watching_all.enter_context(watching(hub, RoomKey("ws_dev", room))) for room in [*rooms, fresh("room")]
             ]
-            await settled(lambda: all(room.ring is not None for room in watched))
+            await settled(lambda: all(stored.asked.count(room.subject) == 2 for room in watched))
             assert sorted(stored.read) == sorted(room.subject for room in watched[:3])
             stored.read.clear()
             await looker.check(watched)
@@ -167,6 +169,39 @@ async def test_the_last_event_of_a_room_is_read_once(variables: dict[str, str], 
             await looker.check(watched)
             assert stored.read == [watched[2].subject]
             assert [room.head_seq for room in watched] == [1, 3, 2, 0]
+        await hub.close()
+
+
+class Late(StoredFeed):
+    """Has an event stored only after the first question, and nobody told of it."""
+
+    def __init__(self, broker: Broker, stream: Stream, said: StepCreated) -> None:
+        super().__init__(broker)
+        self._stream = stream
+        self._late = [said]
+
+    async def tails(self, subjects: list[str], behind: int = 0) -> Tails:
+        tails = await super().tails(subjects, behind)
+        late, self._late = self._late, []
+        await self._stream.publish(late, quietly=True)
+        return tails
+
+
+async def test_an_event_that_is_stored_as_its_room_is_opened_is_found_without_a_check(
+    variables: dict[str, str], stream: Stream, room: str
+) -> None:
+    """Handed on before the room was subscribed to, and stored after it was asked about."""
+    await stream.publish(events(room, 1, 1))
+    async with (
+        Broker(variables["NATS_URL"], name="test") as broker,
+        running_pool(variables["PROJECTION_DSN"], "test", most=2) as pool,
+    ):
+        projected, stored = ProjectedFeed(pool), Late(broker, stream, event(room, 2))
+        hub = Hub(broker, Looker(projected, stored), Replay(projected, stored), FeedSettings())
+        broker.start()
+        await settled(lambda: broker.is_connected)
+        with watching(hub, RoomKey("ws_dev", room)) as watched:
+            await settled(lambda: watched.ring is not None and watched.ring.last == 2)
         await hub.close()
 
 
