@@ -38,6 +38,8 @@ _failures = LineBudget(1)
 class Hub:
     def __init__(self, broker: Broker, looker: Looker, replay: Replay, settings: FeedSettings) -> None:
         self.replay = replay
+        self.connected_at = 0.0
+        """When the connection to NATS last came about, by the clock of the event loop."""
         self._deliveries = Deliveries()
         self._broker = broker
         self._looker = looker
@@ -127,6 +129,7 @@ class Hub:
         )
 
     async def _on_connected(self) -> None:
+        self.connected_at = asyncio.get_running_loop().time()
         for room in self._rooms.values():
             room.attend()
         self._check_now.set()

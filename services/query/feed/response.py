@@ -250,23 +250,29 @@ class RoomStream:
     async def _reach(self, room: Room) -> None:
         """Waits for a room that is behind the cursor.
 
-        The client may have the position from a command answered this very moment, so the stream gets a grace. Only
-        when both sources have answered, the stream not while it is being filled, and neither knows of such an event, is
-        the cursor beyond the room.
+        The client may have the position from a command answered this very moment, so the stream gets a grace, of which
+        no time counts in which a source was away: what it was away for, the relay was, too. Only when both sources have
+        answered, the stream not while it is being filled, and neither knows of such an event, is the cursor beyond the
+        room.
         """
-        grace_ends = self._loop.time() + self._settings.cursor_ahead_grace_seconds
+        grace = self._settings.cursor_ahead_grace_seconds
+        counts_from = self._loop.time()
         while self._cursor > room.head_seq:
-            is_last_look = self._loop.time() >= grace_ends
-            have_answered = await self._meanwhile(room.look(closely=is_last_look))
+            counts_from = max(counts_from, self._hub.connected_at)
+            left = counts_from + grace - self._loop.time()
+            have_answered = await self._meanwhile(room.look(closely=left <= 0))
             if self._cursor <= room.head_seq:
                 break
-            if is_last_look and have_answered:
+            if not room.is_answered:
+                counts_from = self._loop.time()
+            elif left > 0:
+                await self._sleep(room, min(_LOOK_SECONDS, left))
+                continue
+            elif have_answered and counts_from >= self._hub.connected_at:
                 self._reset("cursor_ahead", room.first_seq or room.head_seq + 1, room.head_seq)
                 self._cursor = room.head_seq
                 break
-            await self._sleep(
-                room, _AGAIN_SECONDS if is_last_look else min(_LOOK_SECONDS, grace_ends - self._loop.time())
-            )
+            await self._sleep(room, _AGAIN_SECONDS)
 
     def _reset(self, reason: ResetReason, first_seq: int, head_seq: int) -> None:
         RESETS.labels(reason).inc()

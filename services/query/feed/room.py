@@ -89,6 +89,11 @@ class Room:
         self._subscription: Subscription | None = None
         self._task = begin_shared(self._keep(), "room")
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether both sources have said how far the room has come, when they were last asked."""
+        return self.projection_answered and self.stream_answered
+
     def learn(self, stream_seq: int) -> None:
         """An event at this position exists, a source says."""
         self._held_seq = max(self._held_seq, stream_seq)
@@ -104,8 +109,7 @@ class Room:
         if ring is not None and ring.covers(self._held_seq):
             return ring.last
         # Where they have not said anything, better what was heard than all of history.
-        have_answered = self.projection_answered and self.stream_answered
-        return self._held_seq if self._held_seq or have_answered else self.head_seq
+        return self._held_seq if self._held_seq or self.is_answered else self.head_seq
 
     def attend(self) -> None:
         """Something outside has changed, such as the connection to NATS: look after subscription and holes now."""
