@@ -1,6 +1,7 @@
 """The connection that the NATS client writes to.
 
-Invariant: closing it waits for nobody. Whoever wants something to arrive flushes first.
+Invariant: closing it waits for nobody. Whoever wants something to arrive flushes first. What is written to a connection
+that is lost is lost with it, whether or not anybody has been told yet, and is no error of whoever writes.
 """
 
 import asyncio
@@ -20,6 +21,18 @@ class Transport(TcpTransport):
         # What an attempt that came to nothing has left open.
         self.close()
         await super().connect(uri, buffer_size, connect_timeout)
+
+    def write(self, payload: bytes) -> None:
+        if self._is_open():
+            super().write(payload)
+
+    def writelines(self, payload: list[bytes]) -> None:
+        if self._is_open():
+            super().writelines(payload)
+
+    def _is_open(self) -> bool:
+        # uvloop's raises RuntimeError from when it has read a reset; others hear of that some turns of the loop later.
+        return self._io_writer is None or not self._io_writer.transport.is_closing()
 
     def close(self) -> None:
         if self._io_writer is not None:

@@ -1,8 +1,11 @@
 """Listening to messages as they come, beside the library's own subscriptions."""
 
 import asyncio
+from contextlib import suppress
+from urllib.parse import urlparse
 
 import pytest
+import uvloop
 from nats.aio.msg import Msg
 from nats.errors import ConnectionReconnectingError, FlushTimeoutError, NoRespondersError
 
@@ -10,6 +13,7 @@ from deploy.local import EmbeddedNats
 from shared.contracts.subjects import HEADER_STREAM_SEQ, stream_seq_in
 from shared.messaging.broker import Broker
 from shared.messaging.client import MessagingClient, Outgoing, header_block, parse_headers
+from shared.messaging.transport import Transport
 from tests.support.proxy import running_proxy, through
 
 MUCH = [Outgoing("much", b"", b"x" * 1_000_000)] * 24
@@ -132,6 +136,25 @@ async def test_a_request_ends_with_the_connection_it_was_made_on(fresh_nats: Emb
         with pytest.raises(ConnectionReconnectingError):
             async with asyncio.timeout(10):
                 await asking
+
+
+def test_what_is_written_to_a_connection_that_was_reset_is_lost_with_it(fresh_nats: EmbeddedNats) -> None:
+    """On the services' event loop, whose own transports do not take it."""
+    uvloop.run(check_resets(fresh_nats))
+
+
+async def check_resets(nats: EmbeddedNats) -> None:
+    async with running_proxy(nats.port) as proxy, asyncio.timeout(10):
+        transport = Transport()
+        await transport.connect(urlparse(through(proxy, nats.url)), 65536, 2)
+        assert (await transport.readline()).startswith(b"INFO")
+        proxy.cut(by_reset=True)
+        with suppress(ConnectionResetError):
+            assert await transport.read(1) == b""
+        transport.write(b"PING\r\n")
+        transport.writelines([b"PING\r\n"])
+        with pytest.raises(ConnectionResetError):
+            await transport.drain()
 
 
 async def test_a_server_that_reads_nothing_is_left_for_another(fresh_nats: EmbeddedNats) -> None:

@@ -5,6 +5,8 @@ Invariant: a proxy changes nothing of what passes; it only decides whether and w
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import AsyncGenerator
 from urllib.parse import urlsplit, urlunsplit
 
@@ -21,6 +23,7 @@ class Proxy:
         self._answers = asyncio.Event()
         self._answers.set()
         self._connections: set[asyncio.Task[None]] = set()
+        self._resets = False
         self._cut_after: bytes | None = None
         self._hold_before: bytes | None = None
         self._held = asyncio.Event()
@@ -38,8 +41,12 @@ class Proxy:
         self._hold_before = sent
         self._held.clear()
 
-    def cut(self) -> int:
-        """Breaks every connection that is open now, in the middle of whatever it does. How many there were."""
+    def cut(self, *, by_reset: bool = False) -> int:
+        """Breaks every connection that is open now, in the middle of whatever it does. How many there were.
+
+        ``by_reset``: as a machine that has forgotten them does (RFC 9293, RST), not one that ends them.
+        """
+        self._resets = by_reset
         for connection in self._connections:
             connection.cancel()
         return len(self._connections)
@@ -78,7 +85,12 @@ class Proxy:
         self._connections.add(connection)
         connection.add_done_callback(self._connections.discard)
         # Here, as one that is cut before it has begun never comes to its end.
-        connection.add_done_callback(lambda _: writer.transport.abort())
+        connection.add_done_callback(lambda _: self._break(writer))
+
+    def _break(self, writer: asyncio.StreamWriter) -> None:
+        if self._resets:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream = None
