@@ -128,6 +128,8 @@ class Intake(HttpToolsProtocol):
             if name in (b"connection", b"proxy-connection"):  # the parser heeds it, and would hear nothing after it
                 self._stop(invalid_request("Connection: not in a trailer (RFC 9110, 6.5.1)"))
             return
+        if len(self.headers) >= MAX_HEADERS:  # now, as it may never end, and a field of six bytes is 150 of objects
+            self._stop(_headers_too_large())
         value = value.rstrip(b" \t")  # the parser leaves out only what is before it (RFC 9112, 5.1)
         if name in _HEEDED:
             self._heed(name, value.lower())
@@ -138,7 +140,7 @@ class Intake(HttpToolsProtocol):
             self._stop(invalid_request("the request's target has a fragment (RFC 9112, 3.2)"))
         if len(self.url) > MAX_URI_BYTES:
             self._stop(Problem(414, "uri_too_long", f"the URI is longer than {MAX_URI_BYTES} bytes"))
-        if len(self.headers) > MAX_HEADERS or (self._chunk_bytes > MAX_HEAD_BYTES and self._measure() > MAX_HEAD_BYTES):
+        if self._chunk_bytes > MAX_HEAD_BYTES and self._measure() > MAX_HEAD_BYTES:
             self._stop(_headers_too_large())
         version = self.parser.get_http_version()
         if version != "1.1":

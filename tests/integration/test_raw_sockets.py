@@ -274,6 +274,19 @@ async def test_a_head_beyond_the_limits(target: Target, sent: bytes, status: int
         answer.problem(status, error)
 
 
+async def test_a_field_too_many_is_refused_before_the_head_ends(target: Target) -> None:
+    """It would not be whole for as long as a head may take, and tiny fields are much larger as objects."""
+    tiny = HEAD + b"aa:bb\r\n" * 9000
+    before = resident(target.pid)
+    async with contextlib.AsyncExitStack() as clients:
+        for _ in range(60):
+            reader, writer = await clients.enter_async_context(connected(target))
+            writer.write(tiny)
+            (await one(reader)).problem(431, "headers_too_large")
+        # Each would have 1.2 MB.
+        assert resident(target.pid) - before < 60 * 200 * 1024
+
+
 async def test_heads_within_the_limits(target: Target) -> None:
     fields = b"".join(b"X-%d: %b\r\n" % (n, b"a" * 600) for n in range(90))
     (answer,) = await answers(target, HEAD + fields + b"Connection: close\r\n\r\n")
