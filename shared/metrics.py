@@ -38,7 +38,7 @@ AUTH_REFUSALS = Counter(
     f"Requests whose caller was not let in: {', '.join(AUTH_ERRORS)}.",
     ["error"],
 )
-BROKEN_ERRORS: Final = ("invalid_request", "request_timeout", "uri_too_long", "headers_too_large")
+BROKEN_ERRORS: Final = ("invalid_request", "request_timeout", "uri_too_long", "headers_too_large", "overloaded")
 BROKEN_REQUESTS = Counter(
     "runroom_http_broken_requests_total",
     f"Requests that were refused before they were whole, and the connection closed: {', '.join(BROKEN_ERRORS)}. Those"
@@ -52,10 +52,14 @@ BACKLOG_DROPS = Counter(
     "runroom_http_backlog_drops_total",
     "Connections dropped because the answers not taken came to the limit, and theirs had waited longest.",
 )
-ARRIVING_BYTES = Gauge("runroom_http_arriving_bytes", "Bytes of request bodies that have yet to come whole.")
+ARRIVING_BYTES = Gauge(
+    "runroom_http_arriving_bytes",
+    "Bytes of request bodies, and of heads larger than 4 KiB, that have yet to come whole.",
+)
 ARRIVING_REFUSED = Counter(
     "runroom_http_arriving_refused_total",
-    "Requests refused because the bodies not yet whole came to the limit, and theirs had been coming for longest.",
+    "Requests refused because the bodies or heads not yet whole came to the limit, and theirs had been coming for"
+    " longest.",
 )
 LOOP_LAG_SECONDS = Histogram(
     "runroom_event_loop_lag_seconds",

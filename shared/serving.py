@@ -26,7 +26,9 @@ from shared.http.connection import REQUESTS_AT_ONCE, Connection
 from shared.http.cors import Cors
 from shared.http.deadlines import RequestTimes
 from shared.http.exchange import ObservedApp
+from shared.http.head import MOST_ARRIVING_BYTES
 from shared.http.paths import PathsAsWritten
+from shared.metrics import ARRIVING_BYTES, ARRIVING_REFUSED
 from shared.settings import SettingsError
 from shared.telemetry import Logger
 from shared.turns import Turns
@@ -113,7 +115,8 @@ async def serve(
     cors = cors or Cors(())
     times = RequestTimes(head_seconds, body_seconds)
     turns = Turns(REQUESTS_AT_ONCE)
-    connection = partial(Connection, turns=turns, backlog=backlog or Backlog(), times=times, cors=cors)
+    heads = Backlog(MOST_ARRIVING_BYTES, held=ARRIVING_BYTES, drops=ARRIVING_REFUSED)
+    connection = partial(Connection, turns=turns, backlog=backlog or Backlog(), times=times, heads=heads, cors=cors)
     server = _Server(
         uvicorn.Config(
             cast("Any", ObservedApp(cors.wrap(PathsAsWritten(app)))),

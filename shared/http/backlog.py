@@ -1,4 +1,4 @@
-"""What clients make a process hold: answers they have yet to take, or bodies they have yet to send whole, in bytes.
+"""What clients make a process hold: answers they have yet to take, heads or bodies yet to be sent whole, in bytes.
 
 Invariant: all of it together is bounded. Beyond the limit, whoever has kept the process waiting longest is dropped, if
 that has been long enough; if it has not, nothing more is to be held for anybody.
@@ -46,7 +46,8 @@ class _Shared:
 
 
 class Backlog:
-    """``limit`` in bytes; none without one. ``held`` and ``drops`` say how much it is, and who had to go."""
+    """``limit`` in bytes; none without one. ``held`` and ``drops`` say how much it is, and who had to go; several may
+    have the same."""
 
     def __init__(
         self, limit: int | None = None, *, held: Gauge = BACKLOG_BYTES, drops: Counter = BACKLOG_DROPS
@@ -112,4 +113,4 @@ class Backlog:
 
     def _count(self, size: int) -> None:
         self._bytes += size
-        self._gauge.set(self._bytes)
+        self._gauge.inc(size)

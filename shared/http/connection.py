@@ -140,6 +140,7 @@ class Connection(Intake):
 
     def on_response_complete(self) -> None:
         self._is_streaming = False
+        self._responding = None
         super().on_response_complete()
 
     def resume_writing(self) -> None:

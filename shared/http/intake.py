@@ -5,25 +5,33 @@ What is refused here never takes the place of another request's answer: those be
 connection ends. A request that comes whole costs 1.3 µs more than with the server's own protocol.
 """
 
-import re
-from functools import lru_cache
+from collections.abc import Callable
+from contextvars import Context
 from typing import Any, Final, cast
 
 import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from shared.http.backlog import Backlog
 from shared.http.cors import Cors
 from shared.http.deadlines import RequestTimes
-from shared.http.exchange import REQUEST_ID, known_by
-from shared.http.problems import PROBLEM_JSON, Problem, invalid_request, phrase
+from shared.http.head import (
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    MAX_URI_BYTES,
+    counted_while_it_comes,
+    headers_too_large,
+    is_host,
+    size_of,
+    too_many_heads,
+    without_upgrade,
+)
+from shared.http.problems import Problem, invalid_request
+from shared.http.refusal import refusal
 from shared.http.slices import end_of_slice
 from shared.metrics import BROKEN_REQUESTS
 
-MAX_HEAD_BYTES: Final = 64 * 1024
-"""Request line and header fields."""
-MAX_URI_BYTES: Final = 32 * 1024
-MAX_HEADERS: Final = 100
 _MOST_WAITING: Final = 2
 """Requests behind the one that is answered; a slice may have a few more."""
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
@@ -31,9 +39,6 @@ _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _MOST_AHEAD_BYTES: Final = 16 * 1024
 """Of what a client sends behind a request that is waited for."""
 _HEEDED: Final = frozenset({b"host", b"expect", b"transfer-encoding"})
-_HOST: Final = re.compile(  # RFC 3986, section 3.2, in lower case
-    rb"(?:\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?"
-)
 _IDLE, _HEAD, _BODY = range(3)
 
 
@@ -51,14 +56,28 @@ class _RefusedError(Exception):
     """Out of the parser: the request is not to be read on."""
 
 
+class _Arriving:
+    """A head that is not whole, in the backlog of those."""
+
+    __slots__ = ("_refuse",)
+
+    def __init__(self, refuse: Callable[[Problem], None]) -> None:
+        self._refuse = refuse
+
+    def drop(self) -> None:
+        self._refuse(too_many_heads())
+
+
 class Intake(HttpToolsProtocol):
-    """The server's own protocol, with bounds."""
+    """The server's own protocol, with bounds. ``heads`` are those of all connections that have yet to come whole."""
 
     __slots__ = (
+        "_arriving",
         "_chunk_bytes",
         "_cors",
         "_current",
         "_head_bytes",
+        "_heads",
         "_hosts",
         "_is_ahead",
         "_is_deaf",
@@ -74,9 +93,11 @@ class Intake(HttpToolsProtocol):
         "_upgrade",
     )
 
-    def __init__(self, *arguments: Any, times: RequestTimes, cors: Cors, **named: Any) -> None:
+    def __init__(self, *arguments: Any, times: RequestTimes, heads: Backlog, cors: Cors, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.url = b""
+        self._heads = heads
+        self._arriving: _Arriving | None = None
         self._times = times
         self._cors = cors
         self._part = _IDLE
@@ -129,7 +150,7 @@ class Intake(HttpToolsProtocol):
                 self._stop(invalid_request("Connection: not in a trailer (RFC 9110, 6.5.1)"))
             return
         if len(self.headers) >= MAX_HEADERS:  # now, as it may never end, and a field of six bytes is 150 of objects
-            self._stop(_headers_too_large())
+            self._stop(headers_too_large())
         value = value.rstrip(b" \t")  # the parser leaves out only what is before it (RFC 9112, 5.1)
         if name in _HEEDED:
             self._heed(name, value.lower())
@@ -140,8 +161,8 @@ class Intake(HttpToolsProtocol):
             self._stop(invalid_request("the request's target has a fragment (RFC 9112, 3.2)"))
         if len(self.url) > MAX_URI_BYTES:
             self._stop(Problem(414, "uri_too_long", f"the URI is longer than {MAX_URI_BYTES} bytes"))
-        if self._chunk_bytes > MAX_HEAD_BYTES and self._measure() > MAX_HEAD_BYTES:
-            self._stop(_headers_too_large())
+        if self._chunk_bytes > MAX_HEAD_BYTES and size_of(self.url, self.headers) > MAX_HEAD_BYTES:
+            self._stop(headers_too_large())
         version = self.parser.get_http_version()
         if version != "1.1":
             self._take_older(version)
@@ -152,12 +173,12 @@ class Intake(HttpToolsProtocol):
             return
         self._part = _BODY
         self._loose_bytes = 0
-        self._times.head.forget(self)
+        self._forget_head()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._loose_bytes = 0
-        if self._upgrade is None and self.scope["method"] not in _WITHOUT_BODY:
+        if self._upgrade is None and not self.cycle.response_complete and self.scope["method"] not in _WITHOUT_BODY:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -198,15 +219,19 @@ class Intake(HttpToolsProtocol):
             self.transport.close()
 
     def on_response_complete(self) -> None:
-        if self._current is not None:
-            self._current.body.clear()  # nobody asks for it any more
+        if (answered := self._current) is not None:
+            answered.body.clear()  # nobody asks for it any more
+            answered.scope = {}  # pyright: ignore[reportAttributeAccessIssue]  # nor for this
+            if self.cycle is answered and self._part is not _HEAD:
+                self._let_go_of_head()
         self._stop_reading_ahead()
         if self._is_deaf and not self.pipeline and not self.transport.is_closing():
             self.server_state.total_requests += 1
             self.flow.resume_reading()
             self._end()
         else:
-            super().on_response_complete()
+            # Or the timer of a connection at rest would keep what the request was handled in, and with it all of it.
+            Context().run(super().on_response_complete)
             if self._part is _HEAD:
                 self._unset_keepalive_if_required()  # the next one has begun before this one was over
             if self._rest and len(self.pipeline) < _MOST_WAITING and not self.transport.is_closing():
@@ -229,6 +254,8 @@ class Intake(HttpToolsProtocol):
                 self._read_again()
             if self._part is not _IDLE and not self._is_deaf:
                 self._await_rest()
+        if self._part is _HEAD and not self._is_deaf:
+            self._count_head()
 
     def _hold(self, data: bytes, at: int) -> None:
         self._rest, self._rest_at = data, at
@@ -301,17 +328,28 @@ class Intake(HttpToolsProtocol):
             detail = f"trailers and what chunks have beside the body are larger than {MAX_HEAD_BYTES} bytes"
             self._refuse(Problem(431, "headers_too_large", detail))
         elif self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse(_headers_too_large())
+            self._refuse(headers_too_large())
         else:
             self._times.head.watch(self)
 
-    def _measure(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+    def _count_head(self) -> None:
+        size = counted_while_it_comes(self._head_bytes, len(self.headers))
+        if not size:
+            return
+        has_room = self._heads.has_room()
+        if self._is_deaf:  # it had to go itself
+            return
+        if not has_room:
+            self._refuse(too_many_heads())
+            return
+        if self._arriving is None:
+            self._arriving = _Arriving(self._refuse)
+        self._heads.hold(self._arriving, size)
 
     def _heed(self, name: bytes, value: bytes) -> None:
         if name == b"host":
             self._hosts += 1
-            if not _is_host(value):
+            if not is_host(value):
                 self._stop(invalid_request("Host: expected a host, and a port if any (RFC 9112, 3.2)"))
         elif name == b"expect":
             if value == b"100-continue":
@@ -329,16 +367,10 @@ class Intake(HttpToolsProtocol):
         raise _RefusedError
 
     def _head_without_upgrade(self) -> bytes:
-        """The request as if it had not asked for another protocol: nobody has to grant that (RFC 9110, 7.8)."""
         method = self.parser.get_method()
         if method == b"CONNECT":
             self._stop(invalid_request("CONNECT: this is no proxy"))
-        kept = [b"%b: %b\r\n" % field for field in self.headers if field[0] not in (b"upgrade", b"connection")]
-        options = b",".join(value for name, value in self.headers if name == b"connection").lower().split(b",")
-        if b"close" in (option.strip() for option in options):
-            kept.append(b"connection: close\r\n")
-        version = self.parser.get_http_version().encode()
-        return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(kept))
+        return without_upgrade(method, self.url, self.parser.get_http_version(), self.headers)
 
     def _read_again(self) -> None:
         """Reads the request's head as one of this protocol: the parser would leave its body to the other one."""
@@ -369,26 +401,15 @@ class Intake(HttpToolsProtocol):
             self.transport.close()
             return
         BROKEN_REQUESTS.labels(problem.error).inc()
-        self.transport.write(self._last_answer(problem))
+        self.transport.write(refusal(problem, self.url, self.headers, self.server_state.default_headers, self._cors))
         self._end()
-
-    def _last_answer(self, problem: Problem) -> bytes:
-        """In full, because it is written past the application; from what of the request is known."""
-        body = problem.body(self.url.partition(b"?")[0].decode("ascii", "replace") or "/")
-        head = (
-            b"HTTP/1.1 %d %b\r\n" % (problem.status, phrase(problem.status).encode()),
-            *(b"%b: %b\r\n" % header for header in self.server_state.default_headers),
-            b"content-type: %b\r\ncontent-length: %d\r\n" % (PROBLEM_JSON.encode(), len(body)),
-            b"%b: %b\r\n" % (REQUEST_ID, known_by(dict(self.headers).get(REQUEST_ID), self.headers)),
-            self._cors.head_lines(self.headers),
-            b"connection: close\r\n\r\n",
-        )
-        return b"".join((*head, body))
 
     def _end(self) -> None:
         """Ends the connection in a way that lets the client read what was written to it: to close it with something
         unread is to reset it, and whoever is told of that has lost what it had not read. Its time begins when
         all of that is sent; while the server stops, nobody is waited for."""
+        self.parser = cast("httptools.HttpRequestParser", None)  # it has what it has read of a field
+        self._let_go_of_head()
         if self._is_stopping or not self.transport.can_write_eof():
             self.transport.close()
             return
@@ -399,15 +420,16 @@ class Intake(HttpToolsProtocol):
             self._times.end.watch(self)
 
     def _forget(self) -> None:
-        self._times.head.forget(self)
+        self._forget_head()
         self._times.body.forget(self)
 
+    def _forget_head(self) -> None:
+        self._times.head.forget(self)
+        if self._arriving is not None:
+            self._heads.release(self._arriving)
+            self._arriving = None
 
-@lru_cache(maxsize=64)
-def _is_host(value: bytes) -> bool:
-    return _HOST.fullmatch(value) is not None
-
-
-def _headers_too_large() -> Problem:
-    detail = f"the headers are larger than {MAX_HEAD_BYTES} bytes or more than {MAX_HEADERS}"
-    return Problem(431, "headers_too_large", detail)
+    def _let_go_of_head(self) -> None:
+        """It would be here until the next one comes, or the connection ends."""
+        self.scope = {}  # pyright: ignore[reportAttributeAccessIssue]
+        self.headers, self.url = [], b""

@@ -24,7 +24,7 @@ VERSION = "1.0.0"
 
 Json = dict[str, Any]
 
-COMMON_ERRORS: tuple[str, ...] = ("request_timeout", "uri_too_long", "headers_too_large")
+COMMON_ERRORS: tuple[str, ...] = ("request_timeout", "uri_too_long", "headers_too_large", "overloaded")
 """What any request may be answered with, whatever it asks for."""
 IDENTITY_ERRORS: tuple[str, ...] = ("missing_token", "invalid_token", "insufficient_scope", "keys_unavailable")
 """What any request of an identified caller may be answered with besides, while authentication is on."""
@@ -132,7 +132,7 @@ def described(
     ``security``.
     """
     codes = [*errors, *COMMON_ERRORS, *(IDENTITY_ERRORS if identified else ())]
-    responses = {str(status): said for status, said in answers.items()} | _refusals(codes)
+    responses = _refusals(dict.fromkeys(codes)) | {str(status): said for status, said in answers.items()}
     takes = [*parameters, *(IDENTITY_PARAMETERS if identified and NO_TOKEN in security else ())]
 
     @dataclass

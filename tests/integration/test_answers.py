@@ -16,6 +16,7 @@ import pytest
 import uvicorn
 import uvloop
 from litestar.types import Receive, Scope, Send
+from prometheus_client import CollectorRegistry, Gauge
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -61,10 +62,17 @@ class Crashing:
 class Served:
     """``connections`` are those that the server has."""
 
-    def __init__(self, app: Crashing, port: int, connections: Collection[object]) -> None:
+    def __init__(self, app: Crashing, port: int, connections: Collection[object], registry: CollectorRegistry) -> None:
         self.app = app
         self.port = port
         self.connections = connections
+        self._registry = registry
+
+    async def until_arriving(self, least: int, most: int) -> None:
+        """Returns when so many bytes of heads are on their way."""
+        async with asyncio.timeout(PATIENCE):
+            while not least <= (self._registry.get_sample_value("arriving") or 0) <= most:
+                await asyncio.sleep(0.01)
 
     async def half(self, field: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A client whose answer has begun."""
@@ -90,7 +98,9 @@ class Served:
 
 
 @asynccontextmanager
-async def served(end: str, *, keep_alive: int = 75, linger: float = 60) -> AsyncGenerator[Served, None]:
+async def served(
+    end: str, *, keep_alive: int = 75, linger: float = 60, most_heads: int | None = None
+) -> AsyncGenerator[Served, None]:
     """The server's connections around the application, in this loop. Nothing may be left that nobody caught."""
     loop = asyncio.get_running_loop()
     errors: list[dict[str, Any]] = []
@@ -106,17 +116,26 @@ async def served(end: str, *, keep_alive: int = 75, linger: float = 60) -> Async
     config.load()
     state = ServerState()
     times, turns, cors = RequestTimes(5, 5, linger), Turns(32), Cors(())
+    registry = CollectorRegistry()
+    heads = Backlog(most_heads, held=Gauge("arriving", "", registry=registry))
 
     def connection() -> Connection:
         return Connection(
-            config=config, server_state=state, app_state={}, turns=turns, backlog=Backlog(), times=times, cors=cors
+            config=config,
+            server_state=state,
+            app_state={},
+            turns=turns,
+            backlog=Backlog(),
+            times=times,
+            heads=heads,
+            cors=cors,
         )
 
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 128 * 1024)  # so that the kernel does not take it all
     server = await loop.create_server(connection, sock=listener)
     try:
-        yield Served(app, server.sockets[0].getsockname()[1], state.connections)
+        yield Served(app, server.sockets[0].getsockname()[1], state.connections, registry)
     finally:
         app.go_on.set()
         server.close()
@@ -220,6 +239,55 @@ def test_thousands_sent_ahead_wait_as_they_came() -> None:
 
 def cycles() -> int:
     return sum(isinstance(one, RequestResponseCycle) for one in gc.get_objects())
+
+
+def test_heads_on_their_way_are_bounded_and_the_slowest_makes_way() -> None:
+    """A value is as large as it was sent, and a tiny field much larger."""
+
+    async def check() -> None:
+        async with served("answer", most_heads=20_000) as service:
+            clients: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+            for number, field in enumerate((b"X: " + b"a" * 11_000, b"aa:bb\r\n" * 70, b"X: " + b"a" * 11_000)):
+                reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+                writer.write(b"GET /whole HTTP/1.1\r\nHost: h\r\n" + field)
+                clients.append((reader, writer))
+                if number < 2:
+                    await service.until_arriving(11_000 * (number + 1), 12_000 * (number + 1))
+                    await asyncio.sleep(0.3)  # longer than anybody may keep all that is held
+            async with asyncio.timeout(PATIENCE):
+                said = await clients[0][0].read()
+                assert said.startswith(b"HTTP/1.1 503 ")
+                assert b"\r\nretry-after: 1\r\n" in said
+                assert b'"error":"overloaded"' in said
+                for reader, writer in clients[1:]:
+                    writer.write(b"\r\n\r\n")
+                    assert (await reader.readuntil(b"body")).startswith(b"HTTP/1.1 200 ")
+            await service.until_arriving(0, 0)
+            for _, writer in clients:
+                writer.close()
+
+    as_in_production(check())
+
+
+def test_who_comes_when_there_are_too_many_heads_is_sent_away() -> None:
+    async def check() -> None:
+        async with served("answer", most_heads=5_000) as service:
+            clients = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(8)]
+            for _, writer in clients:
+                writer.write(b"GET /whole HTTP/1.1\r\nHost: h\r\nX: " + b"a" * 5_000)
+            answers = {asyncio.create_task(reader.readline()): writer for reader, writer in clients}
+            async with asyncio.timeout(PATIENCE):
+                while len(refused := [answer for answer in answers if answer.done()]) < 7:
+                    await asyncio.sleep(0.01)
+                assert {answer.result() for answer in refused} == {b"HTTP/1.1 503 Service Unavailable\r\n"}
+                (let_in,) = answers.keys() - refused
+                answers[let_in].write(b"\r\n\r\n")
+                assert (await let_in).startswith(b"HTTP/1.1 200 ")
+            await service.until_arriving(0, 0)
+            for writer in answers.values():
+                writer.close()
+
+    as_in_production(check())
 
 
 def test_nobody_who_has_a_body_left_to_send_is_waited_for_in_the_end() -> None:

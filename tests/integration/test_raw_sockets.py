@@ -287,6 +287,18 @@ async def test_a_field_too_many_is_refused_before_the_head_ends(target: Target) 
         assert resident(target.pid) - before < 60 * 200 * 1024
 
 
+@pytest.mark.parametrize("more", [b"", b"Content-Length: 9\r\n"], ids=["at rest", "a body left to send"])
+async def test_a_head_is_not_kept_once_it_is_answered(target: Target, more: bytes) -> None:
+    fields = b"".join(b"X-%d: %b\r\n" % (n, b"a" * 650) for n in range(90))
+    before = resident(target.pid)
+    async with contextlib.AsyncExitStack() as clients:
+        for _ in range(400):
+            reader, writer = await clients.enter_async_context(connected(target))
+            writer.write(HEAD + fields + more + b"\r\n")
+            assert (await one(reader)).status == 200
+        assert resident(target.pid) - before < 400 * 25 * 1024
+
+
 async def test_heads_within_the_limits(target: Target) -> None:
     fields = b"".join(b"X-%d: %b\r\n" % (n, b"a" * 600) for n in range(90))
     (answer,) = await answers(target, HEAD + fields + b"Connection: close\r\n\r\n")

@@ -1,0 +1,59 @@
+"""What a request's head may be, and what one that is on its way counts for."""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from shared.http.problems import Problem
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+"""Request line and header fields."""
+MAX_URI_BYTES: Final = 32 * 1024
+MAX_HEADERS: Final = 100
+MOST_ARRIVING_BYTES: Final = 16 * 1024 * 1024
+"""Of heads that have yet to come whole, in a process."""
+_FIELD_BYTES: Final = 150
+"""Of objects, whatever is in it."""
+_UNCOUNTED_BYTES: Final = 4096
+"""Of each head on its way: some 20 fields."""
+_HOST: Final = re.compile(  # RFC 3986, section 3.2, in lower case
+    rb"(?:\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?"
+)
+Fields = list[tuple[bytes, bytes]]
+"""Names in lower case."""
+
+
+@lru_cache(maxsize=64)
+def is_host(value: bytes) -> bool:
+    return _HOST.fullmatch(value) is not None
+
+
+def size_of(url: bytes, fields: Fields) -> int:
+    """About the bytes that were sent of them."""
+    return len(url) + sum(len(name) + len(value) + 4 for name, value in fields)
+
+
+def counted_while_it_comes(sent: int, fields: int) -> int:
+    """Bytes held of a head that is not whole, of which so many bytes were sent and so many fields read; 0 of one that
+    is not counted."""
+    held = sent + fields * _FIELD_BYTES
+    return held if held > _UNCOUNTED_BYTES else 0
+
+
+def without_upgrade(method: bytes, url: bytes, version: str, fields: Fields) -> bytes:
+    """The head of a request as if it had not asked for another protocol: nobody has to grant that (RFC 9110, 7.8)."""
+    kept = [b"%b: %b\r\n" % field for field in fields if field[0] not in (b"upgrade", b"connection")]
+    options = b",".join(value for name, value in fields if name == b"connection").lower().split(b",")
+    if b"close" in (option.strip() for option in options):
+        kept.append(b"connection: close\r\n")
+    return b"%b %b HTTP/%b\r\n%b\r\n" % (method, url, version.encode(), b"".join(kept))
+
+
+def headers_too_large() -> Problem:
+    detail = f"the headers are larger than {MAX_HEAD_BYTES} bytes or more than {MAX_HEADERS}"
+    return Problem(431, "headers_too_large", detail)
+
+
+def too_many_heads() -> Problem:
+    detail = "too many requests' headers are on their way, and these take long"
+    return Problem(503, "overloaded", detail, retry_after=1)
