@@ -22,7 +22,7 @@ import uvloop
 from litestar.types import ASGIApp
 
 from shared.http.backlog import Backlog
-from shared.http.connection import REQUESTS_AT_ONCE, Connection
+from shared.http.connection import CRUMBS_AT_ONCE, REQUESTS_AT_ONCE, Connection
 from shared.http.cors import Cors
 from shared.http.deadlines import RequestTimes
 from shared.http.exchange import ObservedApp
@@ -116,7 +116,10 @@ async def serve(
     times = RequestTimes(head_seconds, body_seconds)
     turns = Turns(REQUESTS_AT_ONCE)
     heads = Backlog(MOST_ARRIVING_BYTES, held=ARRIVING_BYTES, drops=ARRIVING_REFUSED)
-    connection = partial(Connection, turns=turns, backlog=backlog or Backlog(), times=times, heads=heads, cors=cors)
+    crumbs = Turns(CRUMBS_AT_ONCE)
+    connection = partial(
+        Connection, turns=turns, backlog=backlog or Backlog(), times=times, heads=heads, crumbs=crumbs, cors=cors
+    )
     server = _Server(
         uvicorn.Config(
             cast("Any", ObservedApp(cors.wrap(PathsAsWritten(app)))),

@@ -26,6 +26,9 @@ LARGE_CHUNK: Final = 256 * 1024
 REQUESTS_AT_ONCE: Final = 32
 """Begun in one turn of the loop: 3 ms of it when all ask for streams. A herd of them would stop others for 80 ms."""
 
+CRUMBS_AT_ONCE: Final = 4
+"""Times that a body in small pieces is read on, in one turn of the loop: 4 ms."""
+
 
 class _Ahead:
     """What a client has sent ahead of its answers, in the backlog."""
@@ -150,8 +153,8 @@ class Connection(Intake):
     def drop(self) -> None:
         self.transport.abort()
 
-    def _hold(self, data: bytes, at: int) -> None:
-        super()._hold(data, at)
+    def _set_aside(self, data: bytes, at: int) -> None:
+        super()._set_aside(data, at)
         self._count_ahead()
 
     def _keep(self, data: bytes) -> None:

@@ -2,7 +2,7 @@
 
 Invariant: a connection holds a bounded amount of what a client sends, for a bounded time, until a request is whole.
 What is refused here never takes the place of another request's answer: those before it are answered first, and the
-connection ends. A request that comes whole costs 1.3 µs more than with the server's own protocol.
+connection ends. A request that comes whole costs 1.7 µs more than with the server's own protocol.
 """
 
 from collections.abc import Callable
@@ -31,6 +31,7 @@ from shared.http.problems import Problem, invalid_request
 from shared.http.refusal import refusal
 from shared.http.slices import end_of_slice
 from shared.metrics import BROKEN_REQUESTS
+from shared.turns import Turns
 
 _MOST_WAITING: Final = 2
 """Requests behind the one that is answered; a slice may have a few more."""
@@ -38,6 +39,8 @@ _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 """What comes with them means nothing (RFC 9110, 9.3.1) and is dropped as it comes: nobody asks for it."""
 _MOST_AHEAD_BYTES: Final = 16 * 1024
 """Of what a client sends behind a request that is waited for."""
+_MOST_PIECES: Final = 500
+"""Of a body, read in one go; a slice may have 700 more. Each takes 1.4 µs, and 256 KiB may have 40,000 of a byte."""
 _HEEDED: Final = frozenset({b"host", b"expect", b"transfer-encoding"})
 _IDLE, _HEAD, _BODY = range(3)
 
@@ -69,12 +72,16 @@ class _Arriving:
 
 
 class Intake(HttpToolsProtocol):
-    """The server's own protocol, with bounds. ``heads`` are those of all connections that have yet to come whole."""
+    """The server's own protocol, with bounds. ``heads`` are those of all connections that have yet to come whole.
+
+    Of bodies in small pieces no more is read in one turn of the loop than ``crumbs`` lets through.
+    """
 
     __slots__ = (
         "_arriving",
         "_chunk_bytes",
         "_cors",
+        "_crumbs",
         "_current",
         "_head_bytes",
         "_heads",
@@ -85,6 +92,7 @@ class Intake(HttpToolsProtocol):
         "_is_stopping",
         "_loose_bytes",
         "_part",
+        "_pieces",
         "_problem",
         "_rest",
         "_rest_at",
@@ -93,8 +101,12 @@ class Intake(HttpToolsProtocol):
         "_upgrade",
     )
 
-    def __init__(self, *arguments: Any, times: RequestTimes, heads: Backlog, cors: Cors, **named: Any) -> None:
+    def __init__(
+        self, *arguments: Any, times: RequestTimes, heads: Backlog, crumbs: Turns, cors: Cors, **named: Any
+    ) -> None:
         super().__init__(*arguments, **named)
+        self._crumbs = crumbs
+        self._pieces = 0
         self.url = b""
         self._heads = heads
         self._arriving: _Arriving | None = None
@@ -178,6 +190,7 @@ class Intake(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._loose_bytes = 0
+        self._pieces += 1
         if self._upgrade is None and not self.cycle.response_complete and self.scope["method"] not in _WITHOUT_BODY:
             super().on_body(body)
 
@@ -241,7 +254,12 @@ class Intake(HttpToolsProtocol):
         """Reads as much of it as there may be requests waiting, of them what a slice has, and keeps the rest for their
         turn."""
         view = memoryview(data)
+        self._pieces = 0
         while at < len(view) and not self._is_deaf:
+            if self._pieces > _MOST_PIECES:
+                self._set_aside(data, at)
+                self._crumbs.enter(self._take_turn)
+                return
             if len(self.pipeline) >= _MOST_WAITING or (self._part is not _IDLE and self._is_of_next()):
                 self._hold(data, at)
                 return
@@ -258,10 +276,19 @@ class Intake(HttpToolsProtocol):
             self._count_head()
 
     def _hold(self, data: bytes, at: int) -> None:
-        self._rest, self._rest_at = data, at
+        self._set_aside(data, at)
         self._forget()  # it has come, and waits for us
+
+    def _set_aside(self, data: bytes, at: int) -> None:
+        self._rest, self._rest_at = data, at
         self.flow.pause_reading()
         cast("Flow", self.flow).is_held = True
+
+    def _take_turn(self) -> None:
+        if self._rest and not self._is_deaf and not self.transport.is_closing():
+            self._go_on()
+            if self._is_ahead:
+                self._read_ahead()
 
     def _read_ahead(self) -> None:
         """Reads on, whatever waits already, as only a connection that is read says that its client has left. What comes
@@ -414,6 +441,9 @@ class Intake(HttpToolsProtocol):
             self.transport.close()
             return
         self._is_ending = True
+        if (flow := cast("Flow", self.flow)).is_held:  # what comes is dropped
+            self._rest, flow.is_held = b"", False
+            flow.resume_reading()
         self.transport.write_eof()
         self.transport.set_write_buffer_limits(0)  # by which it says when nothing is left
         if not self.flow.write_paused:

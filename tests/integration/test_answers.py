@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -21,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from shared.http.backlog import Backlog
-from shared.http.connection import Connection
+from shared.http.connection import CRUMBS_AT_ONCE, Connection
 from shared.http.cors import Cors
 from shared.http.deadlines import RequestTimes
 from shared.http.exchange import ObservedApp
@@ -99,7 +100,12 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    end: str, *, keep_alive: int = 75, linger: float = 60, most_heads: int | None = None
+    end: str,
+    *,
+    keep_alive: int = 75,
+    linger: float = 60,
+    most_heads: int | None = None,
+    kind: type[Connection] = Connection,
 ) -> AsyncGenerator[Served, None]:
     """The server's connections around the application, in this loop. Nothing may be left that nobody caught."""
     loop = asyncio.get_running_loop()
@@ -120,7 +126,7 @@ async def served(
     heads = Backlog(most_heads, held=Gauge("arriving", "", registry=registry))
 
     def connection() -> Connection:
-        return Connection(
+        return kind(
             config=config,
             server_state=state,
             app_state={},
@@ -128,6 +134,7 @@ async def served(
             backlog=Backlog(),
             times=times,
             heads=heads,
+            crumbs=Turns(CRUMBS_AT_ONCE),
             cors=cors,
         )
 
@@ -286,6 +293,43 @@ def test_who_comes_when_there_are_too_many_heads_is_sent_away() -> None:
             await service.until_arriving(0, 0)
             for writer in answers.values():
                 writer.close()
+
+    as_in_production(check())
+
+
+@pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"], ids=["stays", "closes"])
+def test_a_body_in_crumbs_does_not_have_a_turn_for_itself(close: bytes) -> None:
+    turn = 0
+    pieces: Counter[int] = Counter()
+
+    class Counting(Connection):
+        def on_body(self, body: bytes) -> None:
+            pieces[turn] += 1
+            super().on_body(body)
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async def check() -> None:
+        async with served("answer", kind=Counting) as service:
+            counting = asyncio.create_task(count_turns())
+            reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+            head = b"POST /whole HTTP/1.1\r\nHost: h\r\n" + close + b"Transfer-Encoding: chunked\r\n\r\n"
+            writer.write(head + b"1\r\na\r\n" * 40_000 + b"0\r\n\r\n")
+            async with asyncio.timeout(PATIENCE):
+                assert (await reader.readuntil(b"body")).startswith(b"HTTP/1.1 200 OK")
+                if close:
+                    assert await reader.read() == b""
+                else:
+                    writer.write(b"GET /whole HTTP/1.1\r\nHost: h\r\n\r\n")
+                    assert (await reader.readuntil(b"body")).startswith(b"HTTP/1.1 200 OK")
+                    assert pieces.total() == 40_000
+            assert max(pieces.values()) <= (CRUMBS_AT_ONCE + 1) * 1200
+            writer.close()
+            counting.cancel()
 
     as_in_production(check())
 
