@@ -17,8 +17,9 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from shared.http.backlog import Backlog
-from shared.http.intake import Flow, Intake
+from shared.http.intake import Intake
 from shared.http.problems import CONNECTION
+from shared.http.reading import Flow
 from shared.turns import Turns
 
 LARGE_CHUNK: Final = 256 * 1024

@@ -10,8 +10,6 @@ from contextvars import Context
 from typing import Any, Final, cast
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from shared.http.backlog import Backlog
 from shared.http.cors import Cors
@@ -28,31 +26,13 @@ from shared.http.head import (
     without_upgrade,
 )
 from shared.http.problems import Problem, invalid_request
+from shared.http.reading import BODY, HEAD, IDLE, MOST_WAITING, Flow, Reading
 from shared.http.refusal import refusal
-from shared.http.slices import end_of_slice
 from shared.metrics import BROKEN_REQUESTS
-from shared.turns import Turns
 
-_MOST_WAITING: Final = 2
-"""Requests behind the one that is answered; a slice may have a few more."""
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 """What comes with them means nothing (RFC 9110, 9.3.1) and is dropped as it comes: nobody asks for it."""
-_MOST_AHEAD_BYTES: Final = 16 * 1024
-"""Of what a client sends behind a request that is waited for."""
-_MOST_PIECES: Final = 500
-"""Of a body, read in one go; a slice may have 700 more. Each takes 1.4 µs, and 256 KiB may have 40,000 of a byte."""
 _HEEDED: Final = frozenset({b"host", b"expect", b"transfer-encoding"})
-_IDLE, _HEAD, _BODY = range(3)
-
-
-class Flow(FlowControl):
-    """Of a connection that is not read on while it is ``is_held``, whoever asks."""
-
-    is_held = False
-
-    def resume_reading(self) -> None:
-        if not self.is_held:
-            super().resume_reading()
 
 
 class _RefusedError(Exception):
@@ -71,62 +51,41 @@ class _Arriving:
         self._refuse(too_many_heads())
 
 
-class Intake(HttpToolsProtocol):
-    """The server's own protocol, with bounds. ``heads`` are those of all connections that have yet to come whole.
-
-    Of bodies in small pieces no more is read in one turn of the loop than ``crumbs`` lets through.
-    """
+class Intake(Reading):
+    """The server's own protocol, with bounds. ``heads`` are those of all connections that have yet to come whole."""
 
     __slots__ = (
         "_arriving",
         "_chunk_bytes",
         "_cors",
-        "_crumbs",
-        "_current",
         "_head_bytes",
         "_heads",
         "_hosts",
-        "_is_ahead",
-        "_is_deaf",
         "_is_ending",
         "_is_stopping",
         "_loose_bytes",
-        "_part",
-        "_pieces",
         "_problem",
-        "_rest",
-        "_rest_at",
         "_times",
         "_unclaimed_bytes",
         "_upgrade",
     )
 
-    def __init__(
-        self, *arguments: Any, times: RequestTimes, heads: Backlog, crumbs: Turns, cors: Cors, **named: Any
-    ) -> None:
+    def __init__(self, *arguments: Any, times: RequestTimes, heads: Backlog, cors: Cors, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._crumbs = crumbs
-        self._pieces = 0
         self.url = b""
         self._heads = heads
         self._arriving: _Arriving | None = None
         self._times = times
         self._cors = cors
-        self._part = _IDLE
         self._chunk_bytes = 0
         self._unclaimed_bytes = 0
         self._head_bytes = 0
         self._loose_bytes = 0
         self._hosts = 0
-        self._is_ahead = False
-        self._is_deaf = False
         self._is_ending = False
         self._is_stopping = False
-        self._rest = b""
-        self._rest_at = 0
         self._problem: Problem | None = None
         self._upgrade: bytes | None = None
-        self._current: RequestResponseCycle | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget()
@@ -137,18 +96,9 @@ class Intake(HttpToolsProtocol):
         self.cycle = self._current = None  # pyright: ignore[reportAttributeAccessIssue]  # as before the first
         self._rest = b""
 
-    def data_received(self, data: bytes) -> None:
-        # In place of the server's own, which logs a line for whatever anybody sends.
-        if self._rest or (self._is_ahead and not self._is_of_current()):
-            self._keep(data)
-            return
-        self._take(data)
-        if self._is_ahead:
-            self._read_ahead()
-
     def on_message_begin(self) -> None:
         self._unset_keepalive_if_required()  # not before: empty lines are no request (RFC 9112, 2.2)
-        self._part = _HEAD
+        self._part = HEAD
         # Where in the chunk it begins is not known: the head has at least what no message before it can have had.
         self._head_bytes, self._unclaimed_bytes = self._unclaimed_bytes, 0
         self._hosts = 0
@@ -157,7 +107,7 @@ class Intake(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         # In place of the server's own, which takes a trailer's fields for the head's (RFC 9110, 6.5.1).
         name = name.lower()
-        if self._part is _BODY:
+        if self._part is BODY:
             if name in (b"connection", b"proxy-connection"):  # the parser heeds it, and would hear nothing after it
                 self._stop(invalid_request("Connection: not in a trailer (RFC 9110, 6.5.1)"))
             return
@@ -183,7 +133,7 @@ class Intake(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._upgrade = self._head_without_upgrade()
             return
-        self._part = _BODY
+        self._part = BODY
         self._loose_bytes = 0
         self._forget_head()
         super().on_headers_complete()
@@ -197,14 +147,14 @@ class Intake(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if self._upgrade is not None:
             return
-        self._part = _IDLE
+        self._part = IDLE
         self._times.body.forget(self)
         super().on_message_complete()
 
     def expired(self) -> None:
         """The request did not come whole in time, or the connection is over. One nobody has used is closed without a
         word."""
-        if self._part is _IDLE or self._is_deaf:
+        if self._part is IDLE or self._is_deaf:
             self.transport.close()
         else:
             self._refuse(Problem(408, "request_timeout", "the request took too long to come"))
@@ -235,7 +185,7 @@ class Intake(HttpToolsProtocol):
         if (answered := self._current) is not None:
             answered.body.clear()  # nobody asks for it any more
             answered.scope = {}  # pyright: ignore[reportAttributeAccessIssue]  # nor for this
-            if self.cycle is answered and self._part is not _HEAD:
+            if self.cycle is answered and self._part is not HEAD:
                 self._let_go_of_head()
         self._stop_reading_ahead()
         if self._is_deaf and not self.pipeline and not self.transport.is_closing():
@@ -245,100 +195,20 @@ class Intake(HttpToolsProtocol):
         else:
             # Or the timer of a connection at rest would keep what the request was handled in, and with it all of it.
             Context().run(super().on_response_complete)
-            if self._part is _HEAD:
+            if self._part is HEAD:
                 self._unset_keepalive_if_required()  # the next one has begun before this one was over
-            if self._rest and len(self.pipeline) < _MOST_WAITING and not self.transport.is_closing():
+            if self._rest and len(self.pipeline) < MOST_WAITING and not self.transport.is_closing():
                 self._go_on()
-
-    def _take(self, data: bytes, at: int = 0) -> None:
-        """Reads as much of it as there may be requests waiting, of them what a slice has, and keeps the rest for their
-        turn."""
-        view = memoryview(data)
-        self._pieces = 0
-        while at < len(view) and not self._is_deaf:
-            if self._pieces > _MOST_PIECES:
-                self._set_aside(data, at)
-                self._crumbs.enter(self._take_turn)
-                return
-            if len(self.pipeline) >= _MOST_WAITING or (self._part is not _IDLE and self._is_of_next()):
-                self._hold(data, at)
-                return
-            piece = view[at : end_of_slice(data, at)]
-            stopped_at = self._feed(piece)
-            if stopped_at is None:
-                at += len(piece)
-            else:
-                at += stopped_at
-                self._read_again()
-            if self._part is not _IDLE and not self._is_deaf:
-                self._await_rest()
-        if self._part is _HEAD and not self._is_deaf:
-            self._count_head()
-
-    def _hold(self, data: bytes, at: int) -> None:
-        self._set_aside(data, at)
-        self._forget()  # it has come, and waits for us
-
-    def _set_aside(self, data: bytes, at: int) -> None:
-        self._rest, self._rest_at = data, at
-        self.flow.pause_reading()
-        cast("Flow", self.flow).is_held = True
-
-    def _take_turn(self) -> None:
-        if self._rest and not self._is_deaf and not self.transport.is_closing():
-            self._go_on()
-            if self._is_ahead:
-                self._read_ahead()
-
-    def _read_ahead(self) -> None:
-        """Reads on, whatever waits already, as only a connection that is read says that its client has left. What comes
-        is kept as it is, and beyond a bound it is not read on."""
-        if len(self._rest) <= _MOST_AHEAD_BYTES:
-            self._is_ahead = True
-            cast("Flow", self.flow).is_held = False
-            self.flow.resume_reading()
-
-    def _stop_reading_ahead(self) -> None:
-        if self._is_ahead:
-            self._is_ahead = False
-            if self._rest:
-                self._hold(self._rest, self._rest_at)
-            elif self.pipeline:
-                self.flow.pause_reading()
-
-    def _is_of_current(self) -> bool:
-        """Whether what comes next is the body of the request that is answered."""
-        return self._part is _BODY and self.cycle is self._current
-
-    def _is_of_next(self) -> bool:
-        """Whether what comes next is of one behind the request that is answered. What has been read of it counts for
-        nobody, so it is not read on."""
-        if self._part is _HEAD:
-            return self._current is not None and not self._current.response_complete
-        return self.cycle is not self._current
-
-    def _keep(self, data: bytes) -> None:
-        if not self._is_deaf:
-            self._rest += data
-            self._forget()
-            if len(self._rest) > _MOST_AHEAD_BYTES:
-                self._stop_reading_ahead()
-
-    def _go_on(self) -> None:
-        rest, at, self._rest, self._rest_at = self._rest, self._rest_at, b"", 0
-        cast("Flow", self.flow).is_held = False
-        self.flow.resume_reading()
-        self._take(rest, at)
 
     def _feed(self, data: bytes | memoryview) -> int | None:
         """Where the parser stops, to leave the rest to another protocol; None if it does not."""
         self._chunk_bytes = len(data)
-        self._unclaimed_bytes = len(data) if self._part is _IDLE else 0
-        if self._part is _HEAD:
+        self._unclaimed_bytes = len(data) if self._part is IDLE else 0
+        if self._part is HEAD:
             self._head_bytes += len(data)
             # Nor is it known how much of the head came in the chunk it began in: it is measured when it is whole.
             self._chunk_bytes += MAX_HEAD_BYTES
-        elif self._part is _BODY:
+        elif self._part is BODY:
             self._loose_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -349,9 +219,9 @@ class Intake(HttpToolsProtocol):
         return None
 
     def _await_rest(self) -> None:
-        if self._part is _BODY and self._loose_bytes <= MAX_HEAD_BYTES:
+        if self._part is BODY and self._loose_bytes <= MAX_HEAD_BYTES:
             self._times.body.watch(self)
-        elif self._part is _BODY:
+        elif self._part is BODY:
             detail = f"trailers and what chunks have beside the body are larger than {MAX_HEAD_BYTES} bytes"
             self._refuse(Problem(431, "headers_too_large", detail))
         elif self._head_bytes > MAX_HEAD_BYTES:
@@ -404,7 +274,7 @@ class Intake(HttpToolsProtocol):
         head, self._upgrade = self._upgrade or b"", None
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the server's own
-        self._part = _IDLE
+        self._part = IDLE
         self._feed(head)
 
     def _refuse(self, problem: Problem) -> None:
@@ -412,7 +282,7 @@ class Intake(HttpToolsProtocol):
         self._is_deaf = True
         self._rest = b""
         self._forget()
-        broken = self.cycle if self._part is _BODY else None
+        broken = self.cycle if self._part is BODY else None
         if broken is not None:
             broken.disconnected = True
             broken.waiting_for_100_continue = False  # it has its answer
