@@ -20,6 +20,8 @@ _FILLED = "runroom-filled"
 _NOT_FOUND = 10059
 _NANOSECONDS = 1_000_000_000
 _MOST_DIGITS = 18
+_MOST_EPOCH = 2**53 - 1
+"""The last that the event store takes. After it comes 0 again."""
 _MOST_EPOCHS = 1000
 """Which nobody lets pass unseen: a leader that dies between marking and recounting does so with one, and an event store
 that was restored may know fewer."""
@@ -79,13 +81,17 @@ def _identity(info: dict[str, Any]) -> StreamIdentity | None:
     """None when somebody has made the marks what they never are."""
     metadata = _metadata(info)
     epoch, rewound_to = metadata.get(_EPOCH, "0"), metadata.get(_REWOUND_TO, "0")
-    if not all(mark.isdecimal() and len(mark) <= _MOST_DIGITS for mark in (epoch, rewound_to)):
+    if (
+        not all(mark.isdecimal() and len(mark) <= _MOST_DIGITS for mark in (epoch, rewound_to))
+        or int(epoch) > _MOST_EPOCH
+    ):
         return None
     return StreamIdentity(str(info["created"]), int(epoch), int(rewound_to))
 
 
 def _marks(epoch: int, rewound_to: int) -> dict[str, str]:
-    return {_EPOCH: str(epoch), _REWOUND_TO: str(rewound_to)}
+    """Whoever goes back further than to where the stream was rewound loses nothing by it."""
+    return {_EPOCH: str(epoch), _REWOUND_TO: str(min(rewound_to, 10**_MOST_DIGITS - 1))}
 
 
 async def stream_state(broker: Broker, *, imported_as: str | None = None) -> StreamState | None:
@@ -104,8 +110,10 @@ async def stream_state(broker: Broker, *, imported_as: str | None = None) -> Str
 async def ensure_stream(broker: Broker, settings: StreamSettings, known: StreamIdentity | None = None) -> StreamState:
     """The stream, created if there is none, and put right if it is not as it should be.
 
-    ``known`` is the identity it was last seen with, behind which nobody sets it back. Only the relay calls this: it
-    alone can fill a new one. Raises ``BrokerUnavailableError`` or ``JetStreamError``.
+    ``known`` is the identity it was last seen with, behind which nobody sets it back, or what somebody has recorded as
+    such. Only the relay calls this: it alone can fill a new one.
+
+    Raises ``BrokerUnavailableError`` or ``JetStreamError``.
     """
     try:
         info = await broker.jetstream(f"STREAM.INFO.{STREAM}")
@@ -188,10 +196,13 @@ async def _put_right(
 
 
 def _remarked(info: dict[str, Any], known: StreamIdentity | None) -> dict[str, Any]:
-    """The marks to be set where they are not to be read, older than they are known to be, or no relay's."""
+    """The marks to be set where they are not to be read, older than they are known to be, or no relay's.
+
+    Of an epoch that is known and one that is found, further apart than relays come, the higher is nobody's.
+    """
     found = _identity(info)
     epoch, rewound_to = known[1:] if known is not None and known.created == info["created"] else (0, 0)
-    is_ours = found is not None and epoch <= found.epoch <= epoch + _MOST_EPOCHS
+    is_ours = found is not None and (epoch <= found.epoch <= epoch + _MOST_EPOCHS or found.epoch + _MOST_EPOCHS < epoch)
     return {} if is_ours else {"metadata": _marks(epoch, rewound_to)}
 
 
@@ -199,7 +210,7 @@ async def mark_rewound(broker: Broker, state: StreamState) -> StreamState:
     """Gives a stream that came back older than it was a new identity, for readers to see."""
     info = await broker.jetstream(f"STREAM.INFO.{STREAM}")
     config: dict[str, Any] = info["config"]
-    config["metadata"] = _marks(state.identity.epoch + 1, state.last_seq)
+    config["metadata"] = _marks((state.identity.epoch + 1) % (_MOST_EPOCH + 1), state.last_seq)
     return _state(await broker.jetstream(f"STREAM.UPDATE.{STREAM}", config, seconds=10.0))
 
 

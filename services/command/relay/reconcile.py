@@ -64,7 +64,8 @@ async def reconcile(
     published: dict[RoomKey, int] = {}
     strangers: set[RoomKey] = set()
     if relay.created == stream.identity.created:
-        # Older than it was. If it has an epoch we never wrote in, a leader died between marking it and recounting.
+        # Older than it was. If it has an epoch we never wrote in, a leader died between marking it and recounting, or
+        # somebody else has written the one we know.
         # It may still hold some of what was published and not recorded.
         published, strangers = await _read_tail(connection, broker, stream, relay.position)
         if relay.epoch == stream.identity.epoch:

@@ -103,6 +103,35 @@ async def test_what_no_service_writes_is_not_written(event_store_dsn: str, table
         await transaction.rollback()
 
 
+RELAY: dict[str, tuple[Any, ...]] = {
+    "stream_created": ("x" * 65, "x" * 5_000_000),
+    "stream_epoch": (-1, MOST + 1, 2**63 - 1),
+    "stream_position": (-1, -(2**63)),
+}
+
+
+@pytest.mark.parametrize("column", RELAY)
+async def test_what_no_relay_writes_is_not_written(event_store_dsn: str, column: str) -> None:
+    async with connected(as_role(event_store_dsn, "runroom_command")) as thief:
+        for value in RELAY[column]:
+            with pytest.raises(asyncpg.CheckViolationError):
+                await thief.execute(f"update relay set {column} = $1", value)
+        await thief.execute("update relay set stream_created = repeat('x', 64), stream_epoch = $1", MOST)
+        await thief.execute("update relay set stream_position = 9223372036854775807")
+
+
+@pytest.mark.parametrize("column", RELAY)
+async def test_what_no_relay_has_written_is_put_right(older: str, column: str) -> None:
+    async with connected(older) as owner:
+        await owner.execute("update relay set stream_created = '2026-11-28', stream_epoch = 1, stream_position = 2")
+        await owner.execute(f"update relay set {column} = $1", RELAY[column][-1])
+        assert await outbox.read_position(owner) == ("", 0, 0)
+        await migrate(older, EVENT_STORE_MIGRATIONS)
+        assert tuple(await owner.fetchrow("select * from relay") or ()) == (True, "", 0, 0)
+        await owner.execute("update relay set stream_created = '2026-11-28', stream_epoch = 1, stream_position = 2")
+        assert await outbox.read_position(owner) == ("2026-11-28", 1, 2)
+
+
 async def test_however_far_rooms_seem_to_be_what_waits_can_be_counted(event_store_dsn: str) -> None:
     async with connected(event_store_dsn) as connection, running_pool(event_store_dsn, "test", most=1) as pool:
         await connection.execute(
@@ -147,7 +176,7 @@ async def test_a_store_at_work_is_upgraded_and_nobody_waits_behind_it(older: str
         await reading.rollback()
         await upgrade
         assert await checked(writer) == dict.fromkeys(
-            [*(f"{table}_forms" for table in ROWS), "events_lines_forms", "runs_versions_forms"], True
+            [*(f"{table}_forms" for table in (*ROWS, "relay")), "events_lines_forms", "runs_versions_forms"], True
         )
         assert await writer.fetchval("select count(*) from events") == 2
 

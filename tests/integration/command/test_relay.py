@@ -35,7 +35,7 @@ from tests.integration.command.deployment import (
 )
 from tests.integration.privileges import connected
 from tests.support.checks import drop_checks
-from tests.support.servers import CUTS_AT_8_MB, EVENT_STORE_MIGRATIONS, MigratedDatabases, running_nats
+from tests.support.servers import CUTS_AT_8_MB, EVENT_STORE_MIGRATIONS, MigratedDatabases, as_role, running_nats
 
 
 @pytest.fixture
@@ -526,6 +526,72 @@ async def test_what_is_done_to_the_stream_does_not_stop_the_relay(
                 if (found["subjects"], marks) == (config["subjects"], ["0", "0", f"{stream['created']}/0"]):
                     break
                 await asyncio.sleep(0.1)
+
+
+MOST = 2**53 - 1
+FAR = 2**63 - 1
+STARTS = 'runroom_relay_reconciliations_total{cause="start"}'
+
+
+@pytest.mark.parametrize("is_of_before", [False, True], ids=["checked", "of before the constraint"])
+async def test_whatever_its_row_says_the_relay_goes_on(
+    dsn: str, nats: EmbeddedNats, tmp_path: Path, *, is_of_before: bool
+) -> None:
+    """The row is what whoever has the command service's password may change; marks come to be the same by its key."""
+    service = command_service(tmp_path, dsn, nats.url)
+    changes: list[tuple[str, tuple[int, int] | None, int]] = [
+        (f"stream_position = {FAR}", None, 1),
+        ("stream_created = repeat('x', 64), stream_epoch = 7, stream_position = 1", None, 1),
+        (f"stream_epoch = {MOST}, stream_position = {FAR}", None, 1),
+        ("stream_epoch = stream_epoch + 1000", None, 1001),
+        ("stream_epoch = 0", None, 0),
+        (f"stream_epoch = {MOST - 1}, stream_position = {FAR}", (MOST - 1, FAR), MOST),
+        (f"stream_epoch = {MOST}", (MOST + 1, 0), MOST),
+        # The marks and the row hold no more than that.
+        (f"stream_position = {FAR}", (MOST, 10**18 - 1), 0),
+    ]
+    if is_of_before:
+        changes = [
+            (f"stream_epoch = {FAR}", None, 0),
+            ("stream_epoch = -5, stream_position = -5", None, 0),
+            (f"stream_epoch = {FAR}, stream_position = {FAR}", (FAR, FAR), 0),
+            ("stream_created = repeat('x', 10000000)", None, 0),
+        ]
+    async with (
+        running(service),
+        Client([service], "ws") as client,
+        Broker(nats.url, name="test") as broker,
+        connected(as_role(dsn, "runroom_command")) as thief,
+    ):
+        broker.start()
+        await broker.wait_connected()
+        if is_of_before:
+            async with connected(dsn) as superuser:
+                await superuser.execute("alter table relay drop constraint relay_forms")
+        for change, marks, epoch in changes:
+            await client.tell_run("room")
+            await check_published(dsn, nats, "ws", within=10.0)
+            if marks is not None:
+                config = (await broker.jetstream("STREAM.INFO.ROOMS"))["config"]
+                names = ("runroom-epoch", "runroom-rewound-to")
+                config["metadata"] |= dict(zip(names, map(str, marks), strict=True))
+                await broker.jetstream("STREAM.UPDATE.ROOMS", config)
+            before = await gauge(service, STARTS)
+            await thief.execute(f"update relay set {change}")
+            await thief.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where application_name = 'runroom-command-relay' and datname = current_database()"
+            )
+            await client.tell_run("room")
+            async with asyncio.timeout(20):
+                while await gauge(service, STARTS) == before:
+                    await asyncio.sleep(0.05)
+            await check_published(dsn, nats, "ws", within=10.0)
+            async with asyncio.timeout(10):
+                while not (state := await stream_state(broker)) or not state.is_filled:
+                    await asyncio.sleep(0.05)
+            assert await check_stream(dsn, nats.url) == epoch, change
+            assert await thief.fetchval("select stream_epoch from relay") == epoch, change
 
 
 async def forget_published(nats: EmbeddedNats) -> None:
