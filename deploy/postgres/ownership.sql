@@ -43,17 +43,20 @@ grant usage on language plpgsql to runroom_migrate;
 -- What PostgreSQL lets everybody do in any database: write large objects, write to the log without writing to a table, in a
 -- transaction that only reads too, write a file for each snapshot that others are to share, use up numbers of transactions,
 -- of which the server has so many, and take advisory locks, by which the relay's leader and migrations are alone. Who takes
--- one and keeps it has stopped them for good. The owner shares snapshots: pg_dump does, in parallel.
+-- one and keeps it has stopped them for good. And, since 18, say what a table's statistics are to whoever may maintain it:
+-- command vacuums one. The owner shares snapshots, as pg_dump does in parallel, and brings statistics back.
 select format('revoke execute on function %s from public', p.oid::regprocedure)
 from pg_proc as p
 where
     p.pronamespace = 'pg_catalog'::regnamespace
     and p.proname ~ (
         '^(pg_(try_)?advisory_|lo_|lowrite$|loread$|pg_logical_emit_message$|pg_export_snapshot$|pg_current_xact_id$'
-        '|txid_current$)'
+        '|txid_current$|pg_(restore|clear)_[a-z]+_stats$)'
     )
 union all
 select format('grant execute on function %s to runroom_migrate', p.oid::regprocedure)
 from pg_proc as p
-where p.pronamespace = 'pg_catalog'::regnamespace and p.proname ~ '^(pg_(try_)?advisory_|pg_export_snapshot$)'
+where
+    p.pronamespace = 'pg_catalog'::regnamespace
+    and p.proname ~ '^(pg_(try_)?advisory_|pg_export_snapshot$|pg_(restore|clear)_[a-z]+_stats$)'
 \gexec

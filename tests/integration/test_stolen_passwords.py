@@ -412,6 +412,30 @@ def stream_seq_of(outcome: Outcome) -> int:
     return json.loads(outcome.response)["stream_seq"]
 
 
+async def test_what_was_left_with_the_table_of_rooms_is_taken_away(event_store_dsn: str) -> None:
+    """Statistics that are made up, as whoever may vacuum it could before, and indexes that a reindexing has left."""
+    stolen = as_role(event_store_dsn, "runroom_command")
+    left = "select count(*) from pg_index where indrelid = 'rooms'::regclass"
+    known = "select reltuples < 1e6 and relpages < 1e6 from pg_class where relname = any('{rooms, rooms_pkey}')"
+    async with connected(event_store_dsn) as superuser, connected(stolen) as thief, connected(stolen) as reader:
+        before = await superuser.fetchval(left)
+        await reader.execute("begin isolation level repeatable read; select from relay")
+        for _ in range(2):
+            await thief.execute("set statement_timeout = '200ms'")
+            with pytest.raises(asyncpg.QueryCanceledError):
+                await thief.execute("reindex table concurrently rooms")
+        for name in ("rooms", "rooms_pkey"):
+            await superuser.execute(
+                f"update pg_class set reltuples = 3e38, relpages = 2147483647 where oid = '{name}'::regclass"
+            )
+        assert await superuser.fetchval(left) > before
+        await reader.execute("rollback")
+        owner = as_role(event_store_dsn, "runroom_migrate")
+        run_typed(SECTION, 'psql "$EVENT_STORE_OWNER_DSN"', {"EVENT_STORE_OWNER_DSN": owner})
+        assert await superuser.fetchval(left) == before
+        assert [row[0] for row in await superuser.fetch(known)] == [True, True]
+
+
 async def test_an_outcome_that_is_in_the_way_is_forgotten(event_store_dsn: str, create: Create) -> None:
     await create("keyed", "order-17")
     async with connected(as_role(event_store_dsn, "runroom_command")) as thief:

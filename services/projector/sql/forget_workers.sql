@@ -1,5 +1,5 @@
--- Forgets so many workers that died long ago, and as many that never were any. Each comes from its end of the index; those
--- that another worker is just forgetting are left to it.
+-- Forgets so many workers that died long ago, and as many that never were any: those first that would be taken for alive
+-- next (living_workers.sql). Those that another worker is just forgetting are left to it.
 with dead as (
     select worker_id from projector_workers
     where expires_at < now() - interval '1 hour'
@@ -10,8 +10,8 @@ with dead as (
 
 impossible as (
     select worker_id from projector_workers
-    where expires_at > now() + interval '1 hour'
-    order by expires_at desc
+    where expires_at >= now() + interval '2 minutes'
+    order by expires_at
     limit $1
     for update skip locked
 )

@@ -180,7 +180,7 @@ async def test_a_worker_that_is_late_writes_nothing(fresh_projections: str) -> N
 async def test_what_somebody_wrote_beside_the_workers_keeps_no_partition_from_them(
     fresh_projections: str, event_store_dsn: str, stream_url: str, tmp_path: Path
 ) -> None:
-    """Workers that would live for ever, and leases that have come to their last epoch."""
+    """Workers that would live for ever, or come to life one after another, and leases that are at their last epoch."""
     async with connected(as_role(fresh_projections, "runroom_projector")) as thief:
         with running(event_store_dsn, fresh_projections, stream_url, tmp_path):
             await shared_by(fresh_projections, 1)
@@ -191,6 +191,10 @@ async def test_what_somebody_wrote_beside_the_workers_keeps_no_partition_from_th
             await thief.execute("update projector_leases set epoch = 9223372036854775807, owner = null")
             await shared_by(fresh_projections, 1)
             assert await thief.fetchval("select max(epoch) from projector_leases") < 2**53
+            await thief.execute(
+                "insert into projector_workers select 'next-' || n, '{runs, room_feed}',"
+                " now() + make_interval(mins => 2, secs => n) from generate_series(60, 64) as n"
+            )
             # They are forgotten while it works.
             async with asyncio.timeout(20):
                 while await thief.fetchval("select count(*) from projector_workers") > 1:
