@@ -90,7 +90,7 @@ class LagMeter:
         """Counts what the stream holds for a partition that is not read from it; unchanged where it cannot be asked."""
         if (stream := self._watch.state) is None:
             return
-        after = resume_after(partition.stream_key, partition.position, stream.identity)
+        after = resume_after(partition.stream_key, partition.position, stream)
         try:
             ahead = await following(self._broker, partition_filter(partition.number), after + 1)
         except BrokerUnavailableError as error:

@@ -213,7 +213,7 @@ class Runner:
         if partition.consumer is not None:
             # From here on nothing is taken from it, so the position stands still.
             partition.consumer.fault = cause
-        after = resume_after(partition.stream_key, partition.position, stream.identity)
+        after = resume_after(partition.stream_key, partition.position, stream)
         consumer = await self._inbox.open(self.name, partition.number, after + 1, stream.identity.key)
         metrics.CONSUMERS.labels(self.name, cause).inc()
         self._log.debug("consumer_opened", partition=partition.number, after=after, cause=cause)

@@ -10,20 +10,22 @@ from collections.abc import Callable
 import structlog
 
 from shared.messaging.broker import Broker, BrokerUnavailableError, JetStreamError
-from shared.messaging.stream import StreamIdentity, StreamState, stream_state
+from shared.messaging.stream import StreamState, stream_state
 from shared.telemetry import Logger
 
 CHECK_SECONDS = 1.0
 
 
-def resume_after(identity_key: str, position: int, stream: StreamIdentity) -> int:
-    """The position in ``stream`` after which everything is to be read.
+def resume_after(identity_key: str, position: int, state: StreamState) -> int:
+    """The position in the stream after which everything is to be read.
 
     ``identity_key`` and ``position`` are the checkpoint. A recreated stream is read from its start; one that came back
     older, from where it was cut. When that happened more than once since, only the last cut is known: from the start.
+    Nobody waits for a position that the stream has yet to come to, whoever wrote it: what comes before would be missed.
     """
+    stream = state.identity
     if identity_key == stream.key:
-        return position
+        return min(position, state.last_seq)
     # Compared as text: whoever may write a checkpoint may write what is no number, or none that can be read.
     if identity_key != f"{stream.created}/{stream.epoch - 1}":
         return 0

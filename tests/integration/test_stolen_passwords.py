@@ -412,6 +412,26 @@ def stream_seq_of(outcome: Outcome) -> int:
     return json.loads(outcome.response)["stream_seq"]
 
 
+async def test_rooms_that_count_events_that_are_not_there_are_set_right_together(
+    event_store_dsn: str, create: Create
+) -> None:
+    rooms = "select room_id, last_seq, published_seq from rooms where room_id ~ '^many_' order by room_id"
+    for room_id in ("many_holed", "many_whole", "many_split"):
+        await create(room_id)
+    async with connected(as_role(event_store_dsn, "runroom_command")) as thief:
+        await thief.execute("insert into rooms select 'ws', 'many_' || n, n, 0 from generate_series(1, 2000) as n")
+        await thief.execute("update rooms set last_seq = 4, published_seq = 1 where room_id ~ '^many_(holed|split)'")
+        await create("many_split")
+        run_typed(
+            SECTION,
+            "psql --set=ON_ERROR_STOP=1 --single-transaction",
+            {"EVENT_STORE_OWNER_DSN": as_role(event_store_dsn, "runroom_migrate")},
+        )
+        left = [tuple(row) for row in await thief.fetch(rooms)]
+    assert left == [("many_holed", 1, 1), ("many_split", 5, 1), ("many_whole", 1, 0)]
+    assert stream_seq_of(await create("many_7")) == 1
+
+
 async def test_what_was_left_with_the_table_of_rooms_is_taken_away(event_store_dsn: str) -> None:
     """Statistics that are made up, as whoever may vacuum it could before, and indexes that a reindexing has left."""
     stolen = as_role(event_store_dsn, "runroom_command")

@@ -19,6 +19,8 @@ from services.projector.projections.base import Recorded, RoomEvents
 from services.projector.projections.room_feed import RoomFeed
 from services.projector.session import Session
 from shared.contracts.subjects import partition_of
+from shared.messaging.broker import Broker
+from shared.messaging.stream import stream_state
 from shared.postgres import STORE_ERRORS
 from tests.integration.privileges import connected
 from tests.integration.projector.history import RoomHistory, publish, store
@@ -180,17 +182,37 @@ async def test_a_worker_that_is_late_writes_nothing(fresh_projections: str) -> N
 async def test_what_somebody_wrote_beside_the_workers_keeps_no_partition_from_them(
     fresh_projections: str, event_store_dsn: str, stream_url: str, tmp_path: Path
 ) -> None:
-    """Workers that would live for ever, or come to life one after another, and leases that are at their last epoch."""
-    async with connected(as_role(fresh_projections, "runroom_projector")) as thief:
+    """Workers that would live for ever, or come to life one after another; leases that are at their last epoch, with
+    checkpoints beyond the end of the stream."""
+    async with (
+        connected(as_role(fresh_projections, "runroom_projector")) as thief,
+        Broker(stream_url, name="t") as broker,
+    ):
+        broker.start()
+        await broker.wait_connected()
+        stream = await stream_state(broker)
+        assert stream is not None
         with running(event_store_dsn, fresh_projections, stream_url, tmp_path):
             await shared_by(fresh_projections, 1)
             await thief.execute(
                 "insert into projector_workers select 'ghost-' || n, '{runs, room_feed}',"
                 " case when n > 32 then 'infinity' else now() + interval '1 day' end from generate_series(1, 64) as n"
             )
-            await thief.execute("update projector_leases set epoch = 9223372036854775807, owner = null")
+            await thief.execute(
+                "update projector_leases set epoch = 9223372036854775807, owner = null,"
+                " stream_identity = $1, stream_position = 9223372036854775807",
+                stream.identity.key,
+            )
             await shared_by(fresh_projections, 1)
             assert await thief.fetchval("select max(epoch) from projector_leases") < 2**53
+            # What comes is read from the stream, not found missing.
+            history = RoomHistory("beyond")
+            await store(event_store_dsn, events := list(history.run(steps=1)))
+            await publish(stream_url, events)
+            position = "select max(stream_position) from projector_leases where partition = $1"
+            async with asyncio.timeout(20):
+                while await thief.fetchval(position, partition_of(*history.key)) >= 2**53:
+                    await asyncio.sleep(0.05)
             await thief.execute(
                 "insert into projector_workers select 'next-' || n, '{runs, room_feed}',"
                 " now() + make_interval(mins => 2, secs => n) from generate_series(60, 64) as n"

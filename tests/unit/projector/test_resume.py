@@ -3,7 +3,7 @@
 import pytest
 
 from services.projector.stream_watch import resume_after
-from shared.messaging.stream import StreamIdentity
+from shared.messaging.stream import StreamIdentity, StreamState
 
 CREATED = "2026-01-31T12:00:00.123456789Z"
 STREAM = StreamIdentity(CREATED, 2, rewound_to=300)
@@ -13,6 +13,8 @@ STREAM = StreamIdentity(CREATED, 2, rewound_to=300)
     ("key", "position", "after"),
     [
         (STREAM.key, 500, 500),
+        # Somebody's, whom the stream has yet to come to; or the stream was seen a moment before that.
+        (STREAM.key, 2**63 - 1, 1000),
         (f"{CREATED}/1", 500, 300),
         (f"{CREATED}/1", 200, 200),
         # Cut twice since: only the last cut is known.
@@ -26,4 +28,4 @@ STREAM = StreamIdentity(CREATED, 2, rewound_to=300)
     ],
 )
 def test_a_position_is_only_used_in_its_own_stream(key: str, position: int, after: int) -> None:
-    assert resume_after(key, position, STREAM) == after
+    assert resume_after(key, position, StreamState(STREAM, 1, 1000, is_filled=True)) == after
