@@ -22,7 +22,7 @@ from deploy.local.process import LocalError
 from deploy.scram import scram_verifier
 from services.command.domain.batch import Accepted, IdempotencyKey, Outcome, Request
 from services.command.domain.commands import Command, CompleteRun, CreateRun, CreateStep, StartRun
-from services.command.domain.decide import Caller
+from services.command.domain.decide import Caller, Refusal
 from services.command.group_commit import GroupCommit, GroupCommitSettings
 from services.command.ids import MintedIds
 from services.command.submissions import MisnumberedRoomError
@@ -30,11 +30,13 @@ from services.projector.verify.report import Report
 from services.projector.verify.rooms import Page, RoomsCheck
 from shared.contracts.ids import RoomKey
 from shared.contracts.times import format_time
+from shared.postgres import load_queries
 from tests.integration.privileges import connected
 from tests.support.manual import run_typed
 from tests.support.proxy import running_proxy, through
 from tests.support.servers import REPOSITORY, as_role
 
+SQL = load_queries(REPOSITORY / "services" / "command" / "sql")
 SECTION = "When a credential is stolen"
 SET_UP = 'psql --file=deploy/postgres/roles.sql --file=deploy/postgres/databases.sql "$server"'
 CUT_OFF = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
@@ -454,6 +456,23 @@ async def test_what_was_left_with_the_table_of_rooms_is_taken_away(event_store_d
         run_typed(SECTION, 'psql "$EVENT_STORE_OWNER_DSN"', {"EVENT_STORE_OWNER_DSN": owner})
         assert await superuser.fetchval(left) == before
         assert [row[0] for row in await superuser.fetch(known)] == [True, True]
+
+
+@pytest.mark.parametrize("column", ["workspace_id", "room_id"])
+async def test_a_run_of_a_room_that_cannot_be_is_none(event_store_dsn: str, act: Act, column: str) -> None:
+    """A gigabyte of it is small in the table, and the memory of whoever reads it."""
+    run = {"run_id": f"run_{column}", "workspace_id": "ws", "room_id": "named", column: "x" * 5_000_000}
+    async with connected(as_role(event_store_dsn, "runroom_command")) as thief:
+        await thief.execute(
+            "insert into runs (run_id, workspace_id, room_id, status, version, last_event_id, correlation_id)"
+            " values ($1, $2, $3, 'queued', 1, gen_random_uuid(), 'c')",
+            *run.values(),
+        )
+        for name in ("locate_runs", "load_runs"):
+            assert await thief.fetch(SQL[name], [f"run_{column}"]) == []
+    outcome = await act(StartRun(run_id=f"run_{column}"))
+    assert isinstance(outcome, Refusal)
+    assert outcome.error == "run_not_found"
 
 
 async def test_an_outcome_that_is_in_the_way_is_forgotten(event_store_dsn: str, create: Create) -> None:
