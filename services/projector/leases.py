@@ -199,14 +199,15 @@ class LeaseKeeper:
         if names != self._announced:
             self._announced = names
             await self._ping()
-        living = await connection.fetch(_SQL["living_workers"])
+        living = await connection.fetch(_SQL["living_workers"], self._worker)
         ours: dict[str, dict[int, int]] = {name: {} for name in names}
         for row in await connection.fetch(_SQL["leases_of"], self._worker, PARTITIONS):
             ours.setdefault(row["projection"], {})[row["partition"]] = row["epoch"]
         turns = turns_of(row["projections"] for row in living)
         for holder in holders:
             workers = [row["worker_id"] for row in living if holder.name in row["projections"]]
-            share = fair_share(PARTITIONS, workers, self._worker, turns[holder.name])
+            # Somebody may have changed our row meanwhile, so that nobody is said to run it.
+            share = fair_share(PARTITIONS, workers, self._worker, turns.get(holder.name, 0))
             await self._settle(connection, holder, ours[holder.name], share)
 
     async def _settle(self, connection: Connection, holder: Holder, ours: Mapping[int, int], share: int) -> None:

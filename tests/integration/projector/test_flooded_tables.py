@@ -65,11 +65,11 @@ async def blocks_of(connection: asyncpg.Connection, query: str, *arguments: obje
 async def test_who_is_alive_and_holds_what(flooded: asyncpg.Connection) -> None:
     claimed = await flooded.fetch(SQL["claim"], "runs", "worker", 20)
     assert len(claimed) == 20
-    assert [row["worker_id"] for row in await flooded.fetch(SQL["living_workers"])] == ["worker"]
+    assert [row["worker_id"] for row in await flooded.fetch(SQL["living_workers"], "worker")] == ["worker"]
     assert len(await flooded.fetch(SQL["leases_of"], "worker", 32)) == 20
     for name, arguments in (
         ("heartbeat", ("worker", ["runs"], 60.0)),
-        ("living_workers", ()),
+        ("living_workers", ("worker",)),
         ("leases_of", ("worker", 32)),
         ("claim", ("runs", "worker", 12)),
         ("release", ("runs", [1, 2], "worker")),
@@ -77,6 +77,13 @@ async def test_who_is_alive_and_holds_what(flooded: asyncpg.Connection) -> None:
         ("forget_workers", (10,)),
     ):
         assert await blocks_of(flooded, SQL[name], *arguments) < MOST_BLOCKS, name
+    await flooded.execute(
+        "insert into projector_workers"
+        " select i::text, '{}', now() + i * interval '10 ms' from generate_series(1, 2000) as i"
+    )
+    living = {row["worker_id"] for row in await flooded.fetch(SQL["living_workers"], "worker")}
+    assert "worker" in living, "whoever asks counts itself, however many others there are"
+    assert len(living) <= 1001
 
 
 async def test_what_is_parked_and_can_never_be_applied(flooded: asyncpg.Connection) -> None:

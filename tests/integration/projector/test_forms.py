@@ -287,5 +287,5 @@ async def test_what_is_read_of_a_row_of_before_is_bounded(older: str) -> None:
             row = await owner.fetchrow((queries / f"{name}.sql").read_text(), *arguments)
             assert row is not None
             assert len(row["error"]) == 500
-        living = await owner.fetch((queries / "living_workers.sql").read_text())
+        living = await owner.fetch((queries / "living_workers.sql").read_text(), "ghost")
         assert [len(row["projections"]) for row in living] == [16]

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -222,6 +223,27 @@ async def test_what_somebody_wrote_beside_the_workers_keeps_no_partition_from_th
                 while await thief.fetchval("select count(*) from projector_workers") > 1:
                     await asyncio.sleep(0.05)
         assert await thief.fetchval("select count(*) from projector_workers") == 0
+
+
+async def test_no_worker_ends_by_what_others_are_said_to_be_alive(
+    fresh_projections: str, event_store_dsn: str, stream_url: str, tmp_path: Path
+) -> None:
+    """Each counts itself, however many others are said to be alive, or that somebody says it runs nothing."""
+    flood = (
+        "insert into projector_workers select 'ghost-' || n, '{}', now() + n * interval '0.1 ms'"
+        " from generate_series(1, 30000) as n returning now()"
+    )
+    expiry = "select max(expires_at) from projector_workers"
+    async with connected(as_role(fresh_projections, "runroom_projector")) as thief:
+        with running(event_store_dsn, fresh_projections, stream_url, tmp_path) as workers:
+            await shared_by(fresh_projections, 1)
+            gone = await thief.fetchval(flood) + timedelta(seconds=4)
+            async with asyncio.timeout(20):
+                while await thief.fetchval(expiry) < gone and all(workers.running):
+                    await thief.execute("update projector_workers set projections = '{}' where worker_id !~ '^ghost'")
+                    await asyncio.sleep(0.01)
+            assert workers.running == [True]
+            await shared_by(fresh_projections, 1)
 
 
 async def test_a_transaction_that_stands_still_is_ended_so_that_its_locks_go(fresh_projections: str) -> None:
