@@ -4,6 +4,7 @@ Invariant: a batch is committed only while every partition in it is ours by epoc
 event is applied exactly once; a worker that wakes up late writes nothing.
 """
 
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +30,7 @@ _DATA_ERRORS = (
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.ProgramLimitExceededError,
     ValueError,  # asyncpg's own, for values it cannot encode
+    struct.error,  # the same of what goes in by COPY
 )
 
 

@@ -66,8 +66,9 @@ class Worker:
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
 
-    async def apply(self, key: RoomKey, events: Sequence[Stored]) -> list[Write]:
-        recorded = [Recorded(event.seq, event.seq, event.envelope) for event in events]
+    async def apply(self, key: RoomKey, events: Sequence[Stored], *, behind: int = 0) -> list[Write]:
+        """The events as if they stood on the stream from after that position on."""
+        recorded = [Recorded(event.seq, behind + event.seq, event.envelope) for event in events]
         writes = self._projection.fold([RoomEvents(key, recorded)])
         partition, head = partition_of(*key), events[-1].seq
         await self._store.apply(writes, [Advance(key, partition, 1, head)], [Mark(partition, 1, "s/0", head)])
@@ -132,3 +133,11 @@ async def test_what_copy_cannot_take_is_poison_and_nothing_of_the_batch_is_there
         with pytest.raises(PoisonError):
             await worker.apply(history.key, history.events)
     assert await dump(dsn) == before
+
+
+@pytest.mark.parametrize("number", [1, projection_store._COPIED_ROWS], ids=["by a statement", "by COPY"])
+async def test_a_number_that_is_no_bigint_is_poison(databases: Databases, number: int) -> None:
+    history = awkward_history()
+    async with Worker(databases(), RoomFeed()) as worker:
+        with pytest.raises(PoisonError):
+            await worker.apply(history.key, history.events[:number], behind=2**63)
