@@ -1,7 +1,8 @@
 """What this process has committed, on its way to the stream without being read back from the event store.
 
 Invariant: an event is handed on only when it follows right on what is known to be published of its room. Whatever does
-not, or does not fit, is left for the event store to tell: ``missed`` says that there is such.
+not, or does not fit, is left for the event store to tell: ``wanted`` are rooms that have such, ``missed`` says that
+there may be more of them.
 """
 
 from collections import OrderedDict, deque
@@ -14,6 +15,7 @@ from shared.contracts.ids import RoomKey
 
 MOST_EVENTS = 4000
 MOST_BYTES = 16 * 1024 * 1024
+MOST_WANTED = 1000
 _MOST_ROOMS = 50_000
 
 
@@ -23,6 +25,8 @@ class Handover:
     def __init__(self) -> None:
         self.is_open = False
         self.missed = False
+        self.wanted: set[RoomKey] = set()
+        """Rooms to be read from the event store, ``MOST_WANTED`` at the most."""
         self._events: deque[UnpublishedEvent] = deque()
         self._bytes = 0
         self._heads: OrderedDict[RoomKey, int] = OrderedDict()
@@ -32,7 +36,13 @@ class Handover:
         self._events.clear()
         self._bytes = 0
         self._heads.clear()
+        self.wanted.clear()
         self.missed = True
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are events to take, or rooms to read."""
+        return bool(self._events or self.wanted)
 
     def head(self, room: RoomKey) -> int | None:
         """How far the room is known to be published."""
@@ -44,6 +54,13 @@ class Handover:
         self._heads.move_to_end(room)
         while len(self._heads) > _MOST_ROOMS:
             self._heads.popitem(last=False)
+
+    def want(self, room: RoomKey) -> None:
+        """The room has events that only the event store tells of."""
+        if len(self.wanted) < MOST_WANTED or room in self.wanted:
+            self.wanted.add(room)
+        else:
+            self.missed = True
 
     def offer(self, events: Iterable[NewEvent]) -> None:
         """Takes in events that are committed, in the order of their commits."""
@@ -74,7 +91,7 @@ class Handover:
                 size += len(event.envelope)
                 heads[event.room] = event.stream_seq
             elif head < 0 or event.stream_seq > head:
-                self.missed = True
+                self.want(event.room)
         return taken
 
     def published(self, events: Sequence[UnpublishedEvent]) -> None:

@@ -3,6 +3,7 @@
 Invariant: ``published_seq`` moves forward on the stream's word alone, and back only to what the stream really holds.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -72,10 +73,29 @@ async def read_unpublished(
     rows = await connection.fetch(
         _SQL["relay_read_unpublished"], after.workspace_id, after.room_id, most, most_bytes, largest
     )
+    return _page(rows, most, most_bytes)
+
+
+async def read_rooms(
+    connection: Connection, rooms: Sequence[RoomKey], most: int, most_bytes: int, largest: int
+) -> Unpublished:
+    """The same of these rooms alone. Where it ends early, those that sort after ``last`` are yet to be read."""
+    rows = await connection.fetch(
+        _SQL["relay_read_rooms"],
+        [room.workspace_id for room in rooms],
+        [room.room_id for room in rooms],
+        most,
+        most_bytes,
+        largest,
+    )
+    return _page(rows, most, most_bytes)
+
+
+def _page(rows: Sequence[asyncpg.Record], most: int, most_bytes: int) -> Unpublished:
     events: list[UnpublishedEvent] = []
     faulty: dict[RoomKey, tuple[int, Fault]] = {}
     size = 0
-    room = after
+    room = START
     for row in rows:
         room = RoomKey(row["workspace_id"], row["room_id"])
         envelope: bytes | None = row["envelope"]

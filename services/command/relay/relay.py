@@ -22,6 +22,7 @@ from services.command.relay.handover import Handover
 from services.command.relay.leader import try_to_lead
 from services.command.relay.publisher import MOST_EVENTS, FencedOffError, publish
 from services.command.relay.reconcile import find_heads, reconcile
+from services.command.relay.wake import MOST_ROOMS, rooms_heard, rooms_told
 from services.command.relay.withheld import Withheld
 from shared import tracing
 from shared.contracts.ids import RoomKey
@@ -42,7 +43,7 @@ _RECORD_SECONDS = 0.5
 """How often what was published is recorded. What was not is read from the stream's tail by the next leader."""
 
 _REST_SECONDS = 0.05
-"""After a look at the event store that found nothing but what is withheld."""
+"""At the most, after a look at the event store that found nothing but what is withheld: as long as that took."""
 
 _BUSY_EVENTS = 16
 _PAUSE_SECONDS = 0.005
@@ -69,6 +70,8 @@ class Relay:
         self._broker = broker
         self._committed = asyncio.Event()
         self._handover = Handover()
+        self._written: set[RoomKey] = set()
+        """By this process while another leads, which is yet to be told."""
         self._filling = Filling(broker)
         self._standing: _Standing | None = None
         self._reached: _Standing | None = None
@@ -89,12 +92,17 @@ class Relay:
         self._read_at = self._record_at = 0.0
         """When next to read from the event store, and to record, at the latest (monotonic seconds)."""
         self._rest_until = 0.0
+        self._has_read_rooms = False
+        """Whether the last step read rooms by their keys: everything else has its turn next."""
         self._log: Logger = structlog.get_logger("relay")
         broker.on_connected(self._on_connected)
 
     def offer(self, events: Sequence[NewEvent]) -> None:
         """Takes in what this process has committed."""
-        self._handover.offer(events)
+        if self._handover.is_open:
+            self._handover.offer(events)
+        elif len(self._written) <= MOST_ROOMS:
+            self._written.update(RoomKey(event.workspace_id, event.room_id) for event, *_ in events)
         self._committed.set()
 
     async def run(self) -> None:
@@ -152,8 +160,10 @@ class Relay:
             except TimeoutError:
                 return
             self._committed.clear()
+            told = rooms_told(self._written) if len(self._written) <= MOST_ROOMS else b""
+            self._written.clear()
             with contextlib.suppress(BrokerUnavailableError, *BROKER_ERRORS):
-                await self._broker.client.publish(RELAY_WAKE_SUBJECT, b"")
+                await self._broker.client.publish(RELAY_WAKE_SUBJECT, told)
             await asyncio.sleep(0)
 
     async def _lead(self, connection: Connection) -> None:
@@ -181,8 +191,11 @@ class Relay:
             async with asyncio.timeout(seconds):
                 await self._committed.wait()
 
-    def _on_wake(self, *_: object) -> None:
-        self._handover.missed = True
+    def _on_wake(self, _subject: str, _reply: str, _headers: bytes, payload: bytes) -> None:
+        rooms = rooms_heard(payload)
+        for room in rooms:
+            self._handover.want(room)
+        self._handover.missed |= not rooms
         self._committed.set()
 
     async def _step(self, connection: Connection) -> bool:
@@ -230,19 +243,27 @@ class Relay:
 
     async def _publish_next(self, connection: Connection, standing: _Standing) -> bool:
         now = time.monotonic()
-        if (self._handover.missed or now >= self._read_at) and now >= self._rest_until:
+        is_turn = (self._handover.missed or now >= self._read_at) and now >= self._rest_until
+        self._has_read_rooms = bool(self._handover.wanted) and not self._has_read_rooms
+        if self._has_read_rooms:
+            await self._record(connection)
+            events = await self._read_wanted(connection)
+        elif is_turn:
             self._read_at = now + _POLL_SECONDS
             await self._record(connection)
             events = await self._read(connection)
             if not events and (self._withheld or self._are_locked):
-                self._rest_until = now + _REST_SECONDS
+                ended = time.monotonic()
+                self._rest_until = ended + min(ended - now, _REST_SECONDS)
         else:
             events = self._withheld.sift(self._handover.take(MOST_EVENTS, _MOST_BYTES), {}, self._most_bytes)
             if now >= self._record_at:
                 await self._record(connection)
         if not events:
-            if self._handover.missed and now < self._rest_until:
-                await self._wait_for_commit(_REST_SECONDS)
+            if self._has_read_rooms or self._handover.has_more:
+                return True
+            if self._handover.missed and (rest := self._rest_until - time.monotonic()) > 0:
+                await self._wait_for_commit(rest)
             return self._handover.missed
         began_ns = time.time_ns()
         started = time.perf_counter()
@@ -282,6 +303,19 @@ class Relay:
         if page.last is None:
             self._withheld.end_round()
         return await self._leave_out_published(connection, events)
+
+    async def _read_wanted(self, connection: Connection) -> Sequence[outbox.UnpublishedEvent]:
+        """The next events of rooms that are known to have some. What is withheld is read in its turn alone."""
+        wanted = self._handover.wanted
+        rooms = sorted(room for room in wanted if room not in self._withheld)
+        wanted.clear()
+        if not rooms:
+            return []
+        most_bytes = self._most_bytes
+        page = await outbox.read_rooms(connection, rooms, MOST_EVENTS, _MOST_BYTES, most_bytes)
+        if (last := page.last) is not None:
+            wanted.update(room for room in rooms if room > last or (room == last and room not in page.faulty))
+        return await self._leave_out_published(connection, self._withheld.sift(page.events, page.faulty, most_bytes))
 
     async def _leave_out_published(
         self, connection: Connection, events: Sequence[outbox.UnpublishedEvent]

@@ -31,6 +31,9 @@ class Withheld:
     def __bool__(self) -> bool:
         return bool(self.strangers or self._faults)
 
+    def __contains__(self, room: RoomKey) -> bool:
+        return room in self._faults or room in self.strangers
+
     @property
     def has_oversize(self) -> bool:
         """Whether any room waits for a broker that takes more."""

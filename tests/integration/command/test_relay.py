@@ -16,7 +16,7 @@ import pytest
 from deploy.local import EmbeddedNats, EmbeddedPostgres
 from deploy.local.ports import free_port
 from deploy.local.service import Service
-from services.command.relay import reconcile
+from services.command.relay import outbox, reconcile
 from services.command.relay.relay import Relay, RelaySettings
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import HEADER_EVENT_ID, HEADER_STREAM_SEQ, room_subject
@@ -292,6 +292,37 @@ async def test_whatever_stands_in_the_store_only_its_room_waits(dsn: str, nats: 
         await connection.execute("set session_replication_role = replica; delete from rooms where workspace_id < 'b'")
         await connection.close()
         await until_gauge(service, "runroom_relay_oversize_rooms", 0)
+
+
+async def test_a_room_that_is_written_to_waits_for_no_round(
+    dsn: str, nats: EmbeddedNats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many others count an event that is not there: as many here as a page has, which never ends."""
+    read = outbox.read_unpublished
+
+    async def read_first_page(connection: Connection, _after: RoomKey, *limits: int) -> outbox.Unpublished:
+        return await read(connection, outbox.START, *limits)
+
+    monkeypatch.setattr(outbox, "read_unpublished", read_first_page)
+    await insert_unchecked(dsn, [], {("a", f"missing_{number}"): 1 for number in range(1000)})
+    async with Broker(nats.url, name="relay") as broker:
+        relay = Relay(RelaySettings(dsn, StreamSettings(1, 86400 * 30)), broker)
+        broker.start()
+        work = asyncio.create_task(relay.run())
+        try:
+            await broker.wait_connected()
+            async with asyncio.timeout(20):
+                while await stream_state(broker) is None:
+                    await asyncio.sleep(0.05)
+            service = command_service(tmp_path, dsn, nats.url)
+            async with running(service), Client([service], "ws") as client:
+                await load(client, 5)
+                await check_published(dsn, nats, "ws", within=20.0)
+                await load(client, 5)
+                assert await check_stream(dsn, nats.url) == 0
+                assert await gauge(service, "runroom_relay_leader") == 0
+        finally:
+            work.cancel()
 
 
 async def test_nothing_behind_a_hole_is_published(dsn: str, nats: EmbeddedNats, tmp_path: Path) -> None:

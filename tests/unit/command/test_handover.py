@@ -55,14 +55,14 @@ def test_a_room_that_is_not_known_is_left_to_the_event_store() -> None:
     handover = open_handover(published("a", 3))
     handover.offer([new("b", 1), new("a", 4)])
     assert take(handover) == [("a", 4)]
-    assert handover.missed
+    assert (handover.wanted, handover.missed) == ({RoomKey("ws", "b")}, False)
 
 
 def test_a_hole_is_left_to_the_event_store() -> None:
     handover = open_handover(published("a", 3))
     handover.offer([new("a", 5), new("a", 6)])
     assert take(handover) == []
-    assert handover.missed
+    assert (handover.wanted, handover.missed) == ({RoomKey("ws", "a")}, False)
 
 
 def test_what_the_event_store_told_already_is_not_handed_on() -> None:
@@ -78,7 +78,19 @@ def test_what_was_taken_and_not_published_is_a_hole() -> None:
     assert take(handover) == [("a", 4)]
     handover.offer([new("a", 5)])
     assert take(handover) == []
-    assert handover.missed
+    assert handover.wanted == {RoomKey("ws", "a")}
+
+
+def test_more_rooms_than_are_remembered_are_gone_through() -> None:
+    handover = open_handover()
+    rooms = [RoomKey("ws", str(number)) for number in range(module.MOST_WANTED)]
+    for room in [*rooms, rooms[0]]:
+        handover.want(room)
+    assert (handover.wanted, handover.missed) == (set(rooms), False)
+    handover.want(RoomKey("ws", "another"))
+    assert (handover.wanted, handover.missed) == (set(rooms), True)
+    handover.reset()
+    assert handover.wanted == set()
 
 
 def test_as_much_is_taken_as_fits() -> None:
