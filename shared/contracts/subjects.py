@@ -21,6 +21,8 @@ HEADER_TRACEPARENT = "traceparent"
 
 RELAY_WAKE_SUBJECT = "relay.wake"
 """Core NATS ping to the relay's leader: another instance has committed events."""
+RELAY_FILLED_SUBJECT = "relay.filled"
+"""Core NATS message of the relay's leader to readers, who may not ask: the stream is filled (``filled.py``)."""
 STREAM_INFO_SUBJECT = "stream.info"
 """What JetStream's STREAM.INFO of the stream is called in the account of readers."""
 

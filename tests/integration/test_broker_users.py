@@ -37,6 +37,7 @@ PUBLISH: dict[str, set[str]] = {
     "relay.wake": {"command"},
     "projected.ws_dev.lobby": {"projector"},
     "projector.wake": {"projector"},
+    "relay.filled": {"command"},
     "stream.info": {"query"},
     f"{API}.STREAM.INFO.ROOMS": {"command", "projector"},
     f"{API}.STREAM.CREATE.ROOMS": {"command"},

@@ -182,6 +182,7 @@ class Relay:
             with contextlib.suppress(*STORE_ERRORS):
                 async with asyncio.timeout(_STOP_SECONDS):
                     await self._record(connection)
+            await self._filling.end()
             if wake is not None:
                 with contextlib.suppress(*BROKER_ERRORS):
                     await wake.unsubscribe()
@@ -205,7 +206,9 @@ class Relay:
             more = await self._publish_next(connection, standing)
             self._store_answered()
             if self._filling.is_over and self._standing is not None:
-                await self._filling.tell(standing.identity)
+                await self._filling.mark(standing.identity)
+            if self._standing is not None:
+                self._filling.tell(*self._standing)
             if time.monotonic() >= self._check_at:
                 # First, as what a check finds or comes upon has the stream looked at anyway.
                 self._check_at = time.monotonic() + _CHECK_SECONDS
