@@ -28,8 +28,8 @@ STALLED = Counter("runroom_query_streams_stalled_total", "Streams dropped becaus
 MISPLACED = Counter(
     "runroom_query_misplaced_total",
     "Messages, live or stored, dropped because their event is another room's, more than a line, or another than the one"
-    " that came with its number before, and answers of the stream with something else in them than was asked for:"
-    " nobody should send such.",
+    " that came with its number before, and answers of the stream with something else in them than was asked for, or"
+    " sent in the relay's place: nobody should send such.",
 )
 HISTORY_READS = Counter(
     "runroom_query_history_reads_total", "Reads of a room's history, by source: projection, stream.", ["source"]

@@ -23,8 +23,6 @@ RELAY_WAKE_SUBJECT = "relay.wake"
 """Core NATS ping to the relay's leader: another instance has committed events."""
 RELAY_FILLED_SUBJECT = "relay.filled"
 """Core NATS message of the relay's leader to readers, who may not ask: the stream is filled (``filled.py``)."""
-STREAM_INFO_SUBJECT = "stream.info"
-"""What JetStream's STREAM.INFO of the stream is called in the account of readers."""
 
 _SEQ_DIGITS = 18
 MOST_STREAM_SEQ = 10**_SEQ_DIGITS - 1

@@ -14,7 +14,6 @@ from typing import Any, cast
 import structlog
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
-from nats.errors import NoRespondersError
 
 from shared.messaging.access import NatsAccess, asks_for_tls
 from shared.messaging.client import MessagingClient, Outgoing, RawHandler
@@ -36,10 +35,6 @@ BROKER_ERRORS = (NatsError, OSError, TimeoutError, asyncio.InvalidStateError)
 
 class BrokerUnavailableError(Exception):
     """NATS is not connected or did not answer."""
-
-
-class NobodyListensError(BrokerUnavailableError):
-    """NATS is connected, and nobody is there to answer."""
 
 
 class JetStreamError(Exception):
@@ -159,27 +154,15 @@ class Broker:
         """One request and its answer's data. Raises ``BrokerUnavailableError``."""
         try:
             return await self.client.request_all([Outgoing(subject, b"", payload)], seconds)
-        except NoRespondersError as error:
-            raise NobodyListensError(f"nobody listens to {subject}") from error
         except BROKER_ERRORS as error:
             raise BrokerUnavailableError(f"no answer from NATS: {type(error).__name__}") from error
 
-    async def jetstream(
-        self, call: str, body: dict[str, Any] | None = None, *, imported_as: str | None = None, seconds: float = 2.0
-    ) -> dict[str, Any]:
+    async def jetstream(self, call: str, body: dict[str, Any] | None = None, *, seconds: float = 2.0) -> dict[str, Any]:
         """One call of the JetStream API, such as ``STREAM.INFO.ROOMS``.
 
-        ``imported_as`` is the subject of it in an account that is not the stream's. Raises ``JetStreamError`` when it
-        is refused and ``BrokerUnavailableError`` when nobody answers.
+        Raises ``JetStreamError`` when it is refused and ``BrokerUnavailableError`` when nobody answers.
         """
-        payload = json.dumps(body or {}).encode()
-        try:
-            answer = object_in(await self.request(imported_as or f"$JS.API.{call}", payload, seconds=seconds))
-        except NobodyListensError:
-            if imported_as is None:
-                raise
-            # This is the stream's own account: there are no others where there are no users.
-            return await self.jetstream(call, body, seconds=seconds)
+        answer = object_in(await self.request(f"$JS.API.{call}", json.dumps(body or {}).encode(), seconds=seconds))
         if error := answer.get("error"):
             raise JetStreamError(number_in(error, "err_code", 0), str(error.get("description", "")))
         return answer

@@ -94,13 +94,13 @@ def _marks(epoch: int, rewound_to: int) -> dict[str, str]:
     return {_EPOCH: str(epoch), _REWOUND_TO: str(min(rewound_to, 10**_MOST_DIGITS - 1))}
 
 
-async def stream_state(broker: Broker, *, imported_as: str | None = None) -> StreamState | None:
-    """The stream as it is now, or None when there is none. ``imported_as`` is as in ``Broker.jetstream``.
+async def stream_state(broker: Broker) -> StreamState | None:
+    """The stream as it is now, or None when there is none.
 
     Raises ``BrokerUnavailableError``, also while its marks cannot be read: the relay puts them right.
     """
     try:
-        return _state(await broker.jetstream(f"STREAM.INFO.{STREAM}", imported_as=imported_as))
+        return _state(await broker.jetstream(f"STREAM.INFO.{STREAM}"))
     except JetStreamError as error:
         if error.code == _NOT_FOUND:
             return None

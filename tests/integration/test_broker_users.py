@@ -16,14 +16,14 @@ import pytest
 from nats.errors import Error as NatsError
 
 from deploy.local import EmbeddedNats
-from deploy.local.nats import USERS, USERS_FILE
-from shared.contracts.subjects import STREAM_INFO_SUBJECT
+from deploy.local.nats import USERS, USERS_FILE, users_and
+from shared.contracts.subjects import RELAY_FILLED_SUBJECT
 from shared.messaging.access import NatsAccess
 from shared.messaging.broker import Broker, BrokerUnavailableError, JetStreamError
 from shared.messaging.client import MessagingClient
 from shared.messaging.direct_get import last_by_subjects, next_by_subject
 from shared.messaging.nkey import UserKey, new_seed
-from shared.messaging.stream import StreamSettings, ensure_stream, mark_filled, stream_state
+from shared.messaging.stream import StreamSettings, ensure_stream, stream_state
 from tests.support.servers import broker_as
 
 ROOM = "rooms.3.ws_dev.lobby"
@@ -38,7 +38,7 @@ PUBLISH: dict[str, set[str]] = {
     "projected.ws_dev.lobby": {"projector"},
     "projector.wake": {"projector"},
     "relay.filled": {"command"},
-    "stream.info": {"query"},
+    "stream.info": set(),
     f"{API}.STREAM.INFO.ROOMS": {"command", "projector"},
     f"{API}.STREAM.CREATE.ROOMS": {"command"},
     f"{API}.STREAM.UPDATE.ROOMS": {"command"},
@@ -86,6 +86,7 @@ SUBSCRIBE: dict[str, set[str]] = {
     "projected.ws_dev.*": {"query"},
     "projected.>": set(),
     "relay.wake": {"command"},
+    "relay.filled": {"query"},
     "projector.wake": {"projector"},
     **{f"_INBOX_runroom-{user}.{rest}": {user} for user in USERS for rest in ("a", "a.*", ">")},
     "_INBOX.>": set(),
@@ -194,29 +195,27 @@ async def test_there_is_no_way_into_the_stream_by_an_answer(nats: EmbeddedNats) 
         assert await stream_state(command) == before
 
 
-async def test_readers_see_whether_the_stream_is_filled_and_bring_nothing_into_it_by_that(
-    nats: EmbeddedNats, tmp_path: Path
-) -> None:
-    async with broker_as(nats, "command") as command, broker_as(nats, "query") as query:
-        await ensure_stream(command, StreamSettings())
-        before = await _configuration(command)
-        for is_filled in (False, True):
-            state = await ensure_stream(command, StreamSettings())
-            assert await stream_state(query, imported_as=STREAM_INFO_SUBJECT) == state
-            assert state.is_filled is is_filled
-            await mark_filled(command, state.identity)
-        await query.client.publish(STREAM_INFO_SUBJECT, b"", reply=ROOM)
-        await query.client.flush(5)
-        assert await stream_state(query, imported_as=STREAM_INFO_SUBJECT) == await stream_state(command) == state
-        await command.jetstream("STREAM.UPDATE.ROOMS", before)
-    server = EmbeddedNats(tmp_path)
+@pytest.mark.parametrize(
+    "reply", ["stream.info", RELAY_FILLED_SUBJECT, f"{API}.STREAM.INFO.ROOMS", f"{API}.INFO", f"{API}.DIRECT.GET.ROOMS"]
+)
+async def test_no_answer_is_a_request_to_jetstream(tmp_path: Path, reply: str) -> None:
+    """Of which one request would make a thousand, each with an answer to be kept until it is sent."""
+    server = EmbeddedNats(tmp_path / "nats", users=users_and("anybody"))
     server.start()
     try:
-        async with Broker(server.url, name="test") as anybody:
+        async with Broker(server.url, name="test") as anybody, broker_as(server, "query") as query:
             anybody.start()
             await anybody.wait_connected()
-            state = await ensure_stream(anybody, StreamSettings())
-            assert await stream_state(anybody, imported_as=STREAM_INFO_SUBJECT) == state
+            await ensure_stream(anybody, StreamSettings())
+            for _ in range(50):
+                await anybody.client.request(ROOM, b"", timeout=5)
+            before = (await anybody.jetstream("INFO"))["api"]["total"]
+            request = json.dumps({"seq": 1, "next_by_subj": ROOM, "batch": 50}).encode()
+            for _ in range(100):
+                await query.client.publish(f"{API}.DIRECT.GET.ROOMS", request, reply=reply)
+            # The answer to this one comes after all of those.
+            assert len(await next_by_subject(query, ROOM, 1, 50)) == 50
+            assert (await anybody.jetstream("INFO"))["api"]["total"] - before <= 2
     finally:
         server.stop()
 
@@ -402,13 +401,18 @@ async def test_query_hears_what_the_others_say(nats: EmbeddedNats) -> None:
     ):
         await ensure_stream(command, StreamSettings())
         heard: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
-        for subject in (ROOM, "projected.ws_dev.*"):
+        for subject in (ROOM, "projected.ws_dev.*", RELAY_FILLED_SUBJECT):
             await query.listen(subject, lambda subject, _reply, _headers, data: heard.put_nowait((subject, data)))
         await query.client.flush(5)
         await command.client.request(ROOM, b"live", timeout=5)
+        await command.client.publish(RELAY_FILLED_SUBJECT, b"filled")
         await projector.client.publish("projected.ws_dev.lobby", b"moved")
         async with asyncio.timeout(10):
-            assert {await heard.get(), await heard.get()} == {(ROOM, b"live"), ("projected.ws_dev.lobby", b"moved")}
+            assert {await heard.get() for _ in range(3)} == {
+                (ROOM, b"live"),
+                ("projected.ws_dev.lobby", b"moved"),
+                (RELAY_FILLED_SUBJECT, b"filled"),
+            }
 
 
 @pytest.mark.parametrize("who", ["nobody", "somebody with a key of his own", "somebody with another's name"])

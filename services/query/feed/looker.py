@@ -67,7 +67,7 @@ class Looker:
         filled."""
         filled = await self._stored.filled()
         have_answered = await self.look(room)
-        return have_answered and filled is not None and filled == await self._stored.filled()
+        return have_answered and filled is not None and await self._stored.is_still_filled(filled)
 
     def look_again(self, room: Watched) -> None:
         """Has the stream asked again about a room that was subscribed to a moment ago; those that are new share it."""

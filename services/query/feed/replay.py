@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from services.query.feed.entry import Entry, contiguous
 from services.query.feed.frame import chunk, event_frame
 from services.query.feed.projected import ProjectedFeed, ProjectedPage, ProjectionAwayError
-from services.query.feed.stored import StoredFeed
+from services.query.feed.stored import Absent, StoredFeed
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import room_subject
 from shared.messaging.broker import BrokerUnavailableError
@@ -78,27 +78,35 @@ class Replay:
     async def read(self, key: RoomKey, after: int, most_events: int, hint: int = 0) -> list[Entry] | Trimmed | None:
         """Up to ``most_events`` events right after the position."""
         async with self._reads:
-            subject = room_subject(*key)
-            # A hint comes from a reader that is beyond the projection already: spare both the question.
-            if hint and (taken := await self._following(subject, after, hint, most_events)):
+            found = await self._look_for(key, after, most_events, hint)
+        return await self._judge_absence(key, after, found) if isinstance(found, ProjectedPage) else found
+
+    async def _look_for(
+        self, key: RoomKey, after: int, most_events: int, hint: int
+    ) -> list[Entry] | ProjectedPage | None:
+        """What the projection holds instead, where the stream does not hold what follows."""
+        subject = room_subject(*key)
+        # A hint comes from a reader that is beyond the projection already: spare both the question.
+        if hint and (taken := await self._following(subject, after, hint, most_events)):
+            return taken
+        try:
+            held = await self._projected.page(key, after, most_events, PAGE_BYTES)
+        except ProjectionAwayError:
+            held = None
+        if held is not None and (taken := contiguous(held.entries, after)):
+            return taken
+        if held is not None and held.position:
+            taken = await self._following(subject, after, held.position, most_events)
+            if taken:
                 return taken
-            try:
-                held = await self._projected.page(key, after, most_events, PAGE_BYTES)
-            except ProjectionAwayError:
-                held = None
-            if held is not None and (taken := contiguous(held.entries, after)):
-                return taken
-            if held is not None and held.position:
-                taken = await self._following(subject, after, held.position, most_events)
-                if taken:
-                    return taken
-            try:
-                found = await self._stored.search(subject, after, most_events)
-            except BrokerUnavailableError:
-                return None
-            if isinstance(found, list):
-                return found
-            return None if held is None else await self._judge_absence(key, after, held)
+        found = await self._search(subject, after, most_events)
+        return held if isinstance(found, Absent) else found
+
+    async def _search(self, subject: str, after: int, most_events: int) -> list[Entry] | Absent | None:
+        try:
+            return await self._stored.search(subject, after, most_events)
+        except BrokerUnavailableError:
+            return None
 
     async def _following(self, subject: str, after: int, position: int, most_events: int) -> list[Entry]:
         try:
@@ -112,19 +120,24 @@ class Replay:
             # One snapshot holds later events and not this one.
             first_seq = held.entries[0].stream_seq
         else:
-            try:
-                head = (await self._projected.heads([key]))[key]
-                if head.head_seq <= after:
+            async with self._reads:
+                try:
+                    head = (await self._projected.heads([key]))[key]
+                    if head.head_seq <= after:
+                        return None
+                    # It may have been applied between the two looks.
+                    held = await self._projected.page(key, after, PAGE_EVENTS, PAGE_BYTES)
+                except ProjectionAwayError:
                     return None
-                # It may have been applied between the two looks.
-                held = await self._projected.page(key, after, PAGE_EVENTS, PAGE_BYTES)
-            except ProjectionAwayError:
-                return None
             if taken := contiguous(held.entries, after):
                 return taken
             first_seq = held.entries[0].stream_seq if held.entries else head.head_seq + 1
-        absent = await self._stored.surely_absent(room_subject(*key), after, PAGE_EVENTS)
-        if absent is None:
+        # The relay is waited for, which takes seconds: no other read waits with it.
+        if (filled := await self._stored.filled()) is None:
+            return None
+        async with self._reads:
+            absent = await self._search(room_subject(*key), after, PAGE_EVENTS)
+        if not isinstance(absent, Absent) or not await self._stored.is_still_filled(filled):
             return None
         if absent.first_seq is not None and absent.first_seq > after:
             first_seq = min(first_seq, absent.first_seq)

@@ -154,8 +154,7 @@ class RoomStream:
     def end(self) -> None:
         """Ends the stream as soon as what is being sent is sent."""
         self._is_over = True
-        if self._nap is not None:
-            _wake(self._nap)
+        self._rouse()
 
     def tick(self, now: float, wall_time: float) -> bool:
         """Sees to the heartbeat, the token's end, and a client that takes nothing; whether there was anything to do."""
@@ -260,7 +259,7 @@ class RoomStream:
         while self._cursor > room.head_seq:
             counts_from = max(counts_from, self._hub.connected_at)
             left = counts_from + grace - self._loop.time()
-            have_answered = await self._meanwhile(room.look(closely=left <= 0))
+            have_answered = await self._look(room, closely=left <= 0)
             if self._cursor <= room.head_seq:
                 break
             if not room.is_answered:
@@ -308,6 +307,21 @@ class RoomStream:
         finally:
             task.cancel()
             self._nap = None
+
+    async def _look(self, room: Room, *, closely: bool) -> bool:
+        """``Room.look``, but no longer than until the room has come to the cursor. Raises ``_StreamOver``."""
+        task = self._loop.create_task(room.look(closely=closely))
+        task.add_done_callback(self._rouse)
+        try:
+            while not task.done() and self._cursor > room.head_seq:
+                await self._sleep(room)
+            return task.done() and task.result()
+        finally:
+            task.cancel()
+
+    def _rouse(self, *_: object) -> None:
+        if self._nap is not None:
+            _wake(self._nap)
 
     def _beat(self, now: float) -> None:
         """On a busy stream too: a client may tell by the heartbeat alone that it is being looked after."""

@@ -3,18 +3,18 @@
 Invariant: a start position is a hint and nothing more. What does not begin right after the cursor is searched for over
 the whole stream, and only then called absent. What is of another room is of no room here, wherever it was found, and an
 answer with something else in it than was asked for is asked for again. Every method raises ``BrokerUnavailableError``,
-but those that have None for it.
+but those that ask whether the stream is filled.
 """
 
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
 from services.query.feed.entry import Entry, contiguous
+from services.query.feed.filled import Filled
 from services.query.feed.misplaced import Misplaced, fault_of
-from services.query.joined import Joined
 from services.query.metrics import HISTORY_READS
-from shared.contracts.subjects import STREAM, STREAM_INFO_SUBJECT, room_of, stream_seq_of
-from shared.messaging.broker import Broker, BrokerUnavailableError, JetStreamError
+from shared.contracts.subjects import room_of, stream_seq_of
+from shared.messaging.broker import Broker
 from shared.messaging.direct_get import (
     MOST_SUBJECTS,
     MisplacedAnswerError,
@@ -22,7 +22,6 @@ from shared.messaging.direct_get import (
     last_by_subjects,
     next_by_subject,
 )
-from shared.messaging.stream import StreamIdentity, stream_state
 
 MOST_TAILS = MOST_SUBJECTS
 _MOST_BYTES = 256 * 1024
@@ -58,22 +57,19 @@ class Tails(NamedTuple):
 class StoredFeed:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._states = Joined(self._read_filled, at_once=1)
+        self._filled = Filled(broker)
 
-    async def filled(self) -> StreamIdentity | None:
-        """Which stream it is, if the relay has filled it; None if it has not, and where nobody says.
+    async def filled(self) -> str | None:
+        """Which stream it is, if the relay has filled it; None if it has not, and where nobody says, in some seconds.
 
-        What a stream does not hold is gone, and not only to come, if it was the same filled one before it was asked
-        and after. Askers share the answer.
+        What a stream does not hold is gone, and not only to come, if it was the same filled one before it was asked,
+        and still is.
         """
-        return await self._states.get(STREAM)
+        return await self._filled.identity()
 
-    async def _read_filled(self, _: str) -> StreamIdentity | None:
-        try:
-            state = await stream_state(self._broker, imported_as=STREAM_INFO_SUBJECT)
-        except (BrokerUnavailableError, JetStreamError):
-            return None
-        return state.identity if state is not None and state.is_filled else None
+    async def is_still_filled(self, identity: str) -> bool:
+        """Whether it is that one after all that was asked before this call, by a question that began after it."""
+        return await self._filled.identity_since() == identity
 
     async def tails(self, subjects: list[str], behind: int = 0) -> Tails:
         """The last event of each subject that has one behind that position of the stream. At most ``MOST_TAILS``.
@@ -105,17 +101,6 @@ class StoredFeed:
         if taken := await self.following(subject, after, start, most_events):
             return taken
         return await self._scan(subject, after, most_events)
-
-    async def surely_absent(self, subject: str, after: int, most_events: int) -> Absent | None:
-        """That the event after the position is gone; None where it is there, or may be to come."""
-        filled = await self.filled()
-        if filled is None:
-            return None
-        try:
-            found = await self.search(subject, after, most_events)
-        except BrokerUnavailableError:
-            return None
-        return found if isinstance(found, Absent) and filled == await self.filled() else None
 
     async def _locate(self, subject: str, stream_seq: int, low: int, high: int) -> int:
         """The stream position of ``stream_seq`` between two positions, if the room is in order there."""

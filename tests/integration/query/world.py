@@ -14,17 +14,20 @@ import msgspec
 from nats.aio.client import Client
 
 from shared.contracts.events import StepCreated, StepCreatedData, encode_event
+from shared.contracts.filled import TELLER_BYTES, Told, telling
 from shared.contracts.subjects import (
     HEADER_EVENT_ID,
     HEADER_EVENT_TYPE,
     HEADER_STREAM_SEQ,
+    RELAY_FILLED_SUBJECT,
     STREAM,
     partition_of,
     progress_subject,
     room_subject,
 )
-from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
-from shared.messaging.stream import StreamSettings, ensure_stream, mark_filled
+from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, JetStreamError
+from shared.messaging.stream import StreamSettings, ensure_stream, mark_filled, stream_state
+from shared.tasks import end_tasks
 
 from .service import WORKSPACE
 
@@ -73,6 +76,7 @@ class Stream:
 
     def __init__(self, url: str) -> None:
         self._broker = Broker(url, name="world")
+        self._telling: asyncio.Task[None] | None = None
 
     @property
     def client(self) -> Client:
@@ -91,9 +95,22 @@ class Stream:
         self._broker.start()
         while not self._broker.is_connected:
             await asyncio.sleep(0.02)
+        self._telling = asyncio.create_task(self._tell())
 
     async def close(self) -> None:
+        if self._telling is not None:
+            await end_tasks(self._telling)
         await self._broker.close()
+
+    async def _tell(self) -> None:
+        """That the stream is filled, when it is: more often than the relay does."""
+        while True:
+            with suppress(*BROKER_ERRORS, BrokerUnavailableError, JetStreamError):
+                state = await stream_state(self._broker)
+                if state is not None and state.is_filled:
+                    told = Told(state.identity.key, "0" * 2 * TELLER_BYTES)
+                    await self.client.publish(RELAY_FILLED_SUBJECT, telling(told))
+            await asyncio.sleep(0.05)
 
     async def ensure(self, *, filled: bool = True) -> None:
         """The stream as the relay makes it, or leaves it, but that it also stores ``quiet.…`` as ``rooms.…``."""
