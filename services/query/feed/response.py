@@ -250,21 +250,23 @@ class RoomStream:
         """Waits for a room that is behind the cursor.
 
         The client may have the position from a command answered this very moment, so the stream gets a grace, of which
-        no time counts in which a source was away: what it was away for, the relay was, too. Only when both sources have
-        answered, the stream not while it is being filled, and neither knows of such an event, is the cursor beyond the
-        room.
+        no time counts in which a source was away or an answer waited for: the relay waited, too. Only when both sources
+        have answered, the stream not while it is being filled, and neither knows of such an event, is the cursor beyond
+        the room.
         """
         grace = self._settings.cursor_ahead_grace_seconds
         counts_from = self._loop.time()
         while self._cursor > room.head_seq:
             counts_from = max(counts_from, self._hub.connected_at)
-            left = counts_from + grace - self._loop.time()
+            asked_at = self._loop.time()
+            left = counts_from + grace - asked_at
             have_answered = await self._look(room, closely=left <= 0)
             if self._cursor <= room.head_seq:
                 break
             if not room.is_answered:
                 counts_from = self._loop.time()
             elif left > 0:
+                counts_from += self._loop.time() - asked_at
                 await self._sleep(room, min(_LOOK_SECONDS, left))
                 continue
             elif have_answered and counts_from >= self._hub.connected_at:

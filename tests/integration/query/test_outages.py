@@ -89,6 +89,28 @@ async def test_the_broker_is_killed_and_comes_back(
         assert await seqs(other, 2) == [2, 3]
 
 
+async def test_a_broker_that_was_silent_for_longer_than_the_grace_has_all_of_it_yet_to_come(
+    query: QueryService, stream: Stream, fresh_nats: EmbeddedNats
+) -> None:
+    """Answers that come at last were waited for by the relay, too."""
+    room = fresh("room")
+    await stream.publish([event(room, 1)])
+    async with query.stream(room) as viewer:
+        assert await seqs(viewer, 1) == [1]
+        assert fresh_nats.pid is not None
+        os.kill(fresh_nats.pid, signal.SIGSTOP)
+        try:
+            async with query.stream(room, 2) as right, query.stream(room, 2) as too:
+                await asyncio.sleep(4.5)
+                os.kill(fresh_nats.pid, signal.SIGCONT)
+                await asyncio.sleep(3)
+                await stream.publish([event(room, 2)])
+                for one in (right, too):
+                    assert await one.control() == Control("caught-up", {"stream_seq": 2})
+        finally:
+            os.kill(fresh_nats.pid, signal.SIGCONT)
+
+
 async def test_a_broker_that_comes_back_with_another_stream_has_passed_the_place_where_it_was(
     query: QueryService, stream: Stream, fresh_nats: EmbeddedNats
 ) -> None:
