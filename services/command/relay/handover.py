@@ -40,9 +40,9 @@ class Handover:
         self.missed = True
 
     @property
-    def has_more(self) -> bool:
-        """Whether there are events to take, or rooms to read."""
-        return bool(self._events or self.wanted)
+    def has_events(self) -> bool:
+        """Whether there are events to take."""
+        return bool(self._events)
 
     def head(self, room: RoomKey) -> int | None:
         """How far the room is known to be published."""

@@ -22,6 +22,7 @@ from services.command.relay.handover import Handover
 from services.command.relay.leader import try_to_lead
 from services.command.relay.publisher import MOST_EVENTS, FencedOffError, publish
 from services.command.relay.reconcile import find_heads, reconcile
+from services.command.relay.source import Source, source_after
 from services.command.relay.wake import MOST_ROOMS, rooms_heard, rooms_told
 from services.command.relay.withheld import Withheld
 from shared import tracing
@@ -92,8 +93,8 @@ class Relay:
         self._read_at = self._record_at = 0.0
         """When next to read from the event store, and to record, at the latest (monotonic seconds)."""
         self._rest_until = 0.0
-        self._has_read_rooms = False
-        """Whether the last step read rooms by their keys: everything else has its turn next."""
+        self._source: Source = "offered"
+        """Where the last step had its events from."""
         self._log: Logger = structlog.get_logger("relay")
         broker.on_connected(self._on_connected)
 
@@ -246,12 +247,17 @@ class Relay:
 
     async def _publish_next(self, connection: Connection, standing: _Standing) -> bool:
         now = time.monotonic()
-        is_turn = (self._handover.missed or now >= self._read_at) and now >= self._rest_until
-        self._has_read_rooms = bool(self._handover.wanted) and not self._has_read_rooms
-        if self._has_read_rooms:
+        handover = self._handover
+        due: set[Source] = {"wanted"} if handover.wanted else set()
+        if (handover.missed or now >= self._read_at) and now >= self._rest_until:
+            due.add("all rooms")
+        if handover.has_events:
+            due.add("offered")
+        source = self._source = source_after(self._source, due)
+        if source == "wanted":
             await self._record(connection)
             events = await self._read_wanted(connection)
-        elif is_turn:
+        elif source == "all rooms":
             self._read_at = now + _POLL_SECONDS
             await self._record(connection)
             events = await self._read(connection)
@@ -259,15 +265,15 @@ class Relay:
                 ended = time.monotonic()
                 self._rest_until = ended + min(ended - now, _REST_SECONDS)
         else:
-            events = self._withheld.sift(self._handover.take(MOST_EVENTS, _MOST_BYTES), {}, self._most_bytes)
+            events = self._withheld.sift(handover.take(MOST_EVENTS, _MOST_BYTES), {}, self._most_bytes)
             if now >= self._record_at:
                 await self._record(connection)
         if not events:
-            if self._has_read_rooms or self._handover.has_more:
+            if source == "wanted" or handover.wanted or handover.has_events:
                 return True
-            if self._handover.missed and (rest := self._rest_until - time.monotonic()) > 0:
+            if handover.missed and (rest := self._rest_until - time.monotonic()) > 0:
                 await self._wait_for_commit(rest)
-            return self._handover.missed
+            return handover.missed
         began_ns = time.time_ns()
         started = time.perf_counter()
         new_rooms = {e.room for e in events if e.stream_seq == 1 and self._handover.head(e.room) is None}
@@ -308,9 +314,11 @@ class Relay:
         return await self._leave_out_published(connection, events)
 
     async def _read_wanted(self, connection: Connection) -> Sequence[outbox.UnpublishedEvent]:
-        """The next events of rooms that are known to have some. What is withheld is read in its turn alone."""
+        """The next events of rooms that are known to have some. What is withheld is read in its turn alone; so is what
+        somebody keeps locked, as it is read from where it was recorded last."""
         wanted = self._handover.wanted
-        rooms = sorted(room for room in wanted if room not in self._withheld)
+        self._handover.missed |= not wanted.isdisjoint(self._unrecorded)
+        rooms = sorted(room for room in wanted if room not in self._withheld and room not in self._unrecorded)
         wanted.clear()
         if not rooms:
             return []
