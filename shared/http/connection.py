@@ -172,6 +172,10 @@ class Connection(Intake):
         self._release_ahead()
         super()._go_on()
 
+    def _drop_rest(self) -> None:
+        self._release_ahead()
+        super()._drop_rest()
+
     def _release_ahead(self) -> None:
         if self._ahead is not None:
             self._backlog.release(self._ahead)
@@ -179,7 +183,6 @@ class Connection(Intake):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._backlog.release(self)
-        self._release_ahead()
         super().connection_lost(exc)
         if (cycle := self._responding) is not None:
             self._responding = None

@@ -94,7 +94,7 @@ class Intake(Reading):
         # They lead back here, and what goes in circles is collected late.
         self.pipeline.clear()
         self.cycle = self._current = None  # pyright: ignore[reportAttributeAccessIssue]  # as before the first
-        self._rest = b""
+        self._drop_rest()
 
     def on_message_begin(self) -> None:
         self._unset_keepalive_if_required()  # not before: empty lines are no request (RFC 9112, 2.2)
@@ -198,7 +198,7 @@ class Intake(Reading):
             if self._part is HEAD:
                 self._unset_keepalive_if_required()  # the next one has begun before this one was over
             if self._rest and len(self.pipeline) < MOST_WAITING and not self.transport.is_closing():
-                self._go_on()
+                Context().run(self._go_on)
 
     def _feed(self, data: bytes | memoryview) -> int | None:
         """Where the parser stops, to leave the rest to another protocol; None if it does not."""
@@ -280,7 +280,7 @@ class Intake(Reading):
     def _refuse(self, problem: Problem) -> None:
         """Answers with the problem if it is the turn of the request that is wrong, and ends the connection."""
         self._is_deaf = True
-        self._rest = b""
+        self._drop_rest()
         self._forget()
         broken = self.cycle if self._part is BODY else None
         if broken is not None:
@@ -312,7 +312,8 @@ class Intake(Reading):
             return
         self._is_ending = True
         if (flow := cast("Flow", self.flow)).is_held:  # what comes is dropped
-            self._rest, flow.is_held = b"", False
+            self._drop_rest()
+            flow.is_held = False
             flow.resume_reading()
         self.transport.write_eof()
         self.transport.set_write_buffer_limits(0)  # by which it says when nothing is left

@@ -113,6 +113,10 @@ class Reading(HttpToolsProtocol):
         self.flow.pause_reading()
         cast("Flow", self.flow).is_held = True
 
+    def _drop_rest(self) -> None:
+        """Nobody reads on."""
+        self._rest = b""
+
     def _take_turn(self) -> None:
         if self._rest and not self._is_deaf and not self.transport.is_closing():
             self._go_on()

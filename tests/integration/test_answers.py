@@ -71,8 +71,15 @@ class Served:
 
     async def until_arriving(self, least: int, most: int) -> None:
         """Returns when so many bytes of heads are on their way."""
+        await self._until("arriving", least, most)
+
+    async def until_ahead(self, most: int) -> None:
+        """Returns when no more bytes than that have come and are yet to be read."""
+        await self._until("ahead", 0, most)
+
+    async def _until(self, gauge: str, least: int, most: int) -> None:
         async with asyncio.timeout(PATIENCE):
-            while not least <= (self._registry.get_sample_value("arriving") or 0) <= most:
+            while not least <= (self._registry.get_sample_value(gauge) or 0) <= most:
                 await asyncio.sleep(0.01)
 
     async def half(self, field: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -124,6 +131,7 @@ async def served(
     times, turns, cors = RequestTimes(5, 5, linger), Turns(32), Cors(())
     registry = CollectorRegistry()
     heads = Backlog(most_heads, held=Gauge("arriving", "", registry=registry))
+    backlog = Backlog(held=Gauge("ahead", "", registry=registry))
 
     def connection() -> Connection:
         return kind(
@@ -131,7 +139,7 @@ async def served(
             server_state=state,
             app_state={},
             turns=turns,
-            backlog=Backlog(),
+            backlog=backlog,
             times=times,
             heads=heads,
             crumbs=Turns(CRUMBS_AT_ONCE),
@@ -323,6 +331,8 @@ def test_a_body_in_crumbs_does_not_have_a_turn_for_itself(close: bytes) -> None:
                 assert (await reader.readuntil(b"body")).startswith(b"HTTP/1.1 200 OK")
                 if close:
                     assert await reader.read() == b""
+                    await service.until_ahead(0)
+                    assert service.connections  # it lingers, until the client leaves
                 else:
                     writer.write(b"GET /whole HTTP/1.1\r\nHost: h\r\n\r\n")
                     assert (await reader.readuntil(b"body")).startswith(b"HTTP/1.1 200 OK")
