@@ -208,10 +208,12 @@ class LeaseKeeper:
             workers = [row["worker_id"] for row in living if holder.name in row["projections"]]
             # Somebody may have changed our row meanwhile, so that nobody is said to run it.
             share = fair_share(PARTITIONS, workers, self._worker, turns.get(holder.name, 0))
-            await self._settle(connection, holder, ours[holder.name], share)
+            if await self._settle(connection, holder, ours[holder.name], share):
+                await self._end_expired(connection, holder.name, [row["worker_id"] for row in living])
+                await self._claim(connection, holder, share)
 
-    async def _settle(self, connection: Connection, holder: Holder, ours: Mapping[int, int], share: int) -> None:
-        """Makes what the holder works on equal to what is ours, and that equal to our share."""
+    async def _settle(self, connection: Connection, holder: Holder, ours: Mapping[int, int], share: int) -> bool:
+        """Makes what the holder works on equal to what is ours, and that no more than our share. Whether it is less."""
         held = holder.held()
         lost = [partition for partition, epoch in held.items() if ours.get(partition) != epoch]
         if lost:
@@ -227,30 +229,34 @@ class LeaseKeeper:
             await connection.execute(_SQL["release"], holder.name, unwanted, self._worker)
             self._log.info("leases_released", projection=holder.name, partitions=len(unwanted), share=share)
             await self._ping()
-        if len(kept) < share:
-            await self._end_expired(connection, holder.name)
-            rows = await connection.fetch(_SQL["claim"], holder.name, self._worker, share - len(kept))
-            if len(rows) < share - len(kept):
-                # Held by others, or there are none: the database may have been made anew without our noticing.
-                self._prepared.discard(holder.name)
-            if rows:
-                leases = [
-                    Lease(row["partition"], row["epoch"], row["stream_identity"], row["stream_position"])
-                    for row in rows
-                ]
-                self._log.info("leases_taken", projection=holder.name, partitions=len(leases), share=share)
-                holder.grant(leases)
+        return len(kept) < share
 
-    async def _end_expired(self, connection: Connection, projection: str) -> None:
+    async def _claim(self, connection: Connection, holder: Holder, share: int) -> None:
+        """Takes what we lack of our share, as far as nobody alive has it."""
+        missing = share - len(holder.held())
+        rows = await connection.fetch(_SQL["claim"], holder.name, self._worker, missing)
+        if len(rows) < missing:
+            # Held by others, or there are none: the database may have been made anew without our noticing.
+            self._prepared.discard(holder.name)
+        if rows:
+            leases = [
+                Lease(row["partition"], row["epoch"], row["stream_identity"], row["stream_position"]) for row in rows
+            ]
+            self._log.info("leases_taken", projection=holder.name, partitions=len(leases), share=share)
+            holder.grant(leases)
+
+    async def _end_expired(self, connection: Connection, projection: str, living: Collection[str]) -> None:
         """PostgreSQL waits for what a worker that stands still has half sent, and for it whoever inserts the same rows.
 
         Before its leases are taken: until then whoever comes next knows of it, should this fail. A worker that was only
-        late connects again, and finds that it has lost its leases.
+        late connects again, and finds that it has lost its leases. Who is alive keeps its sessions, whatever owner that
+        is none somebody has made up for a lease: sessions are told apart by the last part of a name alone.
         """
         rows = await connection.fetch(_SQL["expired_owners"], projection, self._worker)
-        if not rows:
+        spared = {session_name(worker) for worker in (self._worker, *living)}
+        owners = sorted(row["owner"] for row in rows if session_name(row["owner"]) not in spared)
+        if not owners:
             return
-        owners = sorted(row["owner"] for row in rows)
         try:
             ended = await connection.fetchval(_SQL["end_sessions"], [session_name(owner) for owner in owners])
         except asyncpg.InsufficientPrivilegeError:

@@ -308,6 +308,24 @@ async def test_a_worker_that_stands_still_in_the_middle_of_a_copy_is_ended_by_it
             await others.close()
 
 
+async def test_an_owner_that_is_called_like_a_living_worker_ends_no_session_of_its(
+    fresh_projections: str, event_store_dsn: str, stream_url: str, tmp_path: Path
+) -> None:
+    """Sessions have room for the last part of a worker's name alone, and a lease may say anything."""
+    with running(event_store_dsn, fresh_projections, stream_url, tmp_path, 2) as workers:
+        await shared_by(fresh_projections, 2)
+        async with connected(as_role(fresh_projections, "runroom_projector")) as somebody:
+            made_up = await somebody.execute(
+                """
+                update projector_leases set owner = 'made-up-' || substring(owner from '[^-]*$')
+                where projection = 'runs' and partition % 4 = 0
+                """
+            )
+            assert made_up == "UPDATE 8"
+        await shared_by(fresh_projections, 2)
+        assert "sessions_ended" not in workers.log()
+
+
 async def test_who_may_end_no_sessions_takes_over_all_the_same(
     fresh_projections: str, event_store_dsn: str, stream_url: str, tmp_path: Path
 ) -> None:
