@@ -5,6 +5,7 @@ can have the stream's answers sent to the subject: these have headers, which the
 """
 
 import asyncio
+from contextlib import suppress
 
 from nats.aio.subscription import Subscription
 
@@ -61,13 +62,19 @@ class Filled:
                     self._next = asyncio.get_running_loop().create_future()
                 return await asyncio.shield(self._next)
         except TimeoutError:
+            # NATS may have ended the subscription by itself, when its users were changed, and says so to nobody again.
+            if self._listening is listening and listening.done() and self._broker.is_connected:
+                self._listening = begin_shared(self._listen(listening.result()), "listen to the relay again")
             return None
         except (BrokerUnavailableError, *BROKER_ERRORS):
             if self._listening is listening:
                 self._listening = None
             return None
 
-    async def _listen(self) -> Subscription:
+    async def _listen(self, instead_of: Subscription | None = None) -> Subscription:
+        if instead_of is not None:
+            with suppress(*BROKER_ERRORS):
+                await instead_of.unsubscribe()
         return await self._broker.listen(RELAY_FILLED_SUBJECT, self._receive)
 
     def _receive(self, subject: str, reply: str, headers: bytes, payload: bytes) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -79,6 +81,32 @@ async def test_what_the_relay_tells_next_is_heard_also_after_a_reconnect(
         asking = [asyncio.create_task(filled.identity()) for _ in range(3)]
         assert await until(relay, asking[0], lambda: telling(Told(identity, RELAY))) == identity  # noqa: B023
         assert await asyncio.gather(*asking) == [identity] * 3
+
+
+async def test_it_is_heard_again_once_the_users_of_nats_are_right(
+    nats: EmbeddedNats, relay: Broker, query: Broker
+) -> None:
+    """NATS ends what is not allowed any more, and no connection with it."""
+    config = nats.data_dir / "nats.conf"
+    right = config.read_text()
+    before, told, after = right.rpartition(f'"{RELAY_FILLED_SUBJECT}"\n')  # query's
+    filled = Filled(query)
+    assert await until(relay, asyncio.create_task(filled.identity()), lambda: TOLD) == IDENTITY
+    reload(nats, f"{before}{after}")
+    async with asyncio.timeout(10):
+        while await until(relay, asyncio.create_task(filled.identity()), lambda: TOLD) is not None:
+            await asyncio.sleep(0.1)
+    reload(nats, f"{before}{told}{after}")
+    async with asyncio.timeout(15):
+        while await until(relay, asyncio.create_task(filled.identity()), lambda: TOLD) != IDENTITY:
+            await asyncio.sleep(0.1)
+    assert query.is_connected
+
+
+def reload(nats: EmbeddedNats, configuration: str) -> None:
+    (nats.data_dir / "nats.conf").write_text(configuration)
+    assert nats.pid is not None
+    os.kill(nats.pid, signal.SIGHUP)
 
 
 async def test_nobody_hears_anything_where_no_relay_tells(query: Broker) -> None:
