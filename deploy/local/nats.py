@@ -58,7 +58,7 @@ class EmbeddedNats(EmbeddedServer):
     ) -> None:
         super().__init__(data_dir, port)
         self._name = name
-        self._more = more
+        self.more = more
         self._users = users
         self._seeds = seeds or self.data_dir
 
@@ -85,7 +85,7 @@ class EmbeddedNats(EmbeddedServer):
         config = self.data_dir / "nats.conf"
         try:
             name = self._name or f"runroom-{secrets.token_hex(8)}"
-            config.write_text(_configuration(name, port, self.data_dir / "jetstream") + self._users + self._more)
+            config.write_text(_configuration(name, port, self.data_dir / "jetstream") + self._users + self.more)
             keys = {f"NATS_{user.upper()}_NKEY": public_key(self.seed_file(user)) for user in USERS}
             log = self.log_file.open("wb")
         except OSError as error:

@@ -16,13 +16,22 @@ from shared.contracts.subjects import (
     HEADER_TRACEPARENT,
     room_subject,
 )
-from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, number_in, object_in
+from shared.messaging.broker import (
+    BROKER_ERRORS,
+    Broker,
+    BrokerUnavailableError,
+    JetStreamError,
+    number_in,
+    object_in,
+)
 from shared.messaging.client import Outgoing, header_block
 
 MOST_EVENTS = 1000
 """The most messages the server takes in one atomic batch."""
 
 _SECONDS = 2.5
+_NO_ROOM = frozenset({10023, 10028, 10047})
+"""JetStream's codes for a server or an account whose disk or memory is full."""
 
 
 class FencedOffError(Exception):
@@ -38,7 +47,8 @@ async def publish(
     """Publishes the events behind ``expected_position``; the position of the last one.
 
     ``new_rooms`` are rooms of which the stream must hold nothing yet. Raises ``FencedOffError`` when the stream
-    refused, ``BrokerUnavailableError`` when the outcome is unknown.
+    refused, ``JetStreamError`` when NATS had no room for anything, ``BrokerUnavailableError`` when the outcome is
+    unknown.
     """
     batch_id = uuid4().hex if len(events) > 1 else None
     messages = [
@@ -62,7 +72,9 @@ async def publish(
         raise BrokerUnavailableError(f"publishing: {type(error).__name__}") from error
     acknowledged = object_in(answer)
     if error := acknowledged.get("error"):
-        raise FencedOffError(f"{error.get('description')} ({error.get('err_code')})")
+        if (code := error.get("err_code")) in _NO_ROOM:
+            raise JetStreamError(code, str(error.get("description")))
+        raise FencedOffError(f"{error.get('description')} ({code})")
     if acknowledged.get("duplicate"):
         raise FencedOffError("the event is on the stream already")
     return number_in(acknowledged, "seq")

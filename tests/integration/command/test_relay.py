@@ -208,6 +208,26 @@ async def test_a_broker_that_refuses_what_it_took_before_is_found_again(
         await check_stream(dsn, nats.url)
 
 
+async def test_a_broker_whose_disk_is_full_is_no_fence_and_goes_on_when_it_has_room_and_was_started_again(
+    dsn: str, tmp_path: Path
+) -> None:
+    store = tmp_path / "jetstream"
+    little = f'jetstream {{ store_dir: "{store}", sync_interval: always, max_file_store: 64KB }}'
+    with running_nats(little) as small:
+        service = command_service(tmp_path, dsn, small.url)
+        async with running(service), Client([service], "ws") as client:
+            await load(client, 40)
+            async with asyncio.timeout(20):
+                while "relay_publish_failed" not in service.log_file.read_text():
+                    await asyncio.sleep(0.05)
+            await asyncio.to_thread(small.stop)
+            small.more = little.replace("64KB", "1GB")
+            await asyncio.to_thread(small.start)
+            await load(client, 5)
+            await check_stream(dsn, small.url)
+            assert await gauge(service, "runroom_relay_fenced_total") == 0
+
+
 def reload(nats: EmbeddedNats) -> None:
     assert nats.pid is not None
     os.kill(nats.pid, signal.SIGHUP)
