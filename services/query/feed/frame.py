@@ -11,6 +11,8 @@ from msgspec import Meta, Struct
 
 ResetReason = Literal["cursor_ahead", "history_trimmed"]
 StreamLimit = Literal["process", "room", "principal", "shutdown"]
+EdgeLimit = Literal[StreamLimit, "service"]
+"""The last is what an edge says that cannot pass a stream on (deploy/edge/nginx.conf)."""
 
 BUSY_RETRY_MS = 5000
 
@@ -37,7 +39,7 @@ class Reset(Struct, frozen=True):
 class Busy(Struct, frozen=True):
     """There is no room for one more stream; ``limit`` says where. The stream ends; the client comes back later."""
 
-    limit: StreamLimit
+    limit: EdgeLimit
 
 
 def chunk(*frames: bytes) -> bytes:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from deploy.local import LocalStack
+from shared.http.problems import phrase
 from tests.contract import expect
 from tests.contract.client import Workspace, fresh
 from tests.contract.sse import DEADLINE, Control, RoomStream, StreamEndedError, open_stream
@@ -39,7 +40,7 @@ def problem(answer: httpx.Response, status: int, error: str) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
     body = answer.json()
     assert body.keys() == expect.PROBLEM
-    assert (body["type"], body["status"]) == (f"urn:runroom:problem:{error}", status)
+    assert (body["type"], body["status"], body["title"]) == (f"urn:runroom:problem:{error}", status, phrase(status))
     assert (body["error"], body["instance"]) == (error, answer.request.url.raw_path.decode().partition("?")[0])
 
 
@@ -143,6 +144,12 @@ async def test_a_stream_resumes_after_the_service_is_back(
         await ready_again(query_of(stack))
     async with workspace.stream(room, last_event_id="2") as viewer:
         assert (await viewer.event()).seq == sent["stream_seq"] == 3
+
+
+async def test_a_uri_that_is_too_long_for_the_edge_is_refused_as_one(http1: httpx.AsyncClient) -> None:
+    answer = await http1.get(f"/v1/runs?cursor={'x' * 20_000}")
+    assert answer.status_code == 414
+    assert (answer.json()["error"], answer.json()["title"]) == ("uri_too_long", phrase(414))
 
 
 async def test_bodies_up_to_the_limit_pass(
