@@ -60,8 +60,8 @@ check-unit:
 	@$(TESTS) -q tests/unit
 
 .PHONY: test
-test: venv ## Unit, integration and contract tests on embedded servers, two minutes of faults, each benchmark once
-	@$(TESTS) -q -n 2 --dist loadfile tests/unit tests/integration tests/contract
+test: venv ## Unit, integration and contract tests on embedded servers, a minute or two of faults, each benchmark once
+	@$(TESTS) -q -n 3 --dist loadfile tests/unit tests/integration tests/contract
 	@$(TESTS) -q tests/fault
 	@$(PYTHON) -m bench --smoke
 

@@ -1,4 +1,4 @@
-"""Two minutes of faults: each run draws some anew, in an order and with details told by a seed that it prints.
+"""Faults, a minute or two of them: each run draws some anew, in an order and with details told by a seed that it prints.
 
 ``make fault`` injects all of them.
 """
@@ -13,7 +13,7 @@ from tests.fault.campaign import run_campaign
 from tests.fault.disks import NoSmallDiskError
 from tests.fault.faults import STAGES
 
-MOST_FAULTS = 14
+MOST_FAULTS = 8
 
 # The port is closed; or an idle connection was, at the very moment the client used it again. Nothing was done then,
 # and with its key the command is sent again.
