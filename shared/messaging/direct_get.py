@@ -180,6 +180,17 @@ async def last_by_subjects(
             del left[message.subject]
 
 
+async def last_up_to(
+    broker: Broker, subject: str, position: int, *, start: int = 1, seconds: float = 2.0
+) -> StoredMessage | None:
+    """The last message of the subject at stream position ``position`` or before it, and at ``start`` or later."""
+    request = {"multi_last": [subject], "batch": 1, "seq": start, "up_to_seq": position}
+    messages, end = await _collect(broker, request, _Answer(subject.__eq__, start), seconds)
+    if end.description == _NOT_LOADED or any(message.position > position for message in messages):
+        raise BrokerUnavailableError("a message gone while it was read, or one that was not asked for")
+    return messages[0] if messages else None
+
+
 async def last_by_subjects_up_to(
     broker: Broker,
     subjects: list[str],
