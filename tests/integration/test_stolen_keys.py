@@ -168,6 +168,55 @@ async def test_what_is_sent_into_another_room_is_seen_by_nobody(
         assert "runroom_relay_stranger_rooms 0.0" in metrics
 
 
+async def test_what_hides_the_end_of_a_room_keeps_no_event_from_its_viewers(stack: LocalStack) -> None:
+    """The projector has not read the last events, and the last message of the room is an answer of the API."""
+    projector = stack.projectors[0]
+    headers = {"x-workspace-id": "ws_hidden"}
+    subject = room_subject("ws_hidden", "lobby")
+    async with (
+        httpx.AsyncClient(base_url=stack.command_url, trust_env=False, timeout=PATIENCE) as command,
+        httpx.AsyncClient(base_url=stack.query_url, trust_env=False, timeout=PATIENCE) as query,
+        stolen(stack, "projector") as broker,
+    ):
+
+        async def create() -> dict[str, Any]:
+            answer = await command.post("/v1/runs", json={"room_id": "lobby"}, headers=headers)
+            assert answer.status_code == 201, answer.text
+            return answer.json()
+
+        async def stored() -> list[bytes]:
+            return [message.data for message in await next_by_subject(broker, subject, 1, 1000)]
+
+        told = [await create() for _ in range(3)]
+        await wait_for_runs(query, headers, 3)
+        assert projector.pid is not None
+        os.kill(projector.pid, signal.SIGSTOP)
+        try:
+            told += [await create() for _ in range(3)]
+            async with asyncio.timeout(PATIENCE):
+                while len(await stored()) < 6:
+                    await asyncio.sleep(0.05)
+            await broker.client.publish("$JS.API.STREAM.INFO.ROOMS", b"", reply=subject)
+            async with asyncio.timeout(PATIENCE):
+                while len(await stored()) < 7:
+                    await asyncio.sleep(0.05)
+            seen: list[dict[str, Any]] = []
+            watching = asyncio.create_task(_watch(query, "lobby", headers, 0, seen))
+            resets = await _total(query, "runroom_query_resets_total")
+            live = asyncio.Event()
+            ahead = asyncio.create_task(_watch(query, "lobby", headers, told[-1]["stream_seq"], [], live))
+            async with asyncio.timeout(PATIENCE):
+                await live.wait()
+                while len(seen) < 6:
+                    await asyncio.sleep(0.02)
+            assert await _total(query, "runroom_query_resets_total") == resets
+        finally:
+            os.kill(projector.pid, signal.SIGCONT)
+        watching.cancel()
+        ahead.cancel()
+        assert [event["event_id"] for event in seen] == [one["event_id"] for one in told]
+
+
 async def test_a_stream_that_was_emptied_is_put_right_and_nothing_is_lost(stack: LocalStack) -> None:
     """The projector has not read what is taken out; viewers come before and after."""
     projector = stack.projectors[0]

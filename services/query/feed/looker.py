@@ -6,11 +6,16 @@ the next one, so thousands of viewers that come at once cost a few questions.
 The stream gives no position without the whole event. So a room is asked about from where the stream stood when it last
 was: whatever has not changed since costs nothing, however large it is.
 
+The last message of a room may be no event. The last event is looked for then, in some of such rooms at a time, and no
+further at once than so much work goes. Of the others the stream has not answered, and the projection is asked until it
+has.
+
 NATS hands a message on before it has stored it. So one that is published in the moment in which a room is subscribed to
 may be neither live nor in the stream yet; a second look, a moment later, finds it.
 """
 
 import asyncio
+import random
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -27,6 +32,9 @@ _ROOMS_AT_ONCE: Final = min(500, MOST_TAILS)
 _STORED_SECONDS: Final = 0.05
 """In which the stream has stored what it has handed on: a few milliseconds as a rule."""
 
+_SOUGHT_AT_ONCE: Final = 32
+"""Rooms in which the last event is looked for, of one question."""
+
 _log: Logger = structlog.get_logger("feed")
 
 
@@ -39,7 +47,10 @@ class Watched(Protocol):
     projection_answered: bool
     stream_answered: bool
     looked_to: int
-    """How far the stream had come when it was last asked about the room; 0: ask about all of it."""
+    """How far the stream had come when it was last asked about the room, or what of it was looked through; 0: ask about
+    all of it."""
+    is_hidden: bool
+    """Whether the last event is yet to be found behind messages that are none."""
 
     def learn(self, stream_seq: int) -> None: ...
 
@@ -79,9 +90,8 @@ class Looker:
         """Compares rooms with the stream, and with the projection where one of the two has not answered of late."""
         for start in range(0, len(rooms), _ROOMS_AT_ONCE):
             some = rooms[start : start + _ROOMS_AT_ONCE]
-            if not await self._ask_stream(some):
-                await self._ask_projection(some)
-            elif unknown := [room for room in some if not room.projection_answered]:
+            unanswered = await self._ask_stream(some)
+            if unknown := [room for room in some if room in unanswered or not room.projection_answered]:
                 await self._ask_projection(unknown)
 
     async def _look_again(self) -> None:
@@ -97,23 +107,25 @@ class Looker:
         while self._asked:
             batch = {room: self._asked.pop(room) for room in list(self._asked)[:_ROOMS_AT_ONCE]}
             rooms = list(batch)
-            have_answered = False
+            answered: set[Watched] = set()
             try:
-                have_answered = all(await asyncio.gather(self._ask_projection(rooms), self._ask_stream(rooms)))
+                is_projected, unanswered = await asyncio.gather(self._ask_projection(rooms), self._ask_stream(rooms))
+                answered = set(rooms) - unanswered if is_projected else answered
             except Exception:
                 _log.exception("look_failed")
             finally:
-                for future in batch.values():
-                    future.set_result(have_answered)
+                for room, future in batch.items():
+                    future.set_result(room in answered)
 
-    async def _ask_stream(self, rooms: Sequence[Watched]) -> bool:
-        known = [room for room in rooms if room.looked_to]
-        unknown = [room for room in rooms if not room.looked_to]
+    async def _ask_stream(self, rooms: Sequence[Watched]) -> set[Watched]:
+        """Gives those of which it has not answered."""
+        known = [room for room in rooms if room.looked_to and not room.is_hidden]
+        unknown = [room for room in rooms if not room.looked_to or room.is_hidden]
         # Apart: one of the unknown would have the known asked about from the beginning. Those first: it is soon done.
-        answered = [await self._ask_tails(some) for some in (known, unknown) if some]
-        return all(answered)
+        unanswered = [await self._ask_tails(some) for some in (known, unknown) if some]
+        return set[Watched]().union(*unanswered)
 
-    async def _ask_tails(self, rooms: Sequence[Watched]) -> bool:
+    async def _ask_tails(self, rooms: Sequence[Watched]) -> set[Watched]:
         behind = min(room.looked_to for room in rooms)
         try:
             tails = await self._stored.tails([room.subject for room in rooms], behind)
@@ -121,13 +133,40 @@ class Looker:
             _log.debug("tails_unknown", error=str(error))
             for room in rooms:
                 room.stream_answered = False
-            return False
+            return set(rooms)
+        hidden: list[Watched] = []
         for room in rooms:
-            room.stream_answered = True
-            room.looked_to = tails.up_to
+            if room.looked_to > tails.up_to:
+                room.looked_to = 0  # of a stream that was another
+            if tails.strays.get(room.subject, 0) > room.looked_to:
+                hidden.append(room)
+                continue
+            _is_known(room, tails.up_to)
             if (tail := tails.of.get(room.subject)) is not None:
                 room.learn(tail.stream_seq)
-        return True
+        # Any of them, so that those in which there is much to look through do not keep the others from their turn.
+        random.shuffle(hidden)
+        for room in hidden[_SOUGHT_AT_ONCE:]:
+            _is_not_known(room)
+        sought = hidden[:_SOUGHT_AT_ONCE]
+        found = await asyncio.gather(*(self._seek(room, tails.strays[room.subject], tails.up_to) for room in sought))
+        return set(hidden) - {room for room, is_known in zip(sought, found, strict=True) if is_known}
+
+    async def _seek(self, room: Watched, stray: int, up_to: int) -> bool:
+        """Looks for the last event of a room of which the last message, a stray, is none; whether it is known now."""
+        try:
+            last, looked_to = await self._stored.last_event(room.subject, stray, room.looked_to)
+        except BrokerUnavailableError as error:
+            _log.debug("tail_unknown", error=str(error))
+            _is_not_known(room)
+            return False
+        if is_known := looked_to >= stray:
+            _is_known(room, up_to)
+        else:
+            _is_not_known(room)
+            room.looked_to = looked_to  # and on from there the next time
+        room.learn(last.stream_seq if last is not None else 0)
+        return is_known
 
     async def _ask_projection(self, rooms: Sequence[Watched]) -> bool:
         try:
@@ -143,3 +182,12 @@ class Looker:
             room.first_seq = head.first_seq
             room.learn(head.head_seq)
         return True
+
+
+def _is_known(room: Watched, up_to: int) -> None:
+    """The stream has said all that it holds of the room up to there."""
+    room.stream_answered, room.is_hidden, room.looked_to = True, False, up_to
+
+
+def _is_not_known(room: Watched) -> None:
+    room.stream_answered, room.is_hidden = False, True

@@ -74,6 +74,7 @@ class Room:
         self.projection_answered = False
         self.stream_answered = False
         self.looked_to = 0
+        self.is_hidden = False
         self._broker = broker
         self._looker = looker
         self._replay = replay
@@ -241,8 +242,9 @@ class Room:
         if self.ring is None:
             # After subscribing, on the same connection: no event falls between the tail and the first live one.
             await self.look()
-            # A stream that has nothing of the room says nothing about what the projection holds.
-            if self.head_seq == 0 and not self.projection_answered:
+            # A stream that has nothing of the room says nothing about what the projection holds; nor does a projection
+            # without anything of what the stream may hold that was not found yet.
+            if self.head_seq == 0 and (self.is_hidden or not self.projection_answered):
                 return True
             self.ring = self._new_ring()
             self._admit_early(self.ring)

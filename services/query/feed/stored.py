@@ -2,8 +2,9 @@
 
 Invariant: a start position is a hint and nothing more. What does not begin right after the cursor is searched for over
 the whole stream, and only then called absent. What is of another room is of no room here, wherever it was found, and an
-answer with something else in it than was asked for is asked for again. Every method raises ``BrokerUnavailableError``,
-but those that ask whether the stream is filled.
+answer with something else in it than was asked for is asked for again. A message that is no event, of which there may
+be any number, is passed over, and never taken for the end of the room. Every method raises ``BrokerUnavailableError``,
+also where more of those are in the way than one question passes over, but those that ask whether the stream is filled.
 """
 
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,7 @@ from services.query.feed.filled import Filled
 from services.query.feed.misplaced import Misplaced, fault_of
 from services.query.metrics import HISTORY_READS
 from shared.contracts.subjects import room_of, stream_seq_of
-from shared.messaging.broker import Broker
+from shared.messaging.broker import Broker, BrokerUnavailableError
 from shared.messaging.direct_get import (
     MOST_SUBJECTS,
     MisplacedAnswerError,
@@ -22,11 +23,15 @@ from shared.messaging.direct_get import (
     last_by_subjects,
     next_by_subject,
 )
+from shared.messaging.look_back import LookedBack, look_back
 
 MOST_TAILS = MOST_SUBJECTS
 _MOST_BYTES = 256 * 1024
 """Of one read; a single larger event is still read."""
 _TRIES = 3
+_MOST_PAGES = 16
+"""Read in search of an event, of which all but the last hold none."""
+_PASSED_AT_ONCE = 1000
 
 T = TypeVar("T")
 
@@ -48,10 +53,22 @@ class Tail(NamedTuple):
 
 
 class Tails(NamedTuple):
-    """``of`` holds them by subject; ``up_to`` is how far the stream had come, 0 if it holds nothing of the subjects."""
+    """``of`` holds them by subject; ``up_to`` is how far the stream had come, 0 if it holds nothing of the subjects.
+
+    ``strays`` are the subjects of which the last message is no event, with its position: the last event of such a one
+    is to be found by ``last_event``.
+    """
 
     of: dict[str, Tail]
     up_to: int
+    strays: dict[str, int]
+
+
+class StraysInTheWayError(BrokerUnavailableError):
+    """More stands in the way that is no event than one question passes over."""
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
 
 
 class StoredFeed:
@@ -80,8 +97,16 @@ class StoredFeed:
         return tails if tails.up_to >= behind else await self._tails(subjects, 1)
 
     async def _tails(self, subjects: list[str], start: int) -> Tails:
-        found, up_to = await _ask(lambda: last_by_subjects(self._broker, subjects, _tail, start=start))
-        return Tails({tail.subject: tail for tail in found if tail is not None}, up_to)
+        last, up_to = await _ask(lambda: last_by_subjects(self._broker, subjects, _last, start=start))
+        of = {message.subject: message for message in last if message.stream_seq}
+        return Tails(of, up_to, {message.subject: message.position for message in last if not message.stream_seq})
+
+    async def last_event(self, subject: str, stray: int, behind: int = 0) -> LookedBack[Tail]:
+        """The last event behind one position and before another, which holds a message that is none.
+
+        It may come no further than some way towards that one: then it is to be asked for from there again.
+        """
+        return await _ask(lambda: look_back(self._broker, subject, stray, _tail, behind=behind, most_pages=_MOST_PAGES))
 
     async def following(self, subject: str, after: int, start: int, most_events: int) -> list[Entry]:
         """The events right after the position as found from ``start`` on; empty if they are not found there."""
@@ -89,25 +114,54 @@ class StoredFeed:
 
     async def search(self, subject: str, after: int, most_events: int) -> list[Entry] | Absent:
         """The events right after the position, wherever the stream holds them."""
-        first = await self._read(subject, 1, most_events)
+        try:
+            first = await self._read(subject, 1, most_events)
+        except StraysInTheWayError:
+            return await self._search_behind(subject, after, most_events)
         if not first:
             return Absent(None)
         if taken := contiguous(first, after):
             return taken
-        tail = (await self.tails([subject])).of.get(subject)
-        if first[0].stream_seq > after + 1 or tail is None or tail.stream_seq <= after:
+        tail = await self._tail_beyond(subject, after)
+        if first[0].stream_seq > after + 1 or tail is None:
             return Absent(first[0].stream_seq)
         start = await self._locate(subject, after + 1, first[-1].position + 1, tail.position)
         if taken := await self.following(subject, after, start, most_events):
             return taken
         return await self._scan(subject, after, most_events)
 
+    async def _search_behind(self, subject: str, after: int, most_events: int) -> list[Entry]:
+        """The same where the room's beginning is not to be had: then nothing is known to be absent."""
+        tail = await self._tail_beyond(subject, after)
+        start = await self._locate(subject, after + 1, 1, tail.position) if tail is not None else 1
+        if taken := await self.following(subject, after, start, most_events):
+            return taken
+        raise StraysInTheWayError
+
+    async def _tail_beyond(self, subject: str, after: int) -> Tail | None:
+        """The last event, or at least one of the last, if it comes after that one."""
+        tails = await self.tails([subject])
+        tail, stray = tails.of.get(subject), tails.strays.get(subject)
+        is_last = True
+        if stray is not None:
+            tail, up_to = await self.last_event(subject, stray)
+            is_last = up_to >= stray
+        if tail is not None and tail.stream_seq > after:
+            return tail
+        if not is_last:
+            raise StraysInTheWayError
+        return None
+
     async def _locate(self, subject: str, stream_seq: int, low: int, high: int) -> int:
-        """The stream position of ``stream_seq`` between two positions, if the room is in order there."""
+        """The stream position of ``stream_seq`` between two positions, if the room is in order there.
+
+        What is no event does not say where in the room it stands. It is taken for what comes before: asked for most is
+        the first event behind many such.
+        """
         while low < high:
             middle = (low + high) // 2
-            found = await self._read(subject, middle, 1)
-            if found and found[0].stream_seq < stream_seq:
+            found = await self._messages(subject, middle, 1)
+            if found and not (_is_event(found[0]) and stream_seq_of(found[0].headers) >= stream_seq):
                 low = found[0].position + 1
             else:
                 high = middle
@@ -124,11 +178,19 @@ class StoredFeed:
         return Absent(first_seq)
 
     async def _read(self, subject: str, start: int, most_events: int) -> list[Entry]:
+        """The next events at the position or later, at least one if there is one."""
+        most = most_events
+        for _ in range(_MOST_PAGES):
+            messages = await self._messages(subject, start, most)
+            entries = [_entry(message) for message in messages if _is_event(message)]
+            if entries or not messages:
+                return entries[:most_events]
+            start, most = messages[-1].position + 1, _PASSED_AT_ONCE
+        raise StraysInTheWayError
+
+    async def _messages(self, subject: str, start: int, most: int) -> list[StoredMessage]:
         HISTORY_READS.labels("stream").inc()
-        messages = await _ask(
-            lambda: next_by_subject(self._broker, subject, start, most_events, most_bytes=_MOST_BYTES)
-        )
-        return [_entry(message) for message in messages if _is_event(message)]
+        return await _ask(lambda: next_by_subject(self._broker, subject, start, most, most_bytes=_MOST_BYTES))
 
 
 async def _ask(question: Callable[[], Awaitable[T]]) -> T:
@@ -153,8 +215,14 @@ def _is_event(message: StoredMessage) -> bool:
     return True
 
 
+def _last(message: StoredMessage) -> Tail:
+    """With 0 for a number where it is no event."""
+    return Tail(message.subject, stream_seq_of(message.headers) if _is_event(message) else 0, message.position)
+
+
 def _tail(message: StoredMessage) -> Tail | None:
-    return Tail(message.subject, stream_seq_of(message.headers), message.position) if _is_event(message) else None
+    tail = _last(message)
+    return tail if tail.stream_seq else None
 
 
 def _entry(message: StoredMessage) -> Entry:
