@@ -26,10 +26,10 @@ from shared.messaging.broker import Broker, BrokerUnavailableError
 from shared.messaging.direct_get import (
     MOST_SUBJECTS,
     StoredMessage,
-    last_by_subjects_up_to,
     next_by_leader,
     next_by_subject,
 )
+from shared.messaging.look_back import last_events_up_to
 from shared.messaging.stream import StreamIdentity, StreamSettings, StreamState, ensure_stream, mark_rewound
 from shared.postgres import Connection
 from shared.telemetry import Logger
@@ -37,6 +37,8 @@ from shared.telemetry import Logger
 Cause = Literal["tail", "recreated", "rewound"]
 
 _TAIL_BATCH = 1000
+_MOST_PAGES = 200
+"""Of one room, looked through for its last event: 50 MiB."""
 _NOTHING = (0, "")
 
 _log: Logger = structlog.get_logger("relay")
@@ -110,9 +112,24 @@ async def find_heads(
     """
     if position == 0:
         return {}, set()
-    subjects = [room_subject(*room) for room in rooms]
-    found = await last_by_subjects_up_to(broker, subjects, _event_of, position)
-    return await _judge(connection, {room: event for room, event in found if room is not None and event[0]})
+    return await _judge(connection, await _last_events(broker, rooms, position))
+
+
+async def _last_events(
+    broker: Broker, rooms: Sequence[RoomKey], position: int, seconds: float = 5.0
+) -> dict[RoomKey, tuple[int, str]]:
+    """The stream_seq and the id of the last event of each room, by the word of a replica that has come so far.
+
+    Where more stands in the way that is no event than is looked through, it is one before that, or none: then readers
+    drop what is published a second time, and no other room waits for that one.
+    """
+    subjects = {room_subject(*room): room for room in rooms}
+    events = await last_events_up_to(
+        broker, list(subjects), _read_event, position, seconds=seconds, most_pages=_MOST_PAGES
+    )
+    if events.unsure:
+        _log.warning("rooms_not_looked_through", rooms=len(events.unsure), first_subject=min(events.unsure))
+    return {subjects[subject]: event for subject, event in events.found.items()}
 
 
 async def _judge(
@@ -129,12 +146,8 @@ async def _recount(connection: Connection, broker: Broker, stream: StreamState, 
     while rooms := await list_published(connection, after, MOST_SUBJECTS):
         found = dict.fromkeys(rooms, 0)
         if stream.last_seq:
-            subjects = [room_subject(*room) for room in rooms]
-            for room, (stream_seq, _) in await last_by_subjects_up_to(
-                broker, subjects, _event_of, stream.last_seq, seconds=10.0
-            ):
-                if room is not None:
-                    found[room] = stream_seq
+            last = await _last_events(broker, rooms, stream.last_seq, seconds=10.0)
+            found |= {room: stream_seq for room, (stream_seq, _) in last.items()}
         await reset_published(connection, found, oldest_kept)
         after = rooms[-1]
 
@@ -142,3 +155,8 @@ async def _recount(connection: Connection, broker: Broker, stream: StreamState, 
 def _event_of(message: StoredMessage) -> tuple[RoomKey | None, tuple[int, str]]:
     """The room, and the stream_seq and the id of the event: 0 and empty where it is none."""
     return room_of(message.subject), (stream_seq_of(message.headers), message.headers.get(HEADER_EVENT_ID, ""))
+
+
+def _read_event(message: StoredMessage) -> tuple[int, str] | None:
+    _, event = _event_of(message)
+    return event if event[0] else None

@@ -449,7 +449,8 @@ async def check_published(dsn: str, nats: EmbeddedNats, workspace_id: str, withi
         await broker.wait_connected()
         for room_id in sorted({row["room_id"] for row in expected}):
             messages = await next_by_subject(broker, room_subject(workspace_id, room_id), 1, 1000)
-            found += [(room_id, message.headers[HEADER_EVENT_ID]) for message in messages]
+            ids = [message.headers.get(HEADER_EVENT_ID) for message in messages]
+            found += [(room_id, event_id) for event_id in ids if event_id is not None]
     assert found == [tuple(row) for row in expected]
 
 
@@ -483,6 +484,32 @@ async def test_a_room_that_is_set_back_stops_no_other_and_is_not_published_twice
             await check_published(dsn, nats, "ws", within=5.0)
             await client.tell_run("room_1")
             assert await check_stream(dsn, nats.url) == 0
+
+
+@pytest.mark.parametrize("strays", [1, 50])
+async def test_what_ends_with_no_event_is_not_published_twice(
+    dsn: str, nats: EmbeddedNats, tmp_path: Path, strays: int
+) -> None:
+    service = command_service(tmp_path, dsn, nats.url)
+    async with running(service), Client([service], "ws") as client:
+        await load(client, 5)
+        await check_stream(dsn, nats.url)
+        await asyncio.to_thread(service.stop)
+        await forget_published(nats)
+        async with Broker(nats.url, name="test") as broker:
+            broker.start()
+            await broker.wait_connected()
+            for room in ("room_1", "room_2"):
+                for _ in range(strays):
+                    await broker.client.publish(room_subject("ws", room), b"no event")
+            await broker.client.flush()
+        await set_published(dsn, "room_1", 0)
+        await set_published(dsn, "room_2", 2)
+        service.start()
+        await asyncio.to_thread(service.wait_until_ready)
+        await client.tell_run("room_1")
+        await client.tell_run("room_2")
+        await check_published(dsn, nats, "ws", within=5.0)
 
 
 async def test_what_a_stream_held_that_is_gone_is_not_taken_for_what_the_new_one_holds(
