@@ -17,7 +17,8 @@ from services.projector.verify.rooms import Seen
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import PARTITIONS, STREAM, partition_of, room_of, room_subject, stream_seq_of
 from shared.messaging.broker import Broker, BrokerUnavailableError, JetStreamError
-from shared.messaging.direct_get import StoredMessage, last_by_subjects_up_to
+from shared.messaging.direct_get import StoredMessage
+from shared.messaging.look_back import last_events_up_to
 from shared.messaging.stream import StreamState, stream_state
 from shared.postgres import Connection, load_queries
 
@@ -65,10 +66,13 @@ class StreamCheck:
             chunk = published[start : start + _SUBJECTS]
             subjects = [room_subject(*key) for key, _ in chunk]
             try:
-                last = dict(await last_by_subjects_up_to(self._broker, subjects, _tail_of, state.last_seq))
+                last = await last_events_up_to(self._broker, subjects, _seq_of, state.last_seq)
             except (BrokerUnavailableError, JetStreamError) as error:
                 raise CannotLookError(f"the stream does not answer: {error}") from error
-            missing += [(key, seq) for key, seq in chunk if last.get(room_subject(*key), 0) < seq]
+            behind = [(key, seq) for key, seq in chunk if last.found.get(room_subject(*key), 0) < seq]
+            if any(room_subject(*key) in last.unsure for key, _ in behind):
+                raise CannotLookError("too much stands at the end of a room that is no event")
+            missing += behind
         await self._missed(missing)
 
     async def partition(self, number: int, upto: StreamState) -> None:
@@ -188,8 +192,9 @@ class StreamCheck:
                     consumer.fault = "silence"
 
 
-def _tail_of(message: StoredMessage) -> tuple[str, int]:
-    return message.subject, stream_seq_of(message.headers)
+def _seq_of(message: StoredMessage) -> int | None:
+    """Of an event; None where it is none."""
+    return stream_seq_of(message.headers) or None
 
 
 def _key_of(subject: str, partition: int) -> RoomKey | None:

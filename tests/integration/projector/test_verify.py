@@ -13,6 +13,7 @@ from deploy.local.nats import USERS_FILE
 from services.projector.verify.report import Report
 from services.projector.verify.rooms import Seen
 from services.projector.verify.stream import StreamCheck
+from shared.contracts.subjects import room_subject
 from shared.messaging.broker import Broker
 from shared.messaging.stream import StreamSettings, ensure_stream
 from shared.postgres import connected
@@ -145,6 +146,22 @@ async def test_a_tail_that_is_not_on_the_stream_is_a_difference_of_the_stream(
     assert "differs  ws/tail  stream: event 5 is missing" in output
     assert "differs  ws/nothing  stream: event 5 is missing" in output
     assert "differs  ws/nothing  runs" not in output  # healed meanwhile
+
+
+async def test_what_ends_with_no_event_is_not_missed(
+    workers: Workers, event_store_dsn: str, projection_dsn: str, stream_url: str
+) -> None:
+    room = RoomHistory("hidden")
+    room.run()
+    await store(event_store_dsn, room.events)
+    await publish(stream_url, room.events)
+    async with Broker(stream_url, name="test") as broker:
+        broker.start()
+        await broker.wait_connected()
+        await broker.client.request(room_subject("ws", "hidden"), b"no event")
+    _, output = await verify(event_store_dsn, projection_dsn, stream_url)
+    found = [line for line in output.splitlines() if line.startswith("differs  ws/hidden")]
+    assert [line.rsplit(" ", 3)[1:] for line in found] == [["is", "no", "event"]]
 
 
 async def test_large_events_are_on_the_stream_as_far_as_they_are(migrated_databases: MigratedDatabases) -> None:
