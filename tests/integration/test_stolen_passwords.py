@@ -385,6 +385,51 @@ async def test_runs_are_made_for_events_that_are_kept(event_store_dsn: str, act:
     assert await states_differing(event_store_dsn, "made") == []
 
 
+async def test_an_event_that_no_run_knows_moves_none(event_store_dsn: str, create: Create, act: Act) -> None:
+    """One of an unknown type is in the room all the same, and a run that no event created is none."""
+    running, ended = run_of(await create("moved")), run_of(await create("moved"))
+    await act(StartRun(run_id=running))
+    await act(CompleteRun(run_id=ended))
+    forged = [(running, "run.zzz"), (ended, "run.zzz"), ("no_run", "run.zzz"), ("steps_alone", "step.created")]
+    query = "select * from runs where room_id = 'moved' order by run_id"
+    async with connected(as_role(event_store_dsn, "runroom_command")) as thief:
+        states = await thief.fetch(query)
+        for number, (run_id, event_type) in enumerate(forged, 5):
+            row = AHEAD.format(number).replace("taken", "moved")
+            await thief.execute(row.replace("run_x", run_id).replace("run.created", event_type))
+        await thief.execute(
+            "update rooms set last_seq = 8 where room_id = 'moved';"
+            " insert into runs (run_id, workspace_id, room_id, status, version, last_event_id, correlation_id)"
+            " select run_id, workspace_id, room_id, 'queued', 1, event_id, 'c' from events"
+            " where room_id = 'moved' and run_id in ('no_run', 'steps_alone')"
+        )
+        lines = await states_differing(event_store_dsn, "moved")
+        told = [run_id for run_id, _ in forged if f"the state of {run_id} is not" in "".join(lines)]
+        assert (told, len(lines)) == (["no_run", "steps_alone"], 2)
+        set_right(event_store_dsn, "moved")
+        assert await thief.fetch(query) == states
+    assert await states_differing(event_store_dsn, "moved") == []
+    async with acting(event_store_dsn) as anew:
+        assert stream_seq_of(await anew(CreateStep(run_id=running, kind="tool"))) == 9
+        for run_id, error in ((ended, "run_already_ended"), ("no_run", "run_not_found")):
+            outcome = await anew(CompleteRun(run_id=run_id))
+            assert isinstance(outcome, Refusal)
+            assert outcome.error == error
+    assert await states_differing(event_store_dsn, "moved") == []
+
+
+async def test_a_run_that_is_created_again_stays_as_it_is(event_store_dsn: str, create: Create, act: Act) -> None:
+    run_id = run_of(await create("again"))
+    await act(StartRun(run_id=run_id))
+    async with connected(as_role(event_store_dsn, "runroom_command")) as thief:
+        await thief.execute(AHEAD.format(3).replace("taken", "again").replace("run_x", run_id))
+    set_right(event_store_dsn, "again")
+    assert await states_differing(event_store_dsn, "again") == []
+    async with acting(event_store_dsn) as anew:
+        assert stream_seq_of(await anew(CreateStep(run_id=run_id, kind="tool"))) == 4
+    assert await states_differing(event_store_dsn, "again") == []
+
+
 async def states_differing(dsn: str, room_id: str) -> list[str]:
     """What ``verify`` says of the room's runs."""
     lines: list[str] = []

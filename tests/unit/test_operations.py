@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from shared.contracts.events import EVENT_CLASSES
 from shared.settings import Environment, SettingsError
+from tests.support.manual import typed
 from tests.support.servers import REPOSITORY
 
 SERVICES = {"command": "C", "projector": "P", "query": "Q"}
@@ -132,6 +134,16 @@ def test_the_shares_of_connections_are_those_of_the_roles_and_the_servers() -> N
             (row,) = re.findall(rf"^\| {role}\b.* %.*$", section, re.MULTILINE)
             assert f"{share} %" in row
             assert f"| {(int(most) - 3 - int(reserved)) * int(share) // 100}" in row
+
+
+def test_the_state_of_runs_is_made_anew_and_verified_from_the_types_there_are() -> None:
+    """A type that is added is in both: one that is not would move no run."""
+    types = {of.__struct_config__.tag for of in EVENT_CLASSES}
+    verified = (REPOSITORY / "services/projector/verify/sql/run_states_differing.sql").read_text()
+    made_anew = typed("When a credential is stolen", "psql --set=ON_ERROR_STOP=1 --set=workspace=ws_dev --set=room")
+    for script in (verified, made_anew):
+        (counted,) = re.findall(r"event_type in \(([^()]*'step\.created'[^()]*)\)", script)
+        assert set(re.findall(r"'([^']*)'", counted)) == types
 
 
 def test_a_thief_is_shut_out_in_the_same_way_everywhere() -> None:

@@ -1,22 +1,35 @@
--- From the event store: runs whose state, by which commands are decided, is not what their events say.
+-- From the event store: runs whose state, by which commands are decided, is not what their events say. An event of a type
+-- that is none moves no run, and a run that no event has created is none.
 with told as (
     select
-        run_id, min(workspace_id) as workspace_id, min(room_id) as room_id, count(*) as version,
-        (array_agg(event_id order by stream_seq desc))[1] as last_event_id,
-        (array_agg(event_type order by stream_seq desc) filter (where event_type <> 'step.created'))[1] as last_type
-    from events
-    where (workspace_id, room_id) > ($1, $2) and ($3::text is null or (workspace_id, room_id) <= ($3, $4::text))
+        run_id, min(workspace_id) as workspace_id, min(room_id) as room_id,
+        bool_or(event_type = 'run.created') as created,
+        count(*) filter (where moves) as version,
+        (array_agg(event_id order by stream_seq desc) filter (where moves))[1] as last_event_id,
+        (array_agg(event_type order by stream_seq desc) filter (
+            where event_type in ('run.started', 'run.completed', 'run.failed')
+        ))[1] as last_type
+    from (
+        select
+            *, event_type in ('run.created', 'run.started', 'run.completed', 'run.failed', 'step.created') as moves
+        from events
+        where (workspace_id, room_id) > ($1, $2) and ($3::text is null or (workspace_id, room_id) <= ($3, $4::text))
+    ) as event
     group by run_id
 )
 select told.run_id, told.workspace_id, told.room_id
 from told
 left join runs on runs.run_id = told.run_id
-where (runs.workspace_id, runs.room_id, runs.version, runs.last_event_id, runs.status) is distinct from (
-    told.workspace_id, told.room_id, told.version, told.last_event_id,
-    case told.last_type
-        when 'run.created' then 'queued'
-        when 'run.started' then 'running'
-        when 'run.completed' then 'succeeded'
-        when 'run.failed' then 'failed'
+where
+    case when told.created
+        then (runs.workspace_id, runs.room_id, runs.version, runs.last_event_id, runs.status) is distinct from (
+            told.workspace_id, told.room_id, told.version, told.last_event_id,
+            case told.last_type
+                when 'run.started' then 'running'
+                when 'run.completed' then 'succeeded'
+                when 'run.failed' then 'failed'
+                else 'queued'
+            end
+        )
+        else runs.run_id is not null
     end
-)
