@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import asyncpg
 import pytest
@@ -452,13 +452,16 @@ def set_right(dsn: str, room_id: str, *, last: int | None = None) -> None:
 
 
 def run_of(outcome: Outcome) -> str:
-    assert isinstance(outcome, Accepted)
-    return json.loads(outcome.response)["run_id"]
+    return body_of(outcome)["run_id"]
 
 
 def stream_seq_of(outcome: Outcome) -> int:
+    return body_of(outcome)["stream_seq"]
+
+
+def body_of(outcome: Outcome) -> dict[str, Any]:
     assert isinstance(outcome, Accepted)
-    return json.loads(outcome.response)["stream_seq"]
+    return json.loads(outcome.response)
 
 
 async def test_rooms_that_count_events_that_are_not_there_are_set_right_together(
@@ -526,10 +529,18 @@ async def test_a_run_of_a_room_that_cannot_be_is_none(event_store_dsn: str, colu
     assert outcome.error == "run_not_found"
 
 
-async def test_an_outcome_that_is_in_the_way_is_forgotten(event_store_dsn: str, create: Create) -> None:
-    await create("keyed", "order-17")
+MALFORMED = ("../other", "a\r\nSet-Cookie: a=b", "é", "")
+
+
+@pytest.mark.parametrize("run_id", [None, *MALFORMED])
+async def test_an_outcome_that_is_in_the_way_is_forgotten(
+    event_store_dsn: str, create: Create, run_id: str | None
+) -> None:
+    """One that cannot be read, or whose run has an id that no run can have: it would be a header of the answer."""
+    body = body_of(await create("keyed", "order-17"))
+    response = b"x" if run_id is None else json.dumps(body | {"run_id": run_id}).encode()
     async with connected(as_role(event_store_dsn, "runroom_command")) as thief:
-        await thief.execute("update commands set response = 'x', expires_at = '2900-01-01'")
+        await thief.execute("update commands set response = $1, expires_at = '2900-01-01'", response)
         with pytest.raises(Exception, match="malformed"):
             await create("keyed", "order-17")
         run_typed(

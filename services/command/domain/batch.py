@@ -16,7 +16,7 @@ from services.command.domain.decide import Caller, Ids, Position, Refusal, decid
 from services.command.domain.run import RunState, evolve
 from shared.contracts.events import Event, RunCreated, StepCreated, encode_event
 from shared.contracts.forms import CorrelationId, EventId, RunId, StepId, StreamSeq, Token
-from shared.contracts.ids import RoomKey
+from shared.contracts.ids import RoomKey, is_token
 from shared.contracts.times import format_time
 
 KeyId = tuple[str, str]
@@ -145,6 +145,9 @@ def _remembered(request: Request, loaded: Loaded, now: datetime) -> Outcome | No
     if stored.fingerprint != request.idempotency.fingerprint:
         return Refusal("idempotency_key_reused", "Idempotency-Key: it was used before with another request")
     body = msgspec.json.decode(stored.response, type=AcceptedBody)
+    if not is_token(body.run_id):
+        # It would be a header of the answer, and no service need have written it.
+        raise ValueError("the stored outcome is malformed: its run_id is no token")
     location = _location(body.run_id) if isinstance(request.command, CreateRun) else None
     return Accepted(stored.status, stored.response, location, replayed=True, correlation_id=body.correlation_id)
 

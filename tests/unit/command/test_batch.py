@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -119,6 +120,15 @@ def test_a_stored_outcome_is_given_again_until_its_time_is_over() -> None:
         assert isinstance(outcome, Accepted)
         assert outcome.replayed is replayed
         assert (outcome.location == "/v1/runs/run_9") is replayed
+
+
+@pytest.mark.parametrize("run_id", ["", "a b", "../other", "é", r"a\r\nSet-Cookie: a=b", "a" * 129])
+def test_a_stored_outcome_of_a_run_that_cannot_be_is_malformed(run_id: str) -> None:
+    body = f'{{"ok":true,"run_id":"{run_id}","event_id":"e","room_id":"r","stream_seq":1,"correlation_id":"c"}}'
+    state = loaded()
+    state.outcomes["ws", "k"] = StoredOutcome(b"f", 201, body.encode(), NOW + timedelta(seconds=1))
+    with pytest.raises(ValueError, match="malformed"):
+        decided([request(CreateRun(room_id="r"), "k")], state)
 
 
 def test_the_answer_says_where_the_event_stands() -> None:
