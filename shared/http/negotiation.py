@@ -3,19 +3,25 @@
 Invariant: a representation a client has ruled out is never sent as a success, and a body is never guessed at.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from litestar import Request
 
 from shared.http.fields import single
-from shared.http.problems import Problem
+from shared.http.problems import Problem, invalid_request
+
+_MOST_PIECES: Final = 100
+"""Of a field that is a list, or has parameters. Each takes a microsecond, and 64 KiB may be nothing else."""
 
 
 def require_acceptable(request: Request[Any, Any, Any], media_type: str) -> None:
-    """Raises a 406 ``Problem`` when the request's Accept header rules out ``media_type``."""
+    """Raises a 406 ``Problem`` when the request's Accept header rules out ``media_type``, and a 400 one when it goes on
+    for too long to tell."""
     accept = ",".join(request.headers.getall("accept", ()))  # one list, however many lines (RFC 9110, 5.3)
     if not accept or accept == "*/*":
         return
+    if accept.count(",") + accept.count(";") > _MOST_PIECES:
+        raise invalid_request(f"Accept: more than {_MOST_PIECES} media ranges and parameters")
     kind = media_type.partition("/")[0]
     wanted = {media_type, f"{kind}/*", "*/*"}
     # The most specific range that matches decides; a quality of 0 rules out.
@@ -38,6 +44,9 @@ def require_json_body(request: Request[Any, Any, Any]) -> None:
     content_type = single(request, "Content-Type")
     if content_type is None:
         return
+    if content_type.count(";") > _MOST_PIECES:
+        detail = f"Content-Type: more than {_MOST_PIECES} parameters"
+        raise Problem(415, "unsupported_media_type", detail)
     media_type, *parameters = (piece.strip().lower() for piece in content_type.split(";"))
     charsets = {p.partition("=")[2].strip('"') for p in parameters if p.startswith("charset=")}
     if media_type != "application/json" or not charsets <= {"utf-8", "utf8"}:

@@ -6,6 +6,9 @@ from litestar.testing import RequestFactory
 
 from shared.http.negotiation import require_acceptable, require_json_body
 from shared.http.problems import Problem
+from tests.support.work import counted
+
+MOST_CALLS = 2_000
 
 
 def request(**headers: str) -> Request:
@@ -68,3 +71,32 @@ def test_a_coding(coding: str) -> None:
     with pytest.raises(Problem) as raised:
         require_json_body(request(content_encoding=coding, content_type="application/json"))
     assert (raised.value.status, raised.value.error) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    "accept", ["," * 60_000, ";" * 60_000, "*/*;q=1," * 7_500, "*/*" + ";q=0" * 15_000, "*/*,;" * 51]
+)
+def test_a_list_of_what_is_accepted_has_an_end(accept: str) -> None:
+    asking = request(accept=accept)
+    with counted() as calls, pytest.raises(Problem) as raised:
+        require_acceptable(asking, "application/json")
+    assert (raised.value.status, raised.value.error) == (400, "invalid_request")
+    assert raised.value.detail.startswith("Accept: ")
+    assert calls.count < MOST_CALLS
+
+
+def test_a_long_list_is_taken() -> None:
+    kinds = ", ".join(f"application/vnd.a{n}+json;q=0.5" for n in range(49))
+    require_acceptable(request(accept=f"{kinds}, */*;q=0.1"), "application/json")
+    with pytest.raises(Problem) as raised:
+        require_acceptable(request(accept=kinds), "application/json")
+    assert raised.value.status == 406
+
+
+@pytest.mark.parametrize("parameters", [";" * 60_000, ";charset=utf-8" * 4_000, ";a" * 101])
+def test_parameters_of_a_content_type_have_an_end(parameters: str) -> None:
+    asking = request(content_type=f"application/json{parameters}")
+    with counted() as calls, pytest.raises(Problem) as raised:
+        require_json_body(asking)
+    assert (raised.value.status, raised.value.error) == (415, "unsupported_media_type")
+    assert calls.count < MOST_CALLS
