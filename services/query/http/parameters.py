@@ -5,9 +5,10 @@ that may be given once is never given twice; one that is not known here is nobod
 """
 
 import re
+from binascii import a2b_qp
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
-from urllib.parse import parse_qsl
+from typing import Any, Final
 
 from litestar import Request
 
@@ -24,6 +25,8 @@ _RFC_3339 = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )  # section 5.6
 _MOST_PARAMETERS = 200
+_NO_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_MOST_NO_ESCAPES: Final = 100
 
 
 class Parameters:
@@ -35,15 +38,10 @@ class Parameters:
         if not query:
             return
         try:
-            pairs = parse_qsl(
-                query.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS
-            )
+            for name, value in _pairs(query):
+                self._values.setdefault(name, []).append(value)
         except UnicodeDecodeError:
             raise invalid_request("query: not UTF-8") from None
-        except ValueError:
-            raise invalid_request(f"query: more than {_MOST_PARAMETERS} parameters") from None
-        for name, value in pairs:
-            self._values.setdefault(name, []).append(value)
 
     def text(self, name: str) -> str | None:
         """The value, or None when it is not given."""
@@ -106,3 +104,29 @@ class Parameters:
         if any("\0" in tag for tag in tags):
             raise invalid_request(f"{name}: a tag holds no NUL")
         return tags
+
+
+def _pairs(query: bytes) -> Iterator[tuple[str, str]]:
+    """Names and values as forms write them (URL standard, section 5.1).
+
+    In place of the standard library's, which takes each escape in hand: those of 32 KiB took 5 ms, and 23 ms where they
+    were none. Raises ``UnicodeDecodeError``, and a 400 ``Problem`` for what goes on for too long.
+    """
+    if query.count(b"&") >= _MOST_PARAMETERS:
+        raise invalid_request(f"query: more than {_MOST_PARAMETERS} parameters")
+    query.decode()  # what is not written as escapes is UTF-8 by itself
+    if b"%" in query:
+        query, those = _NO_ESCAPE.subn(b"%25", query, _MOST_NO_ESCAPES + 1)
+        if those > _MOST_NO_ESCAPES:
+            raise invalid_request(f"query: more than {_MOST_NO_ESCAPES} % that encode nothing")
+    for pair in query.replace(b"+", b" ").split(b"&"):
+        if pair:
+            name, _, value = pair.partition(b"=")
+            yield _unescaped(name), _unescaped(value)
+
+
+def _unescaped(text: bytes) -> str:
+    """Read as quoted-printable, whose escapes are the same but for the sign, as that is done at once."""
+    if b"%" in text:
+        text = a2b_qp(text.replace(b"=", b"=3D").replace(b"%", b"="))
+    return text.decode()
