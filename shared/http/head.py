@@ -9,6 +9,8 @@ from shared.http.problems import Problem
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Request line and header fields."""
 MAX_URI_BYTES: Final = 32 * 1024
+MAX_PATH_BYTES: Final = 2048
+"""Of the URI, what is before the query: ids are of 128 characters. It is decoded as it is read, before its turn."""
 MAX_HEADERS: Final = 100
 MOST_ARRIVING_BYTES: Final = 16 * 1024 * 1024
 """Of heads that have yet to come whole, in a process."""
@@ -16,6 +18,8 @@ _FIELD_BYTES: Final = 150
 """Of objects, whatever is in it."""
 _UNCOUNTED_BYTES: Final = 4096
 """Of each head on its way: some 20 fields."""
+MAX_HOST_BYTES: Final = 261
+"""A name as DNS has them (RFC 3986, section 3.2.2), and a port."""
 _HOST: Final = re.compile(  # RFC 3986, section 3.2, in lower case
     rb"(?:\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?"
 )
@@ -40,13 +44,24 @@ def counted_while_it_comes(sent: int, fields: int) -> int:
     return held if held > _UNCOUNTED_BYTES else 0
 
 
-def without_upgrade(method: bytes, url: bytes, version: str, fields: Fields) -> bytes:
-    """The head of a request as if it had not asked for another protocol: nobody has to grant that (RFC 9110, 7.8)."""
+def without_upgrade(method: bytes, url: bytes, version: str, fields: Fields, *, ends: bool) -> bytes:
+    """The head of a request as if it had not asked for another protocol: nobody has to grant that (RFC 9110, 7.8).
+
+    ``ends``: the connection ends with it.
+    """
     kept = [b"%b: %b\r\n" % field for field in fields if field[0] not in (b"upgrade", b"connection")]
-    options = b",".join(value for name, value in fields if name == b"connection").lower().split(b",")
-    if b"close" in (option.strip() for option in options):
+    if ends:
         kept.append(b"connection: close\r\n")
     return b"%b %b HTTP/%b\r\n%b\r\n" % (method, url, version.encode(), b"".join(kept))
+
+
+def uri_too_long(url: bytes) -> Problem | None:
+    """None for one that is not."""
+    if len(url) > MAX_URI_BYTES:
+        return Problem(414, "uri_too_long", f"the URI is longer than {MAX_URI_BYTES} bytes")
+    if len(url.partition(b"?")[0]) > MAX_PATH_BYTES:
+        return Problem(414, "uri_too_long", f"the URI's path is longer than {MAX_PATH_BYTES} bytes")
+    return None
 
 
 def headers_too_large() -> Problem:

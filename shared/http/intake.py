@@ -17,12 +17,14 @@ from shared.http.deadlines import RequestTimes
 from shared.http.head import (
     MAX_HEAD_BYTES,
     MAX_HEADERS,
-    MAX_URI_BYTES,
+    MAX_HOST_BYTES,
+    MAX_PATH_BYTES,
     counted_while_it_comes,
     headers_too_large,
     is_host,
     size_of,
     too_many_heads,
+    uri_too_long,
     without_upgrade,
 )
 from shared.http.problems import Problem, invalid_request
@@ -121,8 +123,8 @@ class Intake(Reading):
     def on_headers_complete(self) -> None:
         if b"#" in self.url:
             self._stop(invalid_request("the request's target has a fragment (RFC 9112, 3.2)"))
-        if len(self.url) > MAX_URI_BYTES:
-            self._stop(Problem(414, "uri_too_long", f"the URI is longer than {MAX_URI_BYTES} bytes"))
+        if len(self.url) > MAX_PATH_BYTES and (too_long := uri_too_long(self.url)) is not None:
+            self._stop(too_long)
         if self._chunk_bytes > MAX_HEAD_BYTES and size_of(self.url, self.headers) > MAX_HEAD_BYTES:
             self._stop(headers_too_large())
         version = self.parser.get_http_version()
@@ -246,7 +248,7 @@ class Intake(Reading):
     def _heed(self, name: bytes, value: bytes) -> None:
         if name == b"host":
             self._hosts += 1
-            if not is_host(value):
+            if len(value) > MAX_HOST_BYTES or not is_host(value):
                 self._stop(invalid_request("Host: expected a host, and a port if any (RFC 9112, 3.2)"))
         elif name == b"expect":
             if value == b"100-continue":
@@ -267,7 +269,8 @@ class Intake(Reading):
         method = self.parser.get_method()
         if method == b"CONNECT":
             self._stop(invalid_request("CONNECT: this is no proxy"))
-        return without_upgrade(method, self.url, self.parser.get_http_version(), self.headers)
+        ends = not self.parser.should_keep_alive()
+        return without_upgrade(method, self.url, self.parser.get_http_version(), self.headers, ends=ends)
 
     def _read_again(self) -> None:
         """Reads the request's head as one of this protocol: the parser would leave its body to the other one."""

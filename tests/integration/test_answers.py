@@ -27,6 +27,7 @@ from shared.http.cors import Cors
 from shared.http.deadlines import RequestTimes
 from shared.http.exchange import ObservedApp
 from shared.turns import Turns
+from tests.support.work import counted
 
 PATIENCE = 10.0
 
@@ -280,6 +281,30 @@ def test_heads_on_their_way_are_bounded_and_the_slowest_makes_way() -> None:
             await service.until_arriving(0, 0)
             for _, writer in clients:
                 writer.close()
+
+    as_in_production(check())
+
+
+@pytest.mark.parametrize(
+    ("target", "fields", "status"),
+    [
+        (b"/whole", b"Connection: upgrade" + b"," * 60_000 + b"\r\nUpgrade: x", 200),
+        (b"/" + b"%41" * 10_000, b"X: x", 414),
+        (b"/" + b"%" * 30_000 + b"?q", b"X: x", 414),
+        (b"/whole?" + b"%" * 30_000, b"X: x", 200),
+    ],
+    ids=["options", "a path", "a path of nothing", "a query"],
+)
+def test_a_head_costs_little_however_it_is_written(target: bytes, fields: bytes, status: int) -> None:
+    async def check() -> None:
+        async with served("answer") as service:
+            reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+            with counted() as calls:
+                writer.write(b"GET %b HTTP/1.1\r\nHost: h\r\n%b\r\n\r\n" % (target, fields))
+                async with asyncio.timeout(PATIENCE):
+                    assert (await reader.readline()).startswith(b"HTTP/1.1 %d " % status)
+            assert calls.count < 6_000
+            writer.close()
 
     as_in_production(check())
 

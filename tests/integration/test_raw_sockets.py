@@ -263,8 +263,18 @@ async def test_it_is_the_same_byte_by_byte(target: Target, sent: bytes) -> None:
         (HEAD + b"X" * 1_000_000, 431, "headers_too_large"),
         (b"GET /healthz?" + b"q" * 40_000 + b" HTTP/1.1\r\nHost: h\r\n\r\n", 414, "uri_too_long"),
         (b"GET /" + b"q" * 2_000_000, 431, "headers_too_large"),
+        (b"GET /healthz" + b"%41" * 700 + b"?q HTTP/1.1\r\nHost: h\r\n\r\n", 414, "uri_too_long"),
     ],
-    ids=["a value", "an endless value", "101 fields", "100,000 fields", "an endless name", "a URI", "an endless URI"],
+    ids=[
+        "a value",
+        "an endless value",
+        "101 fields",
+        "100,000 fields",
+        "an endless name",
+        "a URI",
+        "an endless URI",
+        "a path",
+    ],
 )
 @pytest.mark.parametrize("piece", [10_000_000, 4096])
 async def test_a_head_beyond_the_limits(target: Target, sent: bytes, status: int, error: str, piece: int) -> None:
@@ -303,6 +313,30 @@ async def test_heads_within_the_limits(target: Target) -> None:
     fields = b"".join(b"X-%d: %b\r\n" % (n, b"a" * 600) for n in range(90))
     (answer,) = await answers(target, HEAD + fields + b"Connection: close\r\n\r\n")
     assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        (b"Accept: " + b"," * 60_000, 400),
+        (b"Accept: " + b"*/*;q=1," * 7_500, 400),
+        (b"Host: " + b"h" * 60_000, 400),
+        (b"Connection: upgrade" + b"," * 60_000 + b"close\r\nUpgrade: x", 200),
+        (b"Cookie: " + b";" * 60_000, 200),
+    ],
+    ids=["nothing accepted", "everything accepted", "a host", "options", "cookies"],
+)
+async def test_a_field_of_many_pieces(target: Target, fields: bytes, status: int) -> None:
+    path = b"/v1/runs" if target.name == "query" else b"/healthz"
+    host = b"" if fields.startswith(b"Host") else b"Host: h\r\n"
+    if target.name == "command" and fields.startswith(b"Accept"):
+        sent = post(b"{}", fields)
+    else:
+        sent = b"GET %b HTTP/1.1\r\n%b%b\r\nConnection: close\r\n\r\n" % (path, host, fields)
+    (answer,) = await answers(target, sent)
+    assert answer.status == status
+    if status == 400:
+        answer.problem(400, "invalid_request")
 
 
 async def test_many_requests_in_one_piece_are_no_large_head(target: Target) -> None:
