@@ -42,7 +42,7 @@ class _RefusedError(Exception):
 
 
 class _Arriving:
-    """A head that is not whole, in the backlog of those."""
+    """A head that is not whole, or a trailer, in the backlog of those."""
 
     __slots__ = ("_refuse",)
 
@@ -54,7 +54,8 @@ class _Arriving:
 
 
 class Intake(Reading):
-    """The server's own protocol, with bounds. ``heads`` are those of all connections that have yet to come whole."""
+    """The server's own protocol, with bounds. ``heads`` are those of all connections that have yet to come whole, and
+    their trailers."""
 
     __slots__ = (
         "_arriving",
@@ -151,6 +152,8 @@ class Intake(Reading):
             return
         self._part = IDLE
         self._times.body.forget(self)
+        if self._arriving is not None:
+            self._release_arriving()
         super().on_message_complete()
 
     def expired(self) -> None:
@@ -231,9 +234,13 @@ class Intake(Reading):
         else:
             self._times.head.watch(self)
 
-    def _count_head(self) -> None:
-        size = counted_while_it_comes(self._head_bytes, len(self.headers))
+    def _count_arriving(self) -> None:
+        if self._part is HEAD:
+            size = counted_while_it_comes(self._head_bytes, len(self.headers))
+        else:  # the parser has a trailer's field as one of a head, until it is whole and dropped
+            size = counted_while_it_comes(self._loose_bytes, 0)
         if not size:
+            self._release_arriving()
             return
         has_room = self._heads.has_room()
         if self._is_deaf:  # it had to go itself
@@ -329,6 +336,9 @@ class Intake(Reading):
 
     def _forget_head(self) -> None:
         self._times.head.forget(self)
+        self._release_arriving()
+
+    def _release_arriving(self) -> None:
         if self._arriving is not None:
             self._heads.release(self._arriving)
             self._arriving = None

@@ -67,8 +67,8 @@ class Reading(HttpToolsProtocol):
         """A slice is read in which the request does not end."""
         raise NotImplementedError
 
-    def _count_head(self) -> None:
-        """All that has come is read, and the request's head is not whole."""
+    def _count_arriving(self) -> None:
+        """All that has come is read, and the request is not whole."""
         raise NotImplementedError
 
     def _read_again(self) -> None:
@@ -101,8 +101,8 @@ class Reading(HttpToolsProtocol):
                 self._read_again()
             if self._part is not IDLE and not self._is_deaf:
                 self._await_rest()
-        if self._part is HEAD and not self._is_deaf:
-            self._count_head()
+        if self._part is not IDLE and not self._is_deaf:
+            self._count_arriving()
 
     def _hold(self, data: bytes, at: int) -> None:
         self._set_aside(data, at)

@@ -285,6 +285,74 @@ def test_heads_on_their_way_are_bounded_and_the_slowest_makes_way() -> None:
     as_in_production(check())
 
 
+@pytest.mark.parametrize("field", [b"X: ", b"X-Other: x\r\nX: "])
+def test_trailers_on_their_way_are_bounded_as_heads_are(field: bytes) -> None:
+    """Answered or not: whoever has the answer already is left."""
+
+    async def check() -> None:
+        async with served("answer", most_heads=20_000) as service:
+            clients: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+            for number in range(3):
+                reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+                writer.write(b"POST /whole HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+                async with asyncio.timeout(PATIENCE):
+                    assert (await reader.readuntil(b"body")).startswith(b"HTTP/1.1 200 ")
+                writer.write(b"2\r\n{}\r\n0\r\n" + field + b"a" * 15_000)
+                clients.append((reader, writer))
+                if number < 2:
+                    await service.until_arriving(10_000 * (number + 1), 16_000 * (number + 1))
+                    await asyncio.sleep(0.3)  # longer than anybody may keep all that is held
+            async with asyncio.timeout(PATIENCE):
+                assert await clients[0][0].read() == b""
+                for reader, writer in clients[1:]:
+                    writer.write(b"\r\n\r\nGET /whole HTTP/1.1\r\nHost: h\r\n\r\n")
+                    assert (await reader.readuntil(b"body")).startswith(b"HTTP/1.1 200 ")
+            await service.until_arriving(0, 0)
+            for _, writer in clients:
+                writer.close()
+
+    as_in_production(check())
+
+
+def test_a_trailer_too_many_is_refused_before_its_request_is_answered() -> None:
+    async def check() -> None:
+        async with served("wait", most_heads=10_000) as service:
+            clients: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+            for _ in range(2):
+                reader, writer = await service.half(b"Transfer-Encoding: chunked\r\n")
+                writer.write(b"0\r\nX: " + b"a" * 15_000)
+                clients.append((reader, writer))
+                await service.until_arriving(10_000, 16_000)
+            answers = [asyncio.create_task(reader.read()) for reader, _ in clients]
+            async with asyncio.timeout(PATIENCE):
+                (refused,), (left,) = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+                assert refused.result().startswith(b"HTTP/1.1 503 ")
+                assert b'"error":"overloaded"' in refused.result()
+                for _, writer in clients:
+                    writer.transport.abort()
+                await asyncio.wait([left])
+            await service.empty()
+            await service.until_arriving(0, 0)
+
+    as_in_production(check())
+
+
+def test_what_comes_of_a_body_behind_a_long_extension_is_no_trailer() -> None:
+    async def check() -> None:
+        async with served("answer", most_heads=20_000) as service:
+            reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+            writer.write(b"POST /whole HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2;a=" + b"a" * 15_000)
+            await service.until_arriving(10_000, 16_000)
+            writer.write(b"\r\n{")
+            await service.until_arriving(0, 0)
+            writer.write(b"}\r\n0\r\n\r\n")
+            async with asyncio.timeout(PATIENCE):
+                assert (await reader.readuntil(b"body")).startswith(b"HTTP/1.1 200 ")
+            writer.close()
+
+    as_in_production(check())
+
+
 @pytest.mark.parametrize(
     ("target", "fields", "status"),
     [
