@@ -111,6 +111,7 @@ class Intake(Reading):
         # In place of the server's own, which takes a trailer's fields for the head's (RFC 9110, 6.5.1).
         name = name.lower()
         if self._part is BODY:
+            self._pieces += 1
             if name in (b"connection", b"proxy-connection"):  # the parser heeds it, and would hear nothing after it
                 self._stop(invalid_request("Connection: not in a trailer (RFC 9110, 6.5.1)"))
             return

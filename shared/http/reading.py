@@ -16,7 +16,8 @@ MOST_WAITING: Final = 2
 _MOST_AHEAD_BYTES: Final = 16 * 1024
 """Of what a client sends behind a request that is waited for."""
 _MOST_PIECES: Final = 500
-"""Of a body, read in one go; a slice may have 700 more. Each takes 1.4 µs, and 256 KiB may have 40,000 of a byte."""
+"""Of bodies and trailers, read in one go, and slices: one may have 700 more. Each takes 1.4 µs, and 256 KiB may have
+40,000 of a byte."""
 IDLE, HEAD, BODY = range(3)
 """What of a request is read next."""
 
@@ -92,6 +93,7 @@ class Reading(HttpToolsProtocol):
             if len(self.pipeline) >= MOST_WAITING or (self._part is not IDLE and self._is_of_next()):
                 self._hold(data, at)
                 return
+            self._pieces += 1  # empty lines are slices of 64 bytes
             piece = view[at : end_of_slice(data, at)]
             stopped_at = self._feed(piece)
             if stopped_at is None:

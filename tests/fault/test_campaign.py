@@ -1,4 +1,4 @@
-"""Faults, a minute or two of them: each run draws some anew, in an order and with details told by a seed that it prints.
+"""Faults, a minute or two of them: each run draws some, in an order and with details told by a seed that it prints.
 
 ``make fault`` injects all of them.
 """

@@ -26,6 +26,7 @@ from shared.http.connection import CRUMBS_AT_ONCE, Connection
 from shared.http.cors import Cors
 from shared.http.deadlines import RequestTimes
 from shared.http.exchange import ObservedApp
+from shared.http.reading import BODY
 from shared.turns import Turns
 from tests.support.work import counted
 
@@ -399,7 +400,12 @@ def test_who_comes_when_there_are_too_many_heads_is_sent_away() -> None:
 
 
 @pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"], ids=["stays", "closes"])
-def test_a_body_in_crumbs_does_not_have_a_turn_for_itself(close: bytes) -> None:
+@pytest.mark.parametrize(
+    ("crumbs", "count"),
+    [(b"1\r\na\r\n" * 40_000 + b"0\r\n\r\n", 40_000), (b"0\r\n" + b"a:b\r\n" * 12_000 + b"\r\n", 12_000)],
+    ids=["body", "trailer"],
+)
+def test_what_comes_in_crumbs_does_not_have_a_turn_for_itself(crumbs: bytes, count: int, close: bytes) -> None:
     turn = 0
     pieces: Counter[int] = Counter()
 
@@ -407,6 +413,10 @@ def test_a_body_in_crumbs_does_not_have_a_turn_for_itself(close: bytes) -> None:
         def on_body(self, body: bytes) -> None:
             pieces[turn] += 1
             super().on_body(body)
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            pieces[turn] += self._part is BODY
+            super().on_header(name, value)
 
     async def count_turns() -> None:
         nonlocal turn
@@ -419,7 +429,7 @@ def test_a_body_in_crumbs_does_not_have_a_turn_for_itself(close: bytes) -> None:
             counting = asyncio.create_task(count_turns())
             reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
             head = b"POST /whole HTTP/1.1\r\nHost: h\r\n" + close + b"Transfer-Encoding: chunked\r\n\r\n"
-            writer.write(head + b"1\r\na\r\n" * 40_000 + b"0\r\n\r\n")
+            writer.write(head + crumbs)
             async with asyncio.timeout(PATIENCE):
                 assert (await reader.readuntil(b"body")).startswith(b"HTTP/1.1 200 OK")
                 if close:
@@ -429,7 +439,7 @@ def test_a_body_in_crumbs_does_not_have_a_turn_for_itself(close: bytes) -> None:
                 else:
                     writer.write(b"GET /whole HTTP/1.1\r\nHost: h\r\n\r\n")
                     assert (await reader.readuntil(b"body")).startswith(b"HTTP/1.1 200 OK")
-                    assert pieces.total() == 40_000
+                    assert pieces.total() == count
             assert max(pieces.values()) <= (CRUMBS_AT_ONCE + 1) * 1200
             writer.close()
             counting.cancel()
