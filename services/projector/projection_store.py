@@ -29,6 +29,7 @@ _DATA_ERRORS = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.ProgramLimitExceededError,
+    asyncpg.CardinalityViolationError,  # two rooms that create the same run
     ValueError,  # asyncpg's own, for values it cannot encode
     struct.error,  # the same of what goes in by COPY
 )
@@ -60,7 +61,7 @@ class PoisonError(Exception):
 
 
 class MissingRowError(PoisonError):
-    """An event is about something that no event before it created."""
+    """An event is about something that no event of its room created before it, or creates what is another room's."""
 
 
 class Mark(NamedTuple):
@@ -215,7 +216,7 @@ class ProjectionStore:
         if copying and len(write.columns[0]) >= _COPIED_ROWS and (copy := COPIES.get(write.query)) is not None:
             await copy_rows(connection, copy, write, self._version)
         elif missed := await connection.fetch(self._writes[write.query], *write.columns):
-            raise MissingRowError(f"{write.query} did not find {missed[0][0]}")
+            raise MissingRowError(f"{write.query} has no {missed[0][0]} in this room")
 
     async def _park(self, connection: Connection, parks: Sequence[Park]) -> None:
         await connection.execute(

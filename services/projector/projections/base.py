@@ -35,8 +35,8 @@ class RoomEvents(NamedTuple):
 class Write(NamedTuple):
     """One set-based statement: its name, and one list of values per parameter, all equally long.
 
-    A statement that returns rows names in their first column what it should have changed and did not find; the batch
-    is rolled back then.
+    A statement that returns rows names in their first column what it should have written and could not, as it is not
+    there, or is another room's. The batch is rolled back then.
     """
 
     query: str

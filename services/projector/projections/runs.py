@@ -1,7 +1,8 @@
 """``proj_runs`` and ``proj_steps``: the state of each run and its steps, for reads.
 
-Invariant: a run's row is what its events say, in order, whatever batches they came in. A change carries only what its
-events gave (None is "as it was"), so a large input is written once, not with every later step.
+Invariant: a run's row is what the events of its own room say, in order, whatever batches they came in: a run is of one
+room for life, and what another room's events say of it is no change of it. A change carries only what its events gave
+(None is "as it was"), so a large input is written once, not with every later step.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,8 +23,6 @@ EMPTY_OBJECT = "{}"
 class RunOrigin(msgspec.Struct, frozen=True):
     """What ``run.created`` settles for good. ``input`` is JSON text, ``tags`` an array literal of PostgreSQL's."""
 
-    workspace_id: str
-    room_id: str
     thread_id: str | None
     title: str | None
     goal: str | None
@@ -34,12 +33,14 @@ class RunOrigin(msgspec.Struct, frozen=True):
 
 
 class RunChange(msgspec.Struct):
-    """What one batch of events does to one run. ``origin`` is there when the run was created in this batch.
+    """What one batch of a room's events does to one run. ``origin`` is there when the run was created in this batch.
 
     Times are the contract's text; ``output`` and ``error`` are JSON text.
     """
 
     run_id: str
+    workspace_id: str
+    room_id: str
     updated_at: str
     last_event_id: str
     stream_seq: int
@@ -81,7 +82,9 @@ def evolve(change: RunChange | None, event: Event) -> RunChange:
     if change is not None and isinstance(event, RunCreated):
         raise ImpossibleEventError(f"{event.run_id} was created twice, or after its first event")
     if change is None:
-        change = RunChange(event.run_id, event.occurred_at, event.event_id, event.stream_seq)
+        change = RunChange(
+            event.run_id, event.workspace_id, event.room_id, event.occurred_at, event.event_id, event.stream_seq
+        )
     else:
         change.updated_at = event.occurred_at
         change.last_event_id = event.event_id
@@ -129,11 +132,14 @@ def step_row(event: StepCreated) -> StepRow:
 
 
 class Changes:
-    """What events do to runs and steps, gathered one by one. ``events`` reads their envelopes."""
+    """What events do to runs and steps, gathered one by one. ``events`` reads their envelopes.
+
+    Rooms are kept apart: two that name the same run are two changes. Whose the run is, is seen where they are written.
+    """
 
     def __init__(self, events: EventRegistry = registry) -> None:
         self._decode = events.decode
-        self._runs: dict[str, RunChange] = {}
+        self._runs: dict[tuple[RoomKey, str], RunChange] = {}
         self._steps: list[StepRow] = []
 
     def add(self, key: RoomKey, recorded: Recorded) -> None:
@@ -141,7 +147,8 @@ class Changes:
         event = self._decode(recorded.envelope)
         check_forms(event)
         _check_place(event, key, recorded)
-        self._runs[event.run_id] = evolve(self._runs.get(event.run_id), event)
+        place = (key, event.run_id)
+        self._runs[place] = evolve(self._runs.get(place), event)
         if isinstance(event, StepCreated):
             self._steps.append(step_row(event))
 
@@ -176,8 +183,6 @@ def _check_place(event: Event, key: RoomKey, recorded: Recorded) -> None:
 def _origin(event: RunCreated) -> RunOrigin:
     data = event.data
     return RunOrigin(
-        workspace_id=event.workspace_id,
-        room_id=event.room_id,
         thread_id=event.thread_id,
         title=_given(data.title),
         goal=_given(data.goal),
@@ -195,8 +200,8 @@ def _run_writes(changes: Collection[RunChange]) -> list[Write]:
     if created:
         columns = (
             [change.run_id for change, _ in created],
-            [origin.workspace_id for _, origin in created],
-            [origin.room_id for _, origin in created],
+            [change.workspace_id for change, _ in created],
+            [change.room_id for change, _ in created],
             [origin.thread_id for _, origin in created],
             [change.status for change, _ in created],
             [origin.title for _, origin in created],
@@ -218,6 +223,8 @@ def _run_writes(changes: Collection[RunChange]) -> list[Write]:
     if moved:
         columns = (
             [change.run_id for change in moved],
+            [change.workspace_id for change in moved],
+            [change.room_id for change in moved],
             [change.status for change in moved],
             [change.output for change in moved],
             [change.error for change in moved],

@@ -1,11 +1,15 @@
 -- Moves runs created in earlier batches; a null leaves the column as it was. A row never goes back in time.
--- Returns a run that does not exist, if there is one.
+-- Returns a run that its room does not have, if there is one.
+-- Rooms are compared by what no index serves: each run is found by its own key.
 with given as (
     select *
     from unnest(
         $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-        $10::bigint[]
-    ) as x (run_id, status, output, error, summary, started_at, ended_at, updated_at, last_event_id, stream_seq)
+        $10::text[], $11::text[], $12::bigint[]
+    ) as x (
+        run_id, workspace_id, room_id, status, output, error, summary, started_at, ended_at, updated_at, last_event_id,
+        stream_seq
+    )
 ),
 
 moved as (
@@ -20,10 +24,15 @@ moved as (
         last_event_id = g.last_event_id::uuid,
         stream_seq = g.stream_seq
     from given as g
-    where r.run_id = g.run_id and r.stream_seq < g.stream_seq
+    where
+        r.run_id = g.run_id and r.stream_seq < g.stream_seq
+        and (r.workspace_id, r.room_id) is not distinct from (g.workspace_id, g.room_id)
 )
 
 select g.run_id
 from given as g
-where not exists (select from proj_runs_v1 as r where r.run_id = g.run_id)
+where not exists (
+    select from proj_runs_v1 as r
+    where r.run_id = g.run_id and (r.workspace_id, r.room_id) is not distinct from (g.workspace_id, g.room_id)
+)
 limit 1

@@ -84,8 +84,8 @@ class RoomHistory:
     def started(self, run_id: str) -> Stored:
         return self._add(RunStarted(**self._head(run_id), data=RunStartedData(run_id=run_id)))
 
-    def step(self, run_id: str, title: str | None = "look") -> Stored:
-        step_id = f"step_{next(_numbers):026d}"
+    def step(self, run_id: str, title: str | None = "look", step_id: str = "") -> Stored:
+        step_id = step_id or f"step_{next(_numbers):026d}"
         given = UNSET if title is None else title
         data = StepCreatedData(step_id=step_id, kind="tool", title=given, input={"q": [1, 2, None]})
         return self._add(StepCreated(**self._head(run_id), step_id=step_id, data=data))
@@ -147,8 +147,8 @@ _RUN_STATES = """
         status = excluded.status, version = excluded.version, last_event_id = excluded.last_event_id"""
 
 
-async def store(dsn: str, events: Iterable[Stored]) -> None:
-    """Commits events to the event store, published."""
+async def store(dsn: str, events: Iterable[Stored], *, states: bool = True) -> None:
+    """Commits events to the event store, published; ``states``: and the state of their runs."""
     connection = await asyncpg.connect(dsn)
     try:
         now = datetime.now(UTC)
@@ -164,7 +164,8 @@ async def store(dsn: str, events: Iterable[Stored]) -> None:
                 [(*key, head) for key, head in heads.items()],
             )
             await connection.copy_records_to_table("events", records=records)
-            await connection.execute(_RUN_STATES, [record[4] for record in records])
+            if states:
+                await connection.execute(_RUN_STATES, [record[4] for record in records])
     finally:
         await connection.close()
 

@@ -242,6 +242,98 @@ async def test_a_poisonous_event_stops_its_room_and_nothing_else(
         workers.end()
 
 
+async def test_an_event_about_another_rooms_run_stops_its_own_room_alone(
+    event_store_dsn: str, migrated_databases: MigratedDatabases, stream_url: str, tmp_path: Path
+) -> None:
+    dsn = migrated_databases.copy("projections")
+    own = RoomHistory("own", "ws_own")
+    created, _, step = own.run(steps=1, end=None)
+    forge = {
+        "creates": lambda room: room.created(created.run_id),
+        "ends": lambda room: room.completed(created.run_id),
+        "steps": lambda room: room.step(created.run_id),
+        "takes": lambda room: room.step(room.events[0].run_id, step_id=json.loads(step.envelope)["step_id"]),
+    }
+    rooms = [RoomHistory(name, "ws_thief") for name in forge]
+    workers = Workers(event_store_dsn, dsn, stream_url, tmp_path)
+    try:
+        workers.start()
+        await store(event_store_dsn, own.events)
+        await publish(stream_url, own.events)
+        await applied(dsn, [own])
+        before = await dump(dsn)
+        for room, event in zip(rooms, forge.values(), strict=True):
+            room.run(steps=4, end=None)
+            event(room)
+            room.run()
+        events = interleaved(rooms, 5)
+        await store(event_store_dsn, events, states=False)
+        await publish(stream_url, events)
+        connection = await asyncpg.connect(dsn)
+        query = (
+            "select room_id, stream_seq from projector_parked where projection = 'runs' and workspace_id = 'ws_thief'"
+        )
+        async with asyncio.timeout(20):
+            while {tuple(row) for row in await connection.fetch(query)} != {(name, 7) for name in forge}:
+                await asyncio.sleep(0.05)
+        after = await dump(dsn)
+        for table in ("runs", "steps", "run_tags"):
+            assert [row for row in before[table] if row not in after[table]] == []
+        shown = await connection.fetch(
+            "select room_id, count(*) from proj_runs where workspace_id in ('ws_own', 'ws_thief') group by 1 order by 1"
+        )
+        assert [tuple(row) for row in shown] == [(name, 1) for name in ("creates", "ends", "own", "steps", "takes")]
+        # What becomes of the run is what its own room says, whatever numbers the others have.
+        events = [own.completed(created.run_id), *own.run()]
+        await store(event_store_dsn, events)
+        await publish(stream_url, events)
+        await applied(dsn, [own])
+        run = await connection.fetchrow("select * from proj_runs where run_id = $1", created.run_id)
+        assert run is not None
+        assert (run["workspace_id"], run["status"], run["stream_seq"]) == ("ws_own", "succeeded", 4)
+        await connection.close()
+    finally:
+        workers.end()
+
+
+async def test_a_run_that_two_rooms_create_at_once_is_of_one_of_them(
+    event_store_dsn: str, migrated_databases: MigratedDatabases, stream_url: str, tmp_path: Path
+) -> None:
+    """Be they in one batch or with two workers."""
+    dsn = migrated_databases.copy("projections")
+    rooms = [RoomHistory(f"contender-{number}", "ws_both") for number in range(20)]
+    for number, room in enumerate(rooms):
+        room.run()
+        room.created(f"run_of_both_{number // 2}")
+        room.completed(f"run_of_both_{number // 2}")
+    events = interleaved(rooms, 6)
+    await store(event_store_dsn, events)
+    await publish(stream_url, events)
+    workers = Workers(event_store_dsn, dsn, stream_url, tmp_path)
+    try:
+        for _ in range(2):
+            workers.start()
+        connection = await asyncpg.connect(dsn)
+        parked = (
+            "select room_id, stream_seq from projector_parked where projection = 'runs' and workspace_id = 'ws_both'"
+        )
+        far = (
+            "select room_id from proj_rooms where projection = 'runs' and workspace_id = 'ws_both' and applied_seq = $1"
+        )
+        async with asyncio.timeout(20):
+            while len(losers := await connection.fetch(parked)) < 10 or len(await connection.fetch(far, 7)) < 10:
+                await asyncio.sleep(0.05)
+        assert {row["stream_seq"] for row in losers} == {6}
+        shown = "select run_id, room_id, status from proj_runs where run_id like 'run_of_both%'"
+        winners = await connection.fetch(shown)
+        assert {row["status"] for row in winners} == {"succeeded"}
+        assert len({row["run_id"] for row in winners}) == 10
+        assert {row["room_id"] for row in (*winners, *losers)} == {room.key.room_id for room in rooms}
+        await connection.close()
+    finally:
+        workers.end()
+
+
 async def test_messages_that_are_no_events_are_passed_over(
     workers: Workers, event_store_dsn: str, stream_url: str, broker: Broker
 ) -> None:

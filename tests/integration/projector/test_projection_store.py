@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Callable, Sequence
 
 import asyncpg
@@ -16,7 +18,7 @@ from services.projector.session import Session
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import partition_of
 from tests.integration.projector.history import RoomHistory, Stored
-from tests.integration.projector.workers import dump
+from tests.integration.projector.workers import dump, until_waiting
 from tests.support.servers import MigratedDatabases
 
 AWKWARD = [
@@ -73,6 +75,17 @@ class Worker:
         partition, head = partition_of(*key), events[-1].seq
         await self._store.apply(writes, [Advance(key, partition, 1, head)], [Mark(partition, 1, "s/0", head)])
         return writes
+
+    async def apply_all(self, rooms: Sequence[RoomHistory]) -> None:
+        """In one batch."""
+        advances = [Advance(room.key, partition_of(*room.key), 1, room.head) for room in rooms]
+        marks = [Mark(partition, 1, "s/0", 1) for partition in {advance.partition for advance in advances}]
+        await self._store.apply(self.fold(rooms), advances, marks)
+
+    def fold(self, rooms: Sequence[RoomHistory]) -> list[Write]:
+        return self._projection.fold(
+            [RoomEvents(room.key, [Recorded(e.seq, e.seq, e.envelope) for e in room.events]) for room in rooms]
+        )
 
 
 def awkward_history() -> RoomHistory:
@@ -133,6 +146,84 @@ async def test_what_copy_cannot_take_is_poison_and_nothing_of_the_batch_is_there
         with pytest.raises(PoisonError):
             await worker.apply(history.key, history.events)
     assert await dump(dsn) == before
+
+
+def create(room: RoomHistory, own: RoomHistory, run_id: str) -> None:
+    room.created(run_id)
+
+
+def end(room: RoomHistory, own: RoomHistory, run_id: str) -> None:
+    room.completed(run_id)
+
+
+def take_the_step(room: RoomHistory, own: RoomHistory, run_id: str) -> None:
+    """Into a run of the room's own."""
+    step = next(event for event in own.events if (event.run_id, event.event_type) == (run_id, "step.created"))
+    step_id = json.loads(step.envelope)["step_id"]
+    room.created(f"{run_id}_of_mine")
+    room.step(f"{run_id}_of_mine", step_id=json.loads(step.envelope)["step_id"])
+
+
+@pytest.mark.parametrize("number", [1, projection_store._COPIED_ROWS], ids=["by a statement", "by COPY"])
+@pytest.mark.parametrize("forge", [create, end, take_the_step])
+async def test_an_event_about_what_is_another_rooms_is_poison(
+    databases: Databases, forge: Callable[[RoomHistory, RoomHistory, str], None], number: int
+) -> None:
+    dsn, own, other = databases(), awkward_history(), RoomHistory("other", "ws_other")
+    for _ in own.events:
+        other.run(steps=0)  # so that its numbers are the higher ones
+    async with Worker(dsn, Runs()) as worker:
+        await worker.apply(own.key, own.events)
+        await worker.apply(other.key, other.events)
+        before = await dump(dsn)
+        head = other.head
+        for run_id in list(dict.fromkeys(event.run_id for event in own.events))[:number]:
+            forge(other, own, run_id)
+        with pytest.raises(PoisonError):
+            await worker.apply(other.key, other.events[head:])
+    assert await dump(dsn) == before
+
+
+async def test_two_rooms_that_create_a_run_in_one_batch_are_poison(databases: Databases) -> None:
+    dsn = databases()
+    before = await dump(dsn)
+    rooms = [RoomHistory(name) for name in ("one", "other")]
+    for room in rooms:
+        room.created("run_1")
+    async with Worker(dsn, Runs()) as worker:
+        with pytest.raises(PoisonError):
+            await worker.apply_all(rooms)
+    assert await dump(dsn) == before
+
+
+@pytest.mark.parametrize("what", ["run", "step"])
+async def test_of_two_rooms_that_create_the_same_the_one_that_is_there_first_has_it(
+    databases: Databases, what: str
+) -> None:
+    """The other has looked before, and comes upon it as it writes."""
+    dsn = databases()
+    first, second = RoomHistory("first"), RoomHistory("second", "ws_other")
+    first.created("run_1")
+    first.step("run_1")
+    if what == "run":
+        second.created("run_1")
+    else:
+        take_the_step(second, first, "run_1")
+    owner = await asyncpg.connect(dsn)
+    async with Worker(dsn, Runs()) as worker, Worker(dsn, Runs()) as other:
+        transaction = owner.transaction()
+        await transaction.start()
+        for write in worker.fold([first]):
+            assert await owner.fetch(projection_store._SQL[write.query], *write.columns) == []
+        applying = asyncio.create_task(other.apply(second.key, second.events))
+        await until_waiting(owner, "test")
+        await transaction.commit()
+        with pytest.raises(PoisonError):
+            await applying
+    found = await dump(dsn)
+    await owner.close()
+    assert [(row[0], row[2]) for row in found["runs"]] == [("run_1", "first")]
+    assert [row[3] for row in found["steps"]] == ["first"]
 
 
 @pytest.mark.parametrize("number", [1, projection_store._COPIED_ROWS], ids=["by a statement", "by COPY"])

@@ -24,7 +24,7 @@ _EDITS = {
     "projections/runs.py": [("    schema = 1", "    schema = 2")],
     "schema/runs.sql": [("    tags text[] not null,", "    steps_note text,\n    tags text[] not null,")],
     "sql/runs_insert.sql": [
-        ("last_event_id, stream_seq\n)\nselect", "last_event_id, stream_seq, steps_note\n)\nselect"),
+        ("last_event_id, stream_seq\n    )\n    select", "last_event_id, stream_seq, steps_note\n    )\n    select"),
         ("x.last_event_id::uuid, x.stream_seq", "x.last_event_id::uuid, x.stream_seq, 'noted'"),
     ],
     "sql/runs_update.sql": [("        status = coalesce", "        steps_note = 'noted',\n        status = coalesce")],

@@ -18,8 +18,8 @@ INSERTED = (
     "last_event_id", "stream_seq",
 )
 UPDATED = (
-    "run_id", "status", "output", "error", "summary", "started_at", "ended_at", "updated_at", "last_event_id",
-    "stream_seq",
+    "run_id", "workspace_id", "room_id", "status", "output", "error", "summary", "started_at", "ended_at", "updated_at",
+    "last_event_id", "stream_seq",
 )
 STEPS = (
     "step_id", "run_id", "workspace_id", "room_id", "thread_id", "kind", "title", "input", "created_at",
@@ -122,6 +122,8 @@ def test_later_batches_carry_only_what_moved() -> None:
     (started,) = fold([events[1]])["runs_update"]
     assert {name for name, value in started.items() if value is not None} == {
         "run_id",
+        "workspace_id",
+        "room_id",
         "status",
         "started_at",
         "updated_at",
@@ -162,6 +164,23 @@ def test_rooms_do_not_mix() -> None:
         ("one", "succeeded"),
         ("other", "failed"),
     ]
+
+
+def test_what_another_room_says_of_a_run_is_no_change_of_it() -> None:
+    own, other = RoomHistory("own"), RoomHistory("other", "ws_other")
+    own.created("run_1")
+    own.started("run_1")
+    other.created("run_1")
+    other.completed("run_2")
+    own.created("run_2")
+    written = fold(own.events, other.events)
+    assert {(run["room_id"], run["run_id"], run["status"]) for run in written["runs_insert"]} == {
+        ("own", "run_1", "running"),
+        ("own", "run_2", "queued"),
+        ("other", "run_1", "queued"),
+    }
+    (moved,) = written["runs_update"]
+    assert (moved["workspace_id"], moved["room_id"], moved["run_id"]) == ("ws_other", "other", "run_2")
 
 
 def test_a_run_cannot_be_created_twice() -> None:
