@@ -3,7 +3,8 @@
 Invariant: a page's rows and its rooms' applied seq are one transaction, and a room at 0 is yet to be filled, so that a
 fill goes on where it was ended; its rooms are locked in it, so that whoever else would fill them finds them filled. The
 stream's position was taken before the rooms were first read: what is read too little comes from there. No page is
-committed whose rows are not, once they are in the tables, what was folded.
+committed whose rows are not, once they are in the tables, what was folded. No room keeps another one's run or step,
+whichever of them was filled first.
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -128,11 +129,29 @@ class _Fill:
             if not _is_about_data(error):
                 raise
             if len(keys) == 1:
-                self.filled.left.extend(keys)
+                if await self._give_way(keys[0]):
+                    await self._fill(keys)
+                else:
+                    self.filled.left.extend(keys)
                 return
             middle = len(keys) // 2
             await self._fill(keys[:middle])
             await self._fill(keys[middle:])
+
+    async def _give_way(self, key: RoomKey) -> bool:
+        """Leaves rooms to the workers that were filled before this one with steps of it. Whether there are any.
+
+        Nothing in the event store says whose a step is. It is whose it was to the workers, who had events as they came.
+        """
+        if self._target.projection != "runs":
+            return False
+        statement = _SQL["rooms_in_the_way"].replace("_v1", f"_v{self._target.version}")
+        rooms = [RoomKey(*row) for row in await self._projections.fetch(statement, *key)]
+        if rooms:
+            statement = _SQL["rooms_taken_back"].replace("_v1", f"_v{self._target.version}")
+            await self._projections.execute(statement, self._target.name, *_columns(rooms))
+            self.filled.left.extend(rooms)
+        return bool(rooms)
 
     async def _fill_together(self, keys: Sequence[RoomKey]) -> None:
         async with self._projections.transaction():
@@ -184,6 +203,8 @@ class _Fill:
     async def _write(self, part: _Slice) -> None:
         rooms = [RoomEvents(key, events) for key, events in part.items()]
         for write in PROJECTIONS[self._target.projection].fold(rooms):
+            if write.query == "runs_insert" and await self._store.fetch(_CHECKS["runs_of_others"], *write.columns[:3]):
+                raise LookupError("a run is another room's")
             copy = COPIES.get(write.query)
             if copy is None:
                 statement = _STATEMENTS[write.query].replace("_v1", f"_v{self._target.version}")

@@ -4,14 +4,14 @@ Invariant: a page of rooms is seen in one snapshot of the projections and a late
 everything projected must be in what the store is seen to hold.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import asyncpg
 
-from services.projector.projections.base import Recorded
+from services.projector.projections.base import Recorded, Write
 from services.projector.projections.runs import Changes
 from services.projector.verify.report import Report
 from shared.contracts.ids import RoomKey
@@ -25,7 +25,6 @@ PAGE_EVENTS = 20_000
 _CHUNK_ROWS = 1000
 _PREFETCH = 100
 _START = RoomKey("", "")
-_NO_ROOM = RoomKey("?", "?")
 _RUNS, _FEED = "runs", "room_feed"
 
 
@@ -198,22 +197,26 @@ class RoomsCheck:
         feed.take()
 
     async def _rows(self, page: Page, changes: Changes) -> None:
-        expected: dict[str, set[str]] = {"runs": set(), "steps": set()}
+        expected: dict[str, set[tuple[RoomKey, str]]] = {"runs": set(), "steps": set()}
         for write in changes.writes():
             table, _, kind = write.query.partition("_")
+            ids, keys = write.columns[0], _keys(write)
             if kind != "insert":
-                for run_id in write.columns[0]:
-                    self._report.differs(_NO_ROOM, _RUNS, f"{run_id} has events and was never created")
+                for run_id, key in zip(ids, keys, strict=True):
+                    self._report.differs(key, _RUNS, f"{run_id} has events there and was never created there")
                 continue
-            expected[table].update(write.columns[0])
-            for start in range(0, len(write.columns[0]), _CHUNK_ROWS):
+            expected[table].update(zip(keys, ids, strict=True))
+            for start in range(0, len(ids), _CHUNK_ROWS):
                 chunk = [column[start : start + _CHUNK_ROWS] for column in write.columns]
                 for row in await self._projections.fetch(_SQL[f"{table}_differing"], *chunk):
                     what = "is missing" if row["missing"] else f"differs in {row['columns']}"
                     self._report.differs(_key(row), _RUNS, f"{row[0]} {what}")
-        for table, ids in expected.items():
+                if table == "runs":
+                    for row in await self._store.fetch(_SQL["runs_of_others"], *chunk[:3]):
+                        self._report.differs(_key(row), _RUNS, f"{row['run_id']} is a run of another room")
+        for table, known in expected.items():
             async for row in self._projections.cursor(_SQL[f"{table}_between"], *page.bounds, prefetch=_CHUNK_ROWS):
-                if row[0] not in ids:
+                if (_key(row), row[0]) not in known:
                     self._report.differs(_key(row), _RUNS, f"{row[0]} should not be there")
 
 
@@ -231,6 +234,12 @@ class _Peeked:
 
     def take(self) -> None:
         self._row = None
+
+
+def _keys(write: Write) -> Sequence[RoomKey]:
+    """The rooms of a write's rows."""
+    workspaces, rooms = (write.columns[at] for at in ((2, 3) if write.query == "steps_insert" else (1, 2)))
+    return list(map(RoomKey, workspaces, rooms))
 
 
 def _key(row: asyncpg.Record) -> RoomKey:

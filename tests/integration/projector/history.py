@@ -142,7 +142,9 @@ _RUN_STATES = """
             else 'queued'
         end,
         count(*), (array_agg(event_id order by stream_seq desc))[1], 'c'
-    from events where run_id = any($1) group by run_id
+    from events
+    where run_id = any($1) and (workspace_id, room_id) in (select * from unnest($2::text[], $3::text[]))
+    group by run_id
     on conflict (run_id) do update set
         status = excluded.status, version = excluded.version, last_event_id = excluded.last_event_id"""
 
@@ -165,7 +167,8 @@ async def store(dsn: str, events: Iterable[Stored], *, states: bool = True) -> N
             )
             await connection.copy_records_to_table("events", records=records)
             if states:
-                await connection.execute(_RUN_STATES, [record[4] for record in records])
+                runs = [record[4] for record in records]
+                await connection.execute(_RUN_STATES, runs, *map(list, zip(*heads, strict=True)))
     finally:
         await connection.close()
 

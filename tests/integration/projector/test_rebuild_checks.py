@@ -365,6 +365,112 @@ async def test_a_tag_that_is_none_does_not_keep_a_rebuild_from_switching(
     assert "left to the workers: ws/long" in output
 
 
+FORGE: dict[str, Callable[[RoomHistory, str, str], object]] = {
+    "creates": lambda room, run_id, step_id: room.created(run_id),
+    "ends": lambda room, run_id, step_id: room.completed(run_id),
+    "steps": lambda room, run_id, step_id: room.step(run_id),
+    "takes": lambda room, run_id, step_id: room.step(room.events[0].run_id, step_id=step_id),
+}
+"""What somebody may have written of another room's run, or step."""
+
+
+async def test_what_other_rooms_say_of_a_run_changes_nothing_for_its_own(
+    histories: list[RoomHistory], run: Run, event_store_dsn: str, projection_dsn: str, stream_url: str
+) -> None:
+    """They are filled before it and after it, as their keys go, and have come further than it."""
+
+    async def until_parked(count: int) -> None:
+        parked = "select count(*) from projector_parked where workspace_id like 'ws_thief%' and projection = $1"
+        async with asyncio.timeout(20):
+            while await connection.fetchval(parked, await active()) != count:
+                await asyncio.sleep(0.05)
+
+    async def active() -> str:
+        return await connection.fetchval(
+            "select name from projector_versions where projection = 'runs' and state = 'active'"
+        )
+
+    connection = await asyncpg.connect(projection_dsn)
+    own = RoomHistory("own", "ws_thief_m")
+    created, _, step = own.run(steps=1, end=None)
+    await store(event_store_dsn, own.events)
+    await publish(stream_url, own.events)
+    await applied_by_active(projection_dsn, [*histories, own])
+    rooms = [RoomHistory(name, f"ws_thief_{side}") for side in "az" for name in FORGE]
+    for room in rooms:
+        mine = room.run(steps=1)
+        await store(event_store_dsn, mine)
+        FORGE[room.key.room_id](room, created.run_id, json.loads(step.envelope)["step_id"])
+        await store(event_store_dsn, room.events[-1:], states=room.events[-1].run_id != created.run_id)
+        await publish(stream_url, room.events)
+    await until_parked(len(rooms))
+    # The run's own room goes on, and is told nothing but what it said itself.
+    later = [own.completed(created.run_id), *own.run()]
+    await store(event_store_dsn, later)
+    await publish(stream_url, later)
+    await applied_by_active(projection_dsn, [own])
+    state = await connection.fetchval("select status from proj_runs where run_id = $1", created.run_id)
+    assert state == "succeeded"
+    before = await rows_of_runs(projection_dsn)
+    status, output = await run("verify")
+    found = {line for line in output.splitlines() if line.startswith("differs")}
+    assert (status, found) == (
+        1,
+        {f"differs  {room.key.workspace_id}/{room.key.room_id}  runs: event 5 is parked" for room in rooms},
+    ), output
+    for jobs in ("1", "2"):
+        status, output = await run("rebuild", "runs", "--jobs", jobs)
+        assert status == 0, output
+        left = {line.removeprefix("left to the workers: ") for line in output.splitlines() if line.startswith("left")}
+        assert {f"{room.key.workspace_id}/{room.key.room_id}" for room in rooms} == left
+        assert await rows_of_runs(projection_dsn) == before
+    await until_parked(len(rooms))
+    for room in rooms:
+        status, output = await run("parked", "skip", "runs", f"{room.key.workspace_id}/{room.key.room_id}")
+        assert status == 0, output
+    status, output = await run("verify")
+    assert status == 0, output
+    status, output = await run("rebuild", "runs")
+    assert status == 0, output
+    assert await rows_of_runs(projection_dsn) == before
+    await connection.close()
+
+
+async def test_a_run_that_workers_took_for_another_rooms_is_told_and_made_anew(
+    histories: list[RoomHistory], run: Run, event_store_dsn: str, projection_dsn: str, stream_url: str
+) -> None:
+    own, first = RoomHistory("own", "ws_later"), RoomHistory("first", "ws_earlier")
+    created = own.created("run_of_own")
+    first.created("run_of_own")
+    await store(event_store_dsn, own.events)
+    await store(event_store_dsn, first.events, states=False)
+    await publish(stream_url, first.events)
+    await applied_by_active(projection_dsn, [*histories, first])
+    await publish(stream_url, own.events)
+    connection = await asyncpg.connect(projection_dsn)
+    parked = "select count(*) from projector_parked where room_id = 'own' and workspace_id = 'ws_later'"
+    async with asyncio.timeout(20):
+        while not await connection.fetchval(parked):
+            await asyncio.sleep(0.05)
+    status, output = await run("verify")
+    assert status == 1
+    assert "differs  ws_later/own  runs: event 1 is parked\n" in output
+    assert f"differs  ws_earlier/first  runs: {created.run_id} is a run of another room\n" in output
+    # The room comes as far as before once its event is skipped, in the version to come.
+    sooner = "from services.projector.rebuild import command\ncommand.JOIN_SECONDS = 8.0"
+    status, output = await run("rebuild", "runs", "--changed", altered=sooner)
+    assert (status, "left to the workers: ws_earlier/first" in output) == (1, True), output
+    name = await connection.fetchval("select name from projector_versions where state = 'ready'")
+    assert (await run("parked", "skip", name, "ws_earlier/first"))[0] == 0
+    status, output = await run("rebuild", "runs", "--changed")
+    assert status == 0, output
+    status, output = await run("verify")
+    assert status == 0, output
+    room = await connection.fetchval("select room_id from proj_runs where run_id = $1", created.run_id)
+    assert room == "own"
+    await connection.close()
+
+
 async def test_a_room_the_event_store_does_not_hold_whole_is_not_switched_to(
     histories: list[RoomHistory], run: Run, event_store_dsn: str, projection_dsn: str, stream_url: str
 ) -> None:
