@@ -159,7 +159,6 @@ def end(room: RoomHistory, own: RoomHistory, run_id: str) -> None:
 def take_the_step(room: RoomHistory, own: RoomHistory, run_id: str) -> None:
     """Into a run of the room's own."""
     step = next(event for event in own.events if (event.run_id, event.event_type) == (run_id, "step.created"))
-    step_id = json.loads(step.envelope)["step_id"]
     room.created(f"{run_id}_of_mine")
     room.step(f"{run_id}_of_mine", step_id=json.loads(step.envelope)["step_id"])
 
