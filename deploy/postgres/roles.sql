@@ -70,6 +70,9 @@ where
     or (s.setrole = 0 and d.datdba = 'runroom_migrate'::regrole)
 \gexec
 
+-- Before this release two of them could become this role, and change its settings. ALTER ROLE changes none of PostgreSQL's own.
+delete from pg_db_role_setting where setrole = 'pg_use_reserved_connections'::regrole;
+
 -- The services end their statements themselves, and earlier. These bound accidents: a service that hangs, a person with
 -- psql. They are no right: a session sets them as it likes.
 alter role runroom_command set statement_timeout = '60s';
@@ -110,8 +113,9 @@ from (
 ) as shares (name, share)
 \gexec
 
--- With `reserved_connections` on the server, commands find a connection whatever else is on it, and beside these roles.
-grant pg_use_reserved_connections to runroom_command, runroom_migrate;
+-- With `reserved_connections` on the server, commands find a connection whatever else is on it, and beside these roles. They
+-- have that right, and do not become the role that has it: whose settings would be theirs to change.
+grant pg_use_reserved_connections to runroom_command, runroom_migrate with inherit true, set false;
 commit;
 
 -- Roles that may not log in, being new or because a thief is shut out, may from here on. Whoever is logging in just now is ended
