@@ -45,6 +45,9 @@ STORE_ERRORS = (
 """
 
 
+_CHANGES = (Path(__file__).parent / "grants.sql").read_text(encoding="utf-8")
+
+
 class MigrationError(Exception):
     """The database cannot be brought up to date. The message is one plain sentence."""
 
@@ -210,14 +213,17 @@ async def migrate(dsn: str, directory: Path) -> None:
 
 
 async def apply_grants(connection: Connection, directory: Path) -> None:
-    """Gives each role what ``<role>.sql`` says and takes everything else from it.
+    """Gives each role what ``<role>.sql`` says and takes every other right to a table from it.
 
-    A role that does not exist is passed over: where there are none, everything belongs to one owner who does it all.
+    Such a file is a query: an object in each row, and the rights to it. Where a role has them nothing is done. A role
+    that does not exist is passed over: where there are none, everything belongs to one owner who does it all.
     """
-    for role, statements in load_queries(directory).items():
+    for role, wanted in load_queries(directory).items():
         if await connection.fetchval("select exists (select from pg_roles where rolname = $1)", role):
             async with connection.transaction():
                 # Two at once would change the same rows of the catalogue, and one of them fail.
                 await connection.execute("select pg_advisory_xact_lock($1)", MIGRATION_LOCK)
-                await connection.execute(f"revoke all on all tables in schema public from {role}")
-                await connection.execute(statements)
+                for (statement,) in await connection.fetch(
+                    _CHANGES.replace("{role}", role).replace("{wanted}", wanted)
+                ):
+                    await connection.execute(statement)

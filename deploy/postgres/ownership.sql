@@ -5,7 +5,7 @@ set search_path = pg_catalog, pg_temp;
 set lock_timeout = '10s';
 
 -- Each by itself: a table that is used is waited for, and no other with it.
-select format('alter table %s owner to runroom_migrate', c.oid::regclass)
+select format('do %L', format(:'change', format('alter table %s owner to runroom_migrate', c.oid::regclass)))
 from pg_class as c
 where
     c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm')
@@ -13,50 +13,96 @@ where
     and not exists (select from pg_depend as d where d.objid = c.oid and d.deptype = 'e')
 \gexec
 
--- No two at once, who would change the same rows: the second waits for this lock, until databases.sql has granted what it
--- grants. Of all that excludes itself it is the weakest: stronger ones wait for what anybody may have, by PREPARE.
+-- No two at once, who would change the same rows: the second waits for this lock, to the end of the transaction, which is in
+-- databases.sql. Of all that excludes itself it is the weakest: stronger ones wait for what anybody may have, by PREPARE.
 begin;
 lock table pg_database in share update exclusive mode;
-alter database :"DBNAME" owner to runroom_migrate;
-revoke all on database :"DBNAME" from public;
 
--- Where there is something to be revoked: migrations change the same row.
-select distinct 'revoke all on schema public from public'
-from pg_namespace as n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) as a
-where n.nspname = 'public' and a.grantee = 0
-union all
-select format('alter routine %s owner to runroom_migrate', p.oid::regprocedure)
-from pg_proc as p
-where
-    p.pronamespace = 'public'::regnamespace and p.proowner <> 'runroom_migrate'::regrole
-    and not exists (select from pg_depend as d where d.objid = p.oid and d.deptype = 'e')
-\gexec
-
-revoke execute on all routines in schema public from public;
-alter default privileges for role runroom_migrate revoke execute on routines from public;
-
--- Triggers run for whoever changes a table; blocks of code are for migrations alone: by one of fifty bytes a session writes
--- on and on, to the log if nowhere else.
-revoke usage on language plpgsql from public;
-grant usage on language plpgsql to runroom_migrate;
-
--- What PostgreSQL lets everybody do in any database: write large objects, write to the log without writing to a table, in a
--- transaction that only reads too, write a file for each snapshot that others are to share, use up numbers of transactions,
--- of which the server has so many, and take advisory locks, by which the relay's leader and migrations are alone. Who takes
--- one and keeps it has stopped them for good. And, since 18, say what a table's statistics are to whoever may maintain it:
--- command vacuums one. The owner shares snapshots, as pg_dump does in parallel, and brings statistics back.
-select format('revoke execute on function %s from public', p.oid::regprocedure)
-from pg_proc as p
-where
-    p.pronamespace = 'pg_catalog'::regnamespace
-    and p.proname ~ (
-        '^(pg_(try_)?advisory_|lo_|lowrite$|loread$|pg_logical_emit_message$|pg_export_snapshot$|pg_current_xact_id$'
-        '|txid_current$|pg_(restore|clear)_[a-z]+_stats$)'
+select format('do %L', format(:'change', statement))
+from (
+    select format('alter database %I owner to runroom_migrate', datname) as statement
+    from pg_database
+    where datname = current_database() and datdba <> 'runroom_migrate'::regrole
+    union all
+    select distinct format('revoke all on database %I from public', d.datname)
+    from pg_database as d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) as a
+    where d.datname = current_database() and a.grantee = 0
+    union all
+    select distinct 'revoke all on schema public from public'
+    from pg_namespace as n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) as a
+    where n.nspname = 'public' and a.grantee = 0
+    union all
+    select format('alter routine %s owner to runroom_migrate', p.oid::regprocedure)
+    from pg_proc as p
+    where
+        p.pronamespace = 'public'::regnamespace and p.proowner <> 'runroom_migrate'::regrole
+        and not exists (select from pg_depend as d where d.objid = p.oid and d.deptype = 'e')
+    union all
+    select 'alter default privileges for role runroom_migrate revoke execute on routines from public'
+    where not exists (
+        select from pg_default_acl as d
+        where
+            d.defaclrole = 'runroom_migrate'::regrole and d.defaclnamespace = 0 and d.defaclobjtype = 'f'
+            and not exists (select from aclexplode(d.defaclacl) as a where a.grantee = 0)
     )
-union all
-select format('grant execute on function %s to runroom_migrate', p.oid::regprocedure)
-from pg_proc as p
-where
-    p.pronamespace = 'pg_catalog'::regnamespace
-    and p.proname ~ '^(pg_(try_)?advisory_|pg_export_snapshot$|pg_(restore|clear)_[a-z]+_stats$)'
+    union all
+    -- Triggers run for whoever changes a table; blocks of code are for migrations alone: by one of fifty bytes a session writes
+    -- on and on, to the log if nowhere else.
+    select distinct 'revoke usage on language plpgsql from public'
+    from pg_language as l, aclexplode(coalesce(l.lanacl, acldefault('l', l.lanowner))) as a
+    where l.lanname = 'plpgsql' and a.grantee = 0
+    union all
+    select 'grant usage on language plpgsql to runroom_migrate'
+    where not exists (
+        select from pg_language as l, aclexplode(l.lanacl) as a
+        where l.lanname = 'plpgsql' and a.grantee = 'runroom_migrate'::regrole
+    )
+    union all
+    -- What is in the schema of ours, and what PostgreSQL lets everybody do in any database: write large objects, write to the
+    -- log without writing to a table, in a transaction that only reads too, write a file for each snapshot that others are to
+    -- share, use up numbers of transactions, of which the server has so many, and take advisory locks, by which the relay's
+    -- leader and migrations are alone. Who takes one and keeps it has stopped them for good. And, since 18, say what a table's
+    -- statistics are to whoever may maintain it: command vacuums one.
+    select distinct format('revoke execute on routine %s from public', p.oid::regprocedure)
+    from pg_proc as p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as a
+    where
+        a.grantee = 0
+        and (
+            p.pronamespace = 'public'::regnamespace
+            or p.pronamespace = 'pg_catalog'::regnamespace
+            and p.proname ~ (
+                '^(pg_(try_)?advisory_|lo_|lowrite$|loread$|pg_logical_emit_message$|pg_export_snapshot$|pg_current_xact_id$'
+                '|txid_current$|pg_(restore|clear)_[a-z]+_stats$)'
+            )
+        )
+    union all
+    -- The owner shares snapshots, as pg_dump does in parallel, and brings statistics back.
+    select format('grant execute on function %s to runroom_migrate', p.oid::regprocedure)
+    from pg_proc as p
+    where
+        p.pronamespace = 'pg_catalog'::regnamespace
+        and p.proname ~ '^(pg_(try_)?advisory_|pg_export_snapshot$|pg_(restore|clear)_[a-z]+_stats$)'
+        and not exists (select from aclexplode(p.proacl) as a where a.grantee = 'runroom_migrate'::regrole)
+    union all
+    -- By the lock of that function the relay has one leader.
+    select 'grant execute on function pg_try_advisory_lock(bigint) to runroom_command'
+    from pg_proc as p
+    where
+        p.oid = 'pg_try_advisory_lock(bigint)'::regprocedure and current_database() = 'event_store'
+        and not exists (select from aclexplode(p.proacl) as a where a.grantee = 'runroom_command'::regrole)
+    union all
+    select format('grant connect on database %I to %I', d.datname, wanted.role)
+    from pg_database as d
+    inner join (
+        values
+        ('event_store', 'runroom_command'), ('event_store', 'runroom_projector'),
+        ('projections', 'runroom_projector'), ('projections', 'runroom_query')
+    ) as wanted (database, role) on wanted.database = d.datname
+    where
+        d.datname = current_database()
+        and not exists (
+            select from aclexplode(d.datacl) as a
+            where a.grantee = wanted.role::regrole and a.privilege_type = 'CONNECT'
+        )
+) as needed
 \gexec

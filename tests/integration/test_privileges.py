@@ -91,6 +91,7 @@ async def test_a_role_makes_nothing_and_becomes_nobody(
             "create role more",
             f"alter role {role} connection limit 5",
             "set role runroom_migrate",
+            "set role pg_use_reserved_connections",
             f"set session authorization {USER}",
             f"grant runroom_migrate to {role}",
             "select rolpassword from pg_authid",
@@ -221,6 +222,17 @@ async def test_no_role_takes_the_connections_of_another() -> None:
                 for database in databases:
                     with pytest.raises(asyncpg.TooManyConnectionsError, match="too many connections for role"):
                         await stack.enter_async_context(connected(server.dsn(database, role)))
+
+
+async def test_commands_find_a_connection_that_is_kept_for_them() -> None:
+    with running_postgres(max_connections=63) as server:
+        async with AsyncExitStack() as stack:
+            for _ in range(50):
+                await stack.enter_async_context(connected(server.dsn("postgres")))
+            with pytest.raises(asyncpg.TooManyConnectionsError, match="pg_use_reserved_connections"):
+                await stack.enter_async_context(connected(server.dsn("projections", "runroom_query")))
+            for role in ("runroom_command", "runroom_migrate"):
+                await stack.enter_async_context(connected(server.dsn("event_store", role)))
 
 
 async def test_shares_of_connections_follow_the_server(tmp_path: Path) -> None:

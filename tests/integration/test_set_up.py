@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from deploy.local import EmbeddedPostgres
@@ -14,9 +16,11 @@ from deploy.scram import scram_verifier
 from shared import postgres
 from shared.postgres import MigrationError, connect, migrate, running_pool
 from tests.integration.privileges import connected
-from tests.support.servers import EVENT_STORE_MIGRATIONS, REPOSITORY
+from tests.support.servers import EVENT_STORE_MIGRATIONS, PROJECTION_MIGRATIONS, REPOSITORY
 
+PATIENCE = 30.0
 SCRIPTS = REPOSITORY / "deploy" / "postgres"
+BOTH = (SCRIPTS / "roles.sql", SCRIPTS / "databases.sql")
 HOSTILE = {
     "runroom_command": ("event_store", ("synchronous_commit = off", "search_path = nowhere")),
     "runroom_projector": ("projections", ("synchronous_commit = off", "search_path = nowhere")),
@@ -43,6 +47,29 @@ create view companions.pg_class as select c.* from pg_catalog.pg_class as c wher
 grant select on companions.pg_proc, companions.pg_class to public;
 alter database event_store set search_path = companions, pg_catalog, public;
 """
+
+
+OF_NOTHING = [
+    ("runroom_query", "revoke connect on database projections from public"),
+    ("runroom_query", "revoke usage on schema public from public"),
+    ("runroom_query", "revoke select on proj_runs from public"),
+    ("runroom_query", "revoke execute on function proj_plain_bytes(json, json, json, text[]) from public"),
+    ("runroom_command", "revoke connect on database event_store from public"),
+    ("runroom_command", "revoke execute on function pg_try_advisory_lock(bigint) from public"),
+    ("runroom_command", "revoke select on rooms from public"),
+    ("runroom_migrate", "revoke usage on language plpgsql from public"),
+    ("runroom_migrate", "alter default privileges revoke execute on routines from public"),
+]
+"""What a role may say of rights that are none of its own. PostgreSQL changes none, and writes the object's row."""
+
+CATALOGUE = (
+    "select xmin, oid, datacl from pg_database order by 2; select xmin, oid, lanacl from pg_language order by 2;"
+    "select xmin, oid, nspacl from pg_namespace where nspname !~ '^pg_t' order by 2;"
+    "select xmin, oid, proacl from pg_proc order by 2; select xmin, oid, defaclacl from pg_default_acl order by 2;"
+    "select xmin, oid, relacl from pg_class where relnamespace = 'public'::regnamespace order by 2;"
+    "select xmin, attrelid, attnum, attacl from pg_attribute where attacl is not null order by 2, 3"
+)
+MIGRATIONS = {"event_store": EVENT_STORE_MIGRATIONS, "projections": PROJECTION_MIGRATIONS}
 
 
 async def make_hostile(server: EmbeddedPostgres) -> None:
@@ -145,14 +172,107 @@ async def test_a_transaction_that_is_left_open_is_named_and_not_waited_for(
         assert f"changed roles or their settings, in the session with the pid {pid}\n" in done.stdout
 
 
+@pytest.mark.parametrize(("role", "change"), OF_NOTHING)
+async def test_a_row_that_somebody_keeps_locked_is_not_needed(
+    fresh_postgres: EmbeddedPostgres, role: str, change: str
+) -> None:
+    await migrate_all(fresh_postgres)
+    async with connected(fresh_postgres.dsn(HOSTILE[role][0], role)) as thief:
+        await thief.execute("set default_transaction_read_only = off; set idle_in_transaction_session_timeout = 0")
+        await thief.execute(f"begin; {change}")
+        done = await asyncio.to_thread(run_script, *BOTH, server=fresh_postgres)
+        assert done.returncode == 0, done.stdout
+        async with asyncio.timeout(PATIENCE):
+            await migrate_all(fresh_postgres)
+        await thief.execute("commit")
+
+
+async def test_what_is_so_already_is_not_written_again(fresh_postgres: EmbeddedPostgres) -> None:
+    await migrate_all(fresh_postgres)
+    before = [fresh_postgres.execute(CATALOGUE, database=name) for name in MIGRATIONS]
+    done = run_script(*BOTH, server=fresh_postgres)
+    assert done.returncode == 0, done.stdout
+    await migrate_all(fresh_postgres)
+    assert [fresh_postgres.execute(CATALOGUE, database=name) for name in MIGRATIONS] == before
+
+
+async def test_who_keeps_a_row_locked_that_is_to_be_changed_is_named(
+    fresh_postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    fresh_postgres.execute("grant connect on database projections to public")
+    async with connected(fresh_postgres.dsn("projections", "runroom_query")) as thief:
+        await thief.execute("set default_transaction_read_only = off; set idle_in_transaction_session_timeout = 0")
+        # With the number of a transaction within his, which is over and has no lock any more.
+        await thief.execute("begin; savepoint a; revoke connect on database projections from public; release a")
+        done = await asyncio.to_thread(run_script, hasty(tmp_path), server=fresh_postgres)
+        assert done.returncode == 3
+        pid = await thief.fetchval("select pg_backend_pid()")
+        assert (
+            f"still open keeps this from being done, in the session with the pid {pid}: "
+            "revoke all on database projections from public\n"
+        ) in done.stdout
+    make_databases(fresh_postgres)
+    assert fresh_postgres.execute("select datacl from pg_database where datname = 'projections'").count("{=") == 0
+
+
+async def test_a_row_that_is_written_all_the_while_is_changed_in_between(fresh_postgres: EmbeddedPostgres) -> None:
+    busy = asyncio.Event()
+
+    async def write_on() -> None:
+        async with connected(fresh_postgres.dsn("projections", "runroom_query")) as thief:
+            await thief.execute("set default_transaction_read_only = off")
+            while True:
+                with suppress(asyncpg.InternalServerError):  # others do the same
+                    await thief.execute("revoke connect on database projections from public")
+                    busy.set()
+
+    for _ in range(5):
+        fresh_postgres.execute("grant connect on database projections to public")
+        busy.clear()
+        thieves = [asyncio.create_task(write_on()) for _ in range(3)]
+        await busy.wait()
+        done = await asyncio.to_thread(run_script, SCRIPTS / "databases.sql", server=fresh_postgres)
+        for thief in thieves:
+            thief.cancel()
+        await asyncio.gather(*thieves, return_exceptions=True)
+        assert done.returncode == 0, done.stdout
+        assert fresh_postgres.execute("select datacl from pg_database where datname = 'projections'").count("{=") == 0
+
+
+async def migrate_all(server: EmbeddedPostgres) -> None:
+    for name, migrations in MIGRATIONS.items():
+        await migrate(server.dsn(name, "runroom_migrate"), migrations)
+
+
+def hasty(folder: Path) -> Path:
+    """``databases.sql`` of scripts that wait for no lock but an instant."""
+    for script in SCRIPTS.glob("*.sql"):
+        (folder / script.name).write_text(script.read_text().replace("lock_timeout = '10s'", "lock_timeout = '100ms'"))
+    return folder / "databases.sql"
+
+
+async def test_settings_of_a_role_of_postgresqls_own_go(fresh_postgres: EmbeddedPostgres) -> None:
+    """As command could make them before this release, when it could become that role."""
+    before = fresh_postgres.execute(SETTINGS)
+    fresh_postgres.execute("grant pg_use_reserved_connections to runroom_command with set true")
+    async with connected(fresh_postgres.dsn("event_store", "runroom_command")) as thief:
+        await thief.execute("set role pg_use_reserved_connections; alter role current_user set search_path = a, b")
+        await thief.execute("alter role current_user in database event_store set search_path = c")
+    fresh_postgres.stop()
+    fresh_postgres.start()
+    assert fresh_postgres.execute(SETTINGS) == before
+    async with connected(fresh_postgres.dsn("event_store", "runroom_command")) as thief:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await thief.execute("set role pg_use_reserved_connections")
+
+
 async def test_set_ups_at_once_go_one_after_another(fresh_postgres: EmbeddedPostgres) -> None:
     """Of a server that has both databases, and of one that has yet to get them."""
-    scripts = (SCRIPTS / "roles.sql", SCRIPTS / "databases.sql")
     for is_bare in (False, True):
         if is_bare:
             for database in ("event_store", "projections"):
                 fresh_postgres.execute(f"drop database {database} with (force)")
-        set_up = (asyncio.to_thread(run_script, *scripts, server=fresh_postgres) for _ in range(4))
+        set_up = (asyncio.to_thread(run_script, *BOTH, server=fresh_postgres) for _ in range(4))
         for done in await asyncio.gather(*set_up):
             assert done.returncode == 0, done.stdout
 

@@ -151,11 +151,17 @@ async def test_what_is_prepared_is_named_and_rolled_back(fresh_postgres: Embedde
     server.execute("alter system set max_prepared_transactions = 2")
     server.stop()
     server.start()
+    server.execute("grant connect on database event_store to public")
     async with connected(server.dsn("event_store", "runroom_command")) as thief:
         await thief.execute("begin; alter role runroom_command password 'mine'")
         await thief.execute("prepare transaction 'it''s \x1b'")
-    script = (REPOSITORY / "deploy" / "postgres" / "roles.sql").read_text()
-    (tmp_path / "roles.sql").write_text(script.replace("lock_timeout = '10s'", "lock_timeout = '100ms'"))
+        await thief.execute("begin; revoke connect on database event_store from public")
+        await thief.execute("prepare transaction 'of nothing'")
+    for script in (REPOSITORY / "deploy" / "postgres").glob("*.sql"):
+        text = script.read_text()
+        (tmp_path / script.name).write_text(text.replace("lock_timeout = '10s'", "lock_timeout = '100ms'"))
+    with pytest.raises(LocalError, match='prepared as "of nothing" in the database event_store: revoke all on'):
+        server.execute(f"\\i {tmp_path / 'databases.sql'}")
     with pytest.raises(LocalError, match=r"settings, prepared as \"it's \\u001b\" in the database event_store\n"):
         server.execute(f"\\i {tmp_path / 'roles.sql'}")
     shutting = asyncio.create_task(shut_out(server))

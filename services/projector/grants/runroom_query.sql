@@ -1,6 +1,10 @@
 -- The query service: the views, and nothing that lies behind them or beside them.
-grant usage on schema public to runroom_query;
-
-grant select on proj_runs, proj_steps, proj_run_tags, proj_room_events, proj_applied to runroom_query;
-grant execute on function proj_plain_bytes(json, json, json, text[]) to runroom_query;
-grant execute on function proj_bytes_until(bigint, json, json, json, text[]) to runroom_query;
+values
+('schema public', 'usage'),
+('table proj_runs', 'select'),
+('table proj_steps', 'select'),
+('table proj_run_tags', 'select'),
+('table proj_room_events', 'select'),
+('table proj_applied', 'select'),
+('function proj_plain_bytes(json, json, json, text[])', 'execute'),
+('function proj_bytes_until(bigint, json, json, json, text[])', 'execute')
