@@ -61,7 +61,7 @@ check-unit:
 
 .PHONY: test
 test: venv ## Unit, integration and contract tests on embedded servers, a minute or two of faults, each benchmark once
-	@$(TESTS) -q -n 3 --dist loadfile tests/unit tests/integration tests/contract
+	@$(TESTS) -q -n 2 --dist loadfile tests/unit tests/integration tests/contract
 	@$(TESTS) -q tests/fault
 	@$(PYTHON) -m bench --smoke
 

@@ -9,8 +9,8 @@ from shared.http.problems import Problem
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Request line and header fields."""
 MAX_URI_BYTES: Final = 32 * 1024
-MAX_PATH_BYTES: Final = 2048
-"""Of the URI, what is before the query: ids are of 128 characters. It is decoded as it is read, before its turn."""
+MAX_ESCAPED_PATH_BYTES: Final = 2048
+"""Of the URI, what is before the query, if any of it is escaped: it is decoded as it is read, before its turn."""
 MAX_HEADERS: Final = 100
 MOST_ARRIVING_BYTES: Final = 16 * 1024 * 1024
 """Of heads that have yet to come whole, in a process."""
@@ -59,8 +59,10 @@ def uri_too_long(url: bytes) -> Problem | None:
     """None for one that is not."""
     if len(url) > MAX_URI_BYTES:
         return Problem(414, "uri_too_long", f"the URI is longer than {MAX_URI_BYTES} bytes")
-    if len(url.partition(b"?")[0]) > MAX_PATH_BYTES:
-        return Problem(414, "uri_too_long", f"the URI's path is longer than {MAX_PATH_BYTES} bytes")
+    path, _, _ = url.partition(b"?")
+    if len(path) > MAX_ESCAPED_PATH_BYTES and b"%" in path:
+        detail = f"the URI's path has escapes, and is longer than {MAX_ESCAPED_PATH_BYTES} bytes"
+        return Problem(414, "uri_too_long", detail)
     return None
 
 

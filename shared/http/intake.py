@@ -15,10 +15,10 @@ from shared.http.backlog import Backlog
 from shared.http.cors import Cors
 from shared.http.deadlines import RequestTimes
 from shared.http.head import (
+    MAX_ESCAPED_PATH_BYTES,
     MAX_HEAD_BYTES,
     MAX_HEADERS,
     MAX_HOST_BYTES,
-    MAX_PATH_BYTES,
     counted_while_it_comes,
     headers_too_large,
     is_host,
@@ -125,7 +125,7 @@ class Intake(Reading):
     def on_headers_complete(self) -> None:
         if b"#" in self.url:
             self._stop(invalid_request("the request's target has a fragment (RFC 9112, 3.2)"))
-        if len(self.url) > MAX_PATH_BYTES and (too_long := uri_too_long(self.url)) is not None:
+        if len(self.url) > MAX_ESCAPED_PATH_BYTES and (too_long := uri_too_long(self.url)) is not None:
             self._stop(too_long)
         if self._chunk_bytes > MAX_HEAD_BYTES and size_of(self.url, self.headers) > MAX_HEAD_BYTES:
             self._stop(headers_too_large())

@@ -375,7 +375,7 @@ async def test_attempts_that_somebody_wrote_end_no_projector(
 async def test_what_cannot_be_parked_stops_its_room_alone(
     event_store_dsn: str, projection_dsn: str, stream_url: str, tmp_path: Path
 ) -> None:
-    stuck = RoomHistory("stuck", "ws_stuck")
+    stuck = RoomHistory("not-parked", "ws_stuck")
     stuck.run(steps=0)
     stuck.garbage(b"{}")
     beside = next(
@@ -387,7 +387,7 @@ async def test_what_cannot_be_parked_stops_its_room_alone(
     owner = await asyncpg.connect(as_role(projection_dsn, "runroom_migrate"))
     workers = Workers(event_store_dsn, projection_dsn, stream_url, tmp_path)
     try:
-        await owner.execute("alter table projector_parked add constraint odd check (room_id <> 'stuck')")
+        await owner.execute("alter table projector_parked add constraint odd check (room_id <> 'not-parked')")
         await store(event_store_dsn, stuck.events + beside.events)
         await publish(stream_url, stuck.events)
         workers.start()
@@ -397,7 +397,7 @@ async def test_what_cannot_be_parked_stops_its_room_alone(
         await publish(stream_url, beside.events)
         await applied(projection_dsn, [beside])
         await owner.execute("alter table projector_parked drop constraint odd")
-        await until_parked(projection_dsn, {"stuck": (4, 3)}, "ws_stuck")
+        await until_parked(projection_dsn, {"not-parked": (4, 3)}, "ws_stuck")
         assert "task_crashed" not in workers.log()
     finally:
         workers.end()
