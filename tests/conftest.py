@@ -12,6 +12,7 @@ import pytest
 
 from deploy.local import EmbeddedNats, EmbeddedPostgres
 from shared.postgres import migrate
+from tests.support import forks
 from tests.support.servers import (
     EVENT_STORE_MIGRATIONS,
     PROJECTION_MIGRATIONS,
@@ -19,6 +20,8 @@ from tests.support.servers import (
     running_nats,
     running_postgres,
 )
+
+forks.install()
 
 
 @pytest.fixture(scope="session")
