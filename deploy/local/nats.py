@@ -107,11 +107,13 @@ class EmbeddedNats(EmbeddedServer):
 
 
 def _configuration(name: str, port: int, store: Path) -> str:
-    # max_payload: an envelope holds a body of up to 1 MiB, and JSON may grow when it is written again.
+    # As deploy/nats/server.conf, which says why.
     return f"""# Written at every start.
 server_name: {name}
 listen: "{LOOPBACK}:{port}"
 max_payload: 8MB
+max_pending: 16MB
+write_deadline: "2s"
 jetstream {{
   store_dir: {json.dumps(str(store), ensure_ascii=False)}
   sync_interval: always

@@ -25,8 +25,9 @@ from shared.telemetry import Logger
 
 PULL_MESSAGES = 400
 """Messages asked for at a time; the buffer holds at most one and a half times as many."""
-PULL_BYTES = 8 * 1024 * 1024
-"""Bytes asked for at a time, or a little more than the largest message the broker takes."""
+PULL_BYTES = 256 * 1024
+"""Bytes asked for at a time. All consumers of a worker that is alone, 32, ask for half of what the broker keeps for a
+connection (`max_pending`); the other half is for a message that is larger."""
 _PULL_SECONDS = 30
 _HEARTBEAT_SECONDS = 2
 _SILENCE_SECONDS = 5.0
@@ -34,7 +35,8 @@ _INACTIVE_SECONDS = 30
 _NANOSECONDS = 1_000_000_000
 _PLAIN_TOKENS = 9
 _HEADER_ROOM = 64 * 1024
-_BASKET_FULL = ("Batch Completed", "Message Size Exceeds MaxBytes")
+_TOO_LARGE = "Message Size Exceeds MaxBytes"
+_BASKET_FULL = ("Batch Completed", _TOO_LARGE)
 
 
 class Consumer:
@@ -48,9 +50,13 @@ class Consumer:
         self.pending = 0
         """Messages behind the last one received, by the broker's word."""
         self.fault: str | None = None
+        self.asks_for_one = False
+        """Whether the next request is for one message, as that is more than ``PULL_BYTES``."""
         self._prefix = f"rooms.{partition}."
         self._start = start
         self._asked = 0
+        self._asked_for_one = False
+        self._came = False
         self._requests = 0
         self._consumer_seq = 0
         self._heard = time.monotonic()
@@ -58,6 +64,11 @@ class Consumer:
     @property
     def wants_more(self) -> bool:
         return self._asked == 0 and self.fault is None and len(self.buffer) <= PULL_MESSAGES // 2
+
+    @property
+    def is_asking_for_one(self) -> bool:
+        """Whether a request for one message, of any size, is under way."""
+        return self._asked_for_one and self._asked > 0 and self.fault is None
 
     async def create(self, broker: Broker) -> None:
         """Raises ``BrokerUnavailableError`` or ``JetStreamError``."""
@@ -84,10 +95,13 @@ class Consumer:
         self.pending = number_in(answer, "num_pending", 0)
 
     async def pull(self, broker: Broker, inbox: str) -> None:
-        """Asks for the next messages, to be sent below ``inbox``. Raises ``BrokerUnavailableError``."""
+        """Asks for the next messages, to be sent below ``inbox``. Raises ``BrokerUnavailableError``.
+
+        For one, however large the broker takes them, where that is more than ``PULL_BYTES``.
+        """
         request = {
-            "batch": PULL_MESSAGES,
-            "max_bytes": max(PULL_BYTES, broker.client.max_payload + _HEADER_ROOM),
+            "batch": 1 if self.asks_for_one else PULL_MESSAGES,
+            "max_bytes": max(PULL_BYTES, broker.client.max_payload + _HEADER_ROOM) if self.asks_for_one else PULL_BYTES,
             "expires": _PULL_SECONDS * _NANOSECONDS,
             "idle_heartbeat": _HEARTBEAT_SECONDS * _NANOSECONDS,
         }
@@ -95,8 +109,9 @@ class Consumer:
         await _publish(broker, f"CONSUMER.MSG.NEXT.{STREAM}.{self.name}", json.dumps(request).encode(), reply)
 
     def asked(self) -> str:
-        """Counts a request for ``PULL_MESSAGES`` as made; its number."""
-        self._asked = PULL_MESSAGES
+        """Counts a request as made; its number."""
+        self._asked = 1 if self.asks_for_one else PULL_MESSAGES
+        self._asked_for_one, self.asks_for_one, self._came = self.asks_for_one, False, False
         self._requests += 1
         self._heard = time.monotonic()
         return str(self._requests)
@@ -117,6 +132,7 @@ class Consumer:
         self._consumer_seq = consumer_seq
         self.pending = int(tokens[8 + shift])
         self._asked -= 1
+        self._came = True
         self._heard = time.monotonic()
         trace = None if tracing.active() is None else sampled_trace_in(headers)
         # Without a payload it is no event, and may be one of which the broker was told to send headers alone.
@@ -129,6 +145,7 @@ class Consumer:
         if request != str(self._requests) or status == "100":
             return
         self._asked = 0
+        self.asks_for_one = description == _TOO_LARGE and not self._came
         # 408: nothing more came within the time asked for. 409: the basket is full, or the consumer is gone.
         if status != "408" and not (status == "409" and description in _BASKET_FULL):
             self.fault = f"status {status}"
@@ -148,6 +165,7 @@ class Inbox:
         self._prefix = ""
         self._subscription: Subscription | None = None
         self._consumers: dict[str, Consumer] = {}
+        self._one: Consumer | None = None
         self._log: Logger = structlog.get_logger("consumer")
 
     async def open(self, projection: str, partition: int, start: int, stream_key: str) -> Consumer:
@@ -161,8 +179,14 @@ class Inbox:
         self._consumers[name] = consumer
         return consumer
 
-    async def pull(self, consumer: Consumer) -> None:
+    async def pull(self, consumer: Consumer) -> bool:
+        """Asks for its next messages; for a large one not before the last of these has come. Whether it has asked."""
+        if consumer.asks_for_one:
+            if self._one is not None and self._one.is_asking_for_one:
+                return False
+            self._one = consumer
         await consumer.pull(self._broker, self._prefix)
+        return True
 
     async def close_useless(self) -> None:
         """Forgets consumers with a fault. The broker is told if it can be; otherwise it finds out by itself."""

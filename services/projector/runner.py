@@ -229,8 +229,9 @@ class Runner:
     async def _apply_batches(self) -> None:
         while True:
             self._arrived.clear()
-            batch = take_batch(self._in_turn(), time.monotonic())
-            await self._ask_for_more()
+            partitions = self._in_turn()
+            batch = take_batch(partitions, time.monotonic())
+            await self._ask_for_more(partitions)
             if not batch.portions:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_IDLE_SECONDS):
@@ -258,8 +259,8 @@ class Runner:
         self._turn = (self._turn + 1) % max(len(partitions), 1)
         return partitions[self._turn :] + partitions[: self._turn]
 
-    async def _ask_for_more(self) -> None:
-        for partition in self._partitions.values():
+    async def _ask_for_more(self, partitions: list[Partition]) -> None:
+        for partition in partitions:
             consumer = partition.consumer
             if consumer is not None and consumer.wants_more:
                 try:

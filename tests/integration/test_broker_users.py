@@ -157,18 +157,8 @@ async def test_each_user_listens_where_it_may_and_nowhere_else(nats: EmbeddedNat
 
 @pytest.mark.parametrize(("user", "most"), [("command", 1_000), ("projector", 1_000), ("query", 50_000)])
 async def test_a_connection_has_so_many_subscriptions(nats: EmbeddedNats, user: str, most: int) -> None:
-    key = UserKey(nats.seed_file(user).read_text())
-    reader, writer = await asyncio.open_connection(*urlsplit(nats.url).netloc.split(":"))
+    reader, writer = await _connect(nats, user)
     try:
-        nonce = json.loads((await reader.readline()).partition(b" ")[2])["nonce"]
-        options = {
-            "nkey": key.public,
-            "sig": key.sign(nonce).decode(),
-            "verbose": False,
-            "lang": "test",
-            "version": "1",
-        }
-        writer.write(b"CONNECT %b\r\n" % json.dumps(options).encode())
         for number in range(most):
             writer.write(b"SUB _INBOX_runroom-%b.%d %d\r\n" % (user.encode(), number, number))
         writer.write(b"PING\r\n")
@@ -177,6 +167,45 @@ async def test_a_connection_has_so_many_subscriptions(nats: EmbeddedNats, user: 
         assert b"maximum subscriptions exceeded" in (await reader.readline()).lower()
     finally:
         writer.close()
+
+
+async def test_who_asks_for_much_and_reads_nothing_is_cut_off(nats: EmbeddedNats) -> None:
+    """Before NATS has kept for him what it keeps for anybody where it is not told better, 64 MiB."""
+    async with broker_as(nats, "command") as relay:
+        await ensure_stream(relay, StreamSettings())
+        for _ in range(40):
+            await relay.client.publish(ROOM, b"x" * 1_000_000)
+        async with asyncio.timeout(30):
+            while (state := await stream_state(relay)) is None or state.last_seq < 40:
+                await asyncio.sleep(0.1)
+    _, writer = await _connect(nats, "query")
+    inbox, get = b"_INBOX_runroom-query.unread", b'{"seq":1,"next_by_subj":"rooms.>","batch":1000}'
+    try:
+        writer.write(
+            b"SUB %b 1\r\nPUB %b.DIRECT.GET.ROOMS %b %d\r\n%b\r\n" % (inbox, API.encode(), inbox, len(get), get)
+        )
+        async with asyncio.timeout(20):
+            while "Slow Consumer Detected: MaxPending" not in nats.log_file.read_text():
+                await asyncio.sleep(0.1)
+    finally:
+        writer.transport.abort()
+
+
+async def _connect(nats: EmbeddedNats, user: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection with the key of a service, without a client that keeps to what a server wants."""
+    key = UserKey(nats.seed_file(user).read_text())
+    reader, writer = await asyncio.open_connection(*urlsplit(nats.url).netloc.split(":"))
+    nonce = json.loads((await reader.readline()).partition(b" ")[2])["nonce"]
+    options = {
+        "nkey": key.public,
+        "sig": key.sign(nonce).decode(),
+        "verbose": False,
+        "lang": "test",
+        "version": "1",
+        "headers": True,
+    }
+    writer.write(b"CONNECT %b\r\n" % json.dumps(options).encode())
+    return reader, writer
 
 
 async def test_there_is_no_way_into_the_stream_by_an_answer(nats: EmbeddedNats) -> None:

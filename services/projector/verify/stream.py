@@ -182,9 +182,7 @@ class StreamCheck:
                 yield consumer.buffer.popleft()
             if left <= 0:
                 consumer.fault = "read"
-            elif consumer.wants_more:
-                await self._inbox.pull(consumer)
-            else:
+            elif not consumer.wants_more or not await self._inbox.pull(consumer):
                 try:
                     async with asyncio.timeout(_SILENCE_SECONDS):
                         await self._arrived.wait()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from inspect import getsource
 
 import yaml
 
+import deploy.local.nats
 from tests.support.servers import REPOSITORY
 
 from .manifests import (
@@ -35,8 +37,10 @@ def test_nats_users_are_those_of_every_other_deployment() -> None:
         (kind, one[kind]) for one in accounts["ROOMS"]["exports"] for kind in one.keys() & {"stream", "service"}
     ] == exports
     assert len(accounts["READERS"]["imports"]) == len(exports) == 4
-    limits = re.findall(r"limits: \{ max_subscriptions: (\d+) \}", stripped)
-    assert [str(accounts[name]["limits"]["max_subscriptions"]) for name in ("ROOMS", "READERS")] == limits
+    limits = [dict(re.findall(r"(\w+): (\d+)", block)) for block in re.findall(r"limits: \{(.*?)\}", stripped)]
+    assert [
+        {limit: str(most) for limit, most in accounts[name]["limits"].items()} for name in ("ROOMS", "READERS")
+    ] == limits
 
 
 def test_nats_keeps_what_it_acknowledged() -> None:
@@ -44,7 +48,10 @@ def test_nats_keeps_what_it_acknowledged() -> None:
     server = (REPOSITORY / "deploy/nats/server.conf").read_text()
     assert config["jetstream"]["merge"]["sync_interval"] == "always"
     assert "sync_interval: always" in server
-    assert f"max_payload: {config['merge']['max_payload'].strip('<> ')}" in server
+    for setting in ("max_payload", "max_pending", "write_deadline"):
+        value = str(config["merge"][setting]).strip("<> ")
+        assert re.search(rf'^{setting}: "?{value}"?$', server, re.MULTILINE | re.IGNORECASE)
+        assert re.search(rf'^{setting}: "?{value}"?$', getsource(deploy.local.nats), re.MULTILINE | re.IGNORECASE)
     assert config["cluster"] == {"enabled": True, "replicas": 3}
     assert settings("command")["STREAM_REPLICAS"] == "3"
     assert config["jetstream"]["fileStore"]["pvc"]["enabled"] is True

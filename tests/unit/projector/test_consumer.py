@@ -80,6 +80,20 @@ def test_a_status_ends_the_request_or_the_consumer(
     assert consumer.wants_more == (fault is None and status != "100")
 
 
+def test_what_is_too_large_for_a_request_is_asked_for_by_itself(consumer: Consumer) -> None:
+    request = consumer.asked()
+    receive(consumer, 1, 1)
+    consumer.receive_status(request, "409", "Message Size Exceeds MaxBytes")
+    assert not consumer.asks_for_one, "something came, so the next may be small enough"
+    request = consumer.asked()
+    consumer.receive_status(request, "409", "Message Size Exceeds MaxBytes")
+    assert consumer.asks_for_one
+    consumer.asked()
+    receive(consumer, 2, 2)
+    assert consumer.wants_more
+    assert not consumer.asks_for_one
+
+
 def test_a_status_of_an_older_request_is_no_news(consumer: Consumer) -> None:
     older = consumer.asked()
     consumer.asked()

@@ -1,0 +1,24 @@
+"""A worker that is alone reads all partitions at once, and NATS does not keep more for it than it keeps for anybody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deploy.local import EmbeddedNats
+from tests.integration.projector.history import RoomHistory, publish, store
+from tests.integration.projector.workers import applied, running
+
+
+async def test_a_backlog_of_large_events_is_applied_without_being_cut_off(
+    event_store_dsn: str, projection_dsn: str, stream_url: str, fresh_nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    histories = [RoomHistory(f"large-{number}") for number in range(32)]
+    for turn in range(2):
+        for number, history in enumerate(histories):
+            history.created(f"run_{turn:013d}{number:013d}", input={"much": "x" * 900_000})
+    events = sorted((event for history in histories for event in history.events), key=lambda event: event.seq)
+    await store(event_store_dsn, events)
+    await publish(stream_url, events)
+    with running(event_store_dsn, projection_dsn, stream_url, tmp_path):
+        await applied(projection_dsn, histories, seconds=120)
+    assert "Slow Consumer" not in fresh_nats.log_file.read_text()
