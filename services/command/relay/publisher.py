@@ -30,8 +30,9 @@ MOST_EVENTS = 1000
 """The most messages the server takes in one atomic batch."""
 
 _SECONDS = 2.5
-_NO_ROOM = frozenset({10023, 10028, 10047})
-"""JetStream's codes for a server or an account whose disk or memory is full."""
+_NOT_TAKEN = frozenset({10023, 10028, 10047, 10176})
+"""JetStream's codes for a server or an account whose disk or memory is full, and for a batch of which it has lost or could not
+write a part: nothing of where the stream stands."""
 
 
 class FencedOffError(Exception):
@@ -47,7 +48,7 @@ async def publish(
     """Publishes the events behind ``expected_position``; the position of the last one.
 
     ``new_rooms`` are rooms of which the stream must hold nothing yet. Raises ``FencedOffError`` when the stream
-    refused, ``JetStreamError`` when NATS had no room for anything, ``BrokerUnavailableError`` when the outcome is
+    refused, ``JetStreamError`` when NATS could not write, ``BrokerUnavailableError`` when the outcome is
     unknown.
     """
     batch_id = uuid4().hex if len(events) > 1 else None
@@ -72,7 +73,7 @@ async def publish(
         raise BrokerUnavailableError(f"publishing: {type(error).__name__}") from error
     acknowledged = object_in(answer)
     if error := acknowledged.get("error"):
-        if (code := error.get("err_code")) in _NO_ROOM:
+        if (code := error.get("err_code")) in _NOT_TAKEN:
             raise JetStreamError(code, str(error.get("description")))
         raise FencedOffError(f"{error.get('description')} ({code})")
     if acknowledged.get("duplicate"):

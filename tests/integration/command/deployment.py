@@ -112,6 +112,16 @@ class Client:
         await self.send(f"/v1/runs/{run.run_id}/complete", {"output": {"done": True}})
 
 
+async def load(client: Client, runs: int = 20, steps: int = 3) -> None:
+    await asyncio.gather(*(client.tell_run(f"room_{number % 5}", steps) for number in range(runs)))
+
+
+async def gauge(service: Service, name: str) -> float:
+    async with httpx.AsyncClient() as http:
+        lines = (await http.get(f"{service.url}/metrics")).text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+
 @asynccontextmanager
 async def locked_room(dsn: str, workspace_id: str, room_id: str) -> AsyncGenerator[None, None]:
     """Somebody else holds the room: whoever writes to it has to wait."""

@@ -30,6 +30,8 @@ from tests.integration.command.deployment import (
     check_store,
     check_stream,
     command_service,
+    gauge,
+    load,
     locked_room,
     running,
 )
@@ -47,10 +49,6 @@ def dsn(migrated_databases: MigratedDatabases) -> str:
 def nats() -> Iterator[EmbeddedNats]:
     with running_nats() as server:
         yield server
-
-
-async def load(client: Client, runs: int = 20, steps: int = 3) -> None:
-    await asyncio.gather(*(client.tell_run(f"room_{number % 5}", steps) for number in range(runs)))
 
 
 async def test_commands_go_on_without_the_broker_and_the_stream_catches_up(
@@ -206,26 +204,6 @@ async def test_a_broker_that_refuses_what_it_took_before_is_found_again(
         await load(client, 5)
         await check_store(dsn, client)
         await check_stream(dsn, nats.url)
-
-
-async def test_a_broker_whose_disk_is_full_is_no_fence_and_goes_on_when_it_has_room_and_was_started_again(
-    dsn: str, tmp_path: Path
-) -> None:
-    store = tmp_path / "jetstream"
-    little = f'jetstream {{ store_dir: "{store}", sync_interval: always, max_file_store: 64KB }}'
-    with running_nats(little) as small:
-        service = command_service(tmp_path, dsn, small.url)
-        async with running(service), Client([service], "ws") as client:
-            await load(client, 40)
-            async with asyncio.timeout(20):
-                while "relay_publish_failed" not in service.log_file.read_text():
-                    await asyncio.sleep(0.05)
-            await asyncio.to_thread(small.stop)
-            small.more = little.replace("64KB", "1GB")
-            await asyncio.to_thread(small.start)
-            await load(client, 5)
-            await check_stream(dsn, small.url)
-            assert await gauge(service, "runroom_relay_fenced_total") == 0
 
 
 def reload(nats: EmbeddedNats) -> None:
@@ -857,12 +835,6 @@ async def filled_stream(nats: EmbeddedNats, epoch: int = 0) -> StreamState:
         while (state := await stream_state(broker)) is None or state.identity.epoch != epoch or not state.is_filled:
             await asyncio.sleep(0.001)
         return state
-
-
-async def gauge(service: Service, name: str) -> float:
-    async with httpx.AsyncClient() as http:
-        lines = (await http.get(f"{service.url}/metrics")).text.splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
 
 async def the_leader(services: list[Service]) -> Service:
