@@ -31,8 +31,8 @@ MOST_EVENTS = 1000
 
 _SECONDS = 2.5
 _NOT_TAKEN = frozenset({10023, 10028, 10047, 10176})
-"""JetStream's codes for a server or an account whose disk or memory is full, and for a batch of which it has lost or could not
-write a part: nothing of where the stream stands."""
+"""JetStream's codes for a server or an account whose disk or memory is full, and for a batch of which it lacks a part:
+they say nothing of where the stream stands."""
 
 
 class FencedOffError(Exception):
