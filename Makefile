@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 PYTHON := $(BIN)/python
 TESTS := $(PYTHON) -m pytest
+SUITES := tests/unit tests/integration tests/contract
 # The same version draws the same bytes.
 MATPLOTLIB := matplotlib==3.10.8
 
@@ -61,7 +62,7 @@ check-unit:
 
 .PHONY: test
 test: venv ## Unit, integration and contract tests on embedded servers, a minute or two of faults, each benchmark once
-	@$(TESTS) -q -n 2 --dist loadfile tests/unit tests/integration tests/contract
+	@$(TESTS) -q -n 2 --dist loadfile $(SUITES)
 	@$(TESTS) -q tests/fault
 	@$(PYTHON) -m bench --smoke
 

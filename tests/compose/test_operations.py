@@ -1,4 +1,4 @@
-"""What docs/operations.md has people type on compose, typed: upgrade, back up, bring back."""
+"""What is done to a compose deployment while it works, and what docs/operations.md has people type, typed."""
 
 from __future__ import annotations
 
@@ -47,6 +47,19 @@ async def revision(http: httpx.AsyncClient, url: str) -> str:
     found = re.search(r'runroom_build_info{.*revision="(\w+)"', (await http.get(f"{url}/metrics")).text)
     assert found is not None
     return found[1]
+
+
+async def test_every_service_is_restarted_under_load(project: ComposeProject) -> None:
+    """One after another; nothing fails but connections."""
+    project.run("up", "--wait", "--no-recreate", "--scale", "projector=2")
+    async with told_and_watched(project.deployment, "rolling") as load:
+        for service in ("projector", "query", "command", "nats", "postgres"):
+            await asyncio.sleep(1.0)
+            await asyncio.to_thread(project.run, "restart", service)
+            await asyncio.to_thread(project.run, "up", "--wait", "--no-recreate", "--scale", "projector=2")
+            # Without its database the command service may say so, and nothing else.
+            expect_broken_connections_alone(load, *(["store_unavailable"] if service == "postgres" else []))
+    project.run("up", "--wait", "--no-recreate", "--scale", "projector=1")
 
 
 async def test_an_upgrade_leaves_the_servers_alone(
