@@ -58,7 +58,7 @@ check-style:
 	@$(BIN)/lint-imports
 
 check-unit:
-	@$(TESTS) -q tests/unit
+	@$(TESTS) -q -p no:schemathesis tests/unit
 
 .PHONY: test
 test: venv ## Unit, integration and contract tests on embedded servers, a minute or two of faults, each benchmark once
