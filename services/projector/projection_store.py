@@ -29,7 +29,6 @@ _DATA_ERRORS = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.ProgramLimitExceededError,
-    asyncpg.CardinalityViolationError,  # two rooms that create the same run
     ValueError,  # asyncpg's own, for values it cannot encode
     struct.error,  # the same of what goes in by COPY
 )
@@ -61,7 +60,7 @@ class PoisonError(Exception):
 
 
 class MissingRowError(PoisonError):
-    """An event is about something that no event of its room created before it, or creates what is another room's."""
+    """An event is about something that no event of its room created before it, or creates what is there already."""
 
 
 class Mark(NamedTuple):

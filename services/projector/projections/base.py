@@ -36,7 +36,7 @@ class Write(NamedTuple):
     """One set-based statement: its name, and one list of values per parameter, all equally long.
 
     A statement that returns rows names in their first column what it should have written and could not, as it is not
-    there, or is another room's. The batch is rolled back then.
+    there, is another room's, or was there before. The batch is rolled back then.
     """
 
     query: str

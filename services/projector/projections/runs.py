@@ -1,8 +1,10 @@
 """``proj_runs`` and ``proj_steps``: the state of each run and its steps, for reads.
 
 Invariant: a run's row is what the events of its own room say, in order, whatever batches they came in: a run is of one
-room for life, and what another room's events say of it is no change of it. A change carries only what its events gave
-(None is "as it was"), so a large input is written once, not with every later step.
+room for life, and what another room's events say of it is no change of it. It is created once, before anything else is
+said of it; every other event leaves the state that the contract gives it, whatever was before, as in the command
+service. A change carries only what its events gave (None is "as it was"), so a large input is written once, not with
+every later step.
 """
 
 from collections.abc import Collection, Sequence
@@ -99,15 +101,17 @@ def evolve(change: RunChange | None, event: Event) -> RunChange:
         case RunCompleted(data=data):
             change.status = "succeeded"
             change.ended_at = event.occurred_at
-            change.summary = _given(data.summary)
-            change.output = _json(data.output)
+            if data.summary is not UNSET:
+                change.summary = data.summary
+            if data.output is not UNSET:
+                change.output = _json(data.output)
         case RunFailed(data=data):
             change.status = "failed"
             change.ended_at = event.occurred_at
-            if data.error is UNSET and data.message is not UNSET:
-                change.error = _json({"message": data.message})
-            else:
+            if data.error is not UNSET:
                 change.error = _json(data.error)
+            elif data.message is not UNSET:
+                change.error = _json({"message": data.message})
         case StepCreated():
             pass
     return change

@@ -1,5 +1,6 @@
 -- Writes the runs created in this batch, with whatever else happened to them in it.
--- A row that is already further on stays as it is. Returns a run that is another room's, if there is one.
+-- A row that has come as far already is of the same events, applied before, and stays as it is.
+-- Returns a run whose row is another room's, or was there before these events, if there is one: a run is created once.
 with written as (
     insert into proj_runs_v1 as r (
         run_id, workspace_id, room_id, thread_id, status, title, goal, input, output, error, summary, tags,
@@ -18,30 +19,19 @@ with written as (
         run_id, workspace_id, room_id, thread_id, status, title, goal, input, output, error, summary, tags,
         created_at, started_at, ended_at, updated_at, correlation_id, last_event_id, stream_seq
     )
-    on conflict (run_id) do update set
-        status = excluded.status,
-        output = excluded.output,
-        error = excluded.error,
-        summary = excluded.summary,
-        started_at = excluded.started_at,
-        ended_at = excluded.ended_at,
-        updated_at = excluded.updated_at,
-        last_event_id = excluded.last_event_id,
-        stream_seq = excluded.stream_seq
-    where
-        excluded.stream_seq > r.stream_seq
-        and (r.workspace_id, r.room_id) is not distinct from (excluded.workspace_id, excluded.room_id)
-    returning r.run_id
+    on conflict (run_id) do nothing
+    returning r.run_id, r.workspace_id, r.room_id
 )
 
 select g.run_id
-from unnest($1::text[], $2::text[], $3::text[]) as g (run_id, workspace_id, room_id)
+from unnest($1::text[], $2::text[], $3::text[], $19::bigint[]) as g (run_id, workspace_id, room_id, stream_seq)
 where not (
-    g.run_id in (select w.run_id from written as w)
-    -- There already, and further on.
+    (g.run_id, g.workspace_id, g.room_id) in (select w.run_id, w.workspace_id, w.room_id from written as w)
     or exists (
         select from proj_runs_v1 as r
-        where r.run_id = g.run_id and (r.workspace_id, r.room_id) is not distinct from (g.workspace_id, g.room_id)
+        where
+            r.run_id = g.run_id and r.stream_seq >= g.stream_seq
+            and (r.workspace_id, r.room_id) is not distinct from (g.workspace_id, g.room_id)
     )
 )
 limit 1

@@ -90,12 +90,13 @@ class RoomHistory:
         data = StepCreatedData(step_id=step_id, kind="tool", title=given, input={"q": [1, 2, None]})
         return self._add(StepCreated(**self._head(run_id), step_id=step_id, data=data))
 
-    def completed(self, run_id: str) -> Stored:
-        data = RunCompletedData(run_id=run_id, summary="done", output={"answer": 42})
-        return self._add(RunCompleted(**self._head(run_id), data=data))
+    def completed(self, run_id: str, **data: Any) -> Stored:
+        given: dict[str, Any] = {"summary": "done", "output": {"answer": 42}}
+        return self._add(RunCompleted(**self._head(run_id), data=RunCompletedData(run_id=run_id, **(given | data))))
 
-    def failed(self, run_id: str) -> Stored:
-        return self._add(RunFailed(**self._head(run_id), data=RunFailedData(run_id=run_id, message="no luck")))
+    def failed(self, run_id: str, **data: Any) -> Stored:
+        given: dict[str, Any] = {"message": "no luck"}
+        return self._add(RunFailed(**self._head(run_id), data=RunFailedData(run_id=run_id, **(given | data))))
 
     def garbage(self, envelope: bytes) -> Stored:
         """An event that no projector can read."""

@@ -183,6 +183,22 @@ async def test_an_event_about_what_is_another_rooms_is_poison(
     assert await dump(dsn) == before
 
 
+@pytest.mark.parametrize("number", [1, projection_store._COPIED_ROWS], ids=["by a statement", "by COPY"])
+async def test_a_run_is_created_once_and_its_events_may_come_again(databases: Databases, number: int) -> None:
+    dsn, history = databases(), awkward_history()
+    async with Worker(dsn, Runs()) as worker:
+        await worker.apply(history.key, history.events)
+        before = await dump(dsn)
+        await worker.apply(history.key, history.events)
+        assert await dump(dsn) == before
+        head = history.head
+        for run_id in list(dict.fromkeys(event.run_id for event in history.events))[:number]:
+            history.created(run_id)
+        with pytest.raises(PoisonError):
+            await worker.apply(history.key, history.events[head:])
+    assert await dump(dsn) == before
+
+
 async def test_two_rooms_that_create_a_run_in_one_batch_are_poison(databases: Databases) -> None:
     dsn = databases()
     before = await dump(dsn)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from msgspec import UNSET
 
 from tests.integration.projector.commands import command, deployed, start
 from tests.integration.projector.history import RoomHistory, publish, store
@@ -434,6 +435,39 @@ async def test_what_other_rooms_say_of_a_run_changes_nothing_for_its_own(
     status, output = await run("rebuild", "runs")
     assert status == 0, output
     assert await rows_of_runs(projection_dsn) == before
+    await connection.close()
+
+
+async def test_what_a_room_says_twice_of_its_own_run_keeps_no_rebuild_from_switching(
+    histories: list[RoomHistory], run: Run, event_store_dsn: str, projection_dsn: str, stream_url: str
+) -> None:
+    room = RoomHistory("twice", "ws_twice")
+    run_id = room.run(steps=0)[0].run_id
+    room.completed(run_id, summary=UNSET)
+    room.created(run_id)
+    room.run()
+    await store(event_store_dsn, room.events)
+    connection = await asyncpg.connect(projection_dsn)
+    for event in room.events:
+        await publish(stream_url, [event])
+    parked = "select stream_seq from projector_parked where room_id = 'twice' and skipped_at is null"
+    async with asyncio.timeout(20):
+        while await connection.fetchval(parked) is None:
+            await asyncio.sleep(0.05)
+    assert await connection.fetchval(parked) == 5
+    small = "from services.projector.rebuild import fill\nfill.SLICE_EVENTS = 2"
+    status, output = await run("rebuild", "runs", "--jobs", "1", altered=small)
+    assert (status, "left to the workers: ws_twice/twice" in output) == (0, True), output
+    status, output = await run("parked", "skip", "runs", "ws_twice/twice")
+    assert status == 0, output
+    await applied_by_active(projection_dsn, [*histories, room])
+    status, output = await run("rebuild", "runs", "--jobs", "1", altered=small)
+    assert status == 0, output
+    _, output = await run("verify")
+    assert "ws_twice/twice  runs:" not in output
+    row = await connection.fetchrow("select status, summary, stream_seq from proj_runs where run_id = $1", run_id)
+    assert row is not None
+    assert tuple(row) == ("succeeded", "done", 4)
     await connection.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from msgspec import UNSET
 
 from services.projector.projections.base import Recorded, RoomEvents, Write
 from services.projector.projections.runs import ImpossibleEventError, Runs
@@ -187,6 +188,21 @@ def test_a_run_cannot_be_created_twice() -> None:
     history = RoomHistory("room")
     with pytest.raises(ImpossibleEventError):
         fold([history.created("run_1"), history.created("run_1")])
+
+
+def test_what_a_second_end_does_not_give_is_as_it_was() -> None:
+    """As it is where the second comes in a batch of its own."""
+    room = RoomHistory("room")
+    room.created("run_1")
+    room.failed("run_1")
+    room.completed("run_1")
+    room.failed("run_1", message=UNSET)
+    again = room.completed("run_1", summary=UNSET, output=UNSET)
+    (run,) = fold(room.events)["runs_insert"]
+    (alone,) = fold([again])["runs_update"]
+    assert (run["status"], run["summary"]) == ("succeeded", "done")
+    assert (run["output"], run["error"]) == ('{"answer":42}', '{"message":"no luck"}')
+    assert (alone["status"], alone["summary"], alone["output"], alone["error"]) == ("succeeded", None, None, None)
 
 
 def test_an_envelope_from_elsewhere_is_refused() -> None:
