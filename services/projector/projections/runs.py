@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from services.projector.projections.base import Recorded, RoomEvents, Write
-from services.projector.projections.forms import check_forms
+from services.projector.projections.forms import check_forms, check_json
 from shared.contracts.events import Event, RunCompleted, RunCreated, RunFailed, RunStarted, StepCreated
 from shared.contracts.ids import RoomKey
 from shared.contracts.upcasting import EventRegistry, registry
@@ -270,7 +270,11 @@ _encoder = msgspec.json.Encoder()
 
 
 def _json(value: dict[str, Any] | UnsetType) -> str:
-    return EMPTY_OBJECT if value is UNSET else _encoder.encode(value).decode()
+    if value is UNSET:
+        return EMPTY_OBJECT
+    text = _encoder.encode(value)
+    check_json(text)
+    return text.decode()
 
 
 def _array_literal(items: Sequence[str]) -> str:

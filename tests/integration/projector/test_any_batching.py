@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET
 
@@ -68,6 +68,10 @@ DRAWN = st.builds(
     st.integers(0, 9).map(bool),
     st.booleans(),
 )
+
+HIDDEN_TEXT = Drawn("completed", 0, 2, has_id=True, ends_batch=False)
+HIDDEN_ID = Drawn("started", 0, 0, has_id=False, ends_batch=False)
+ENDED = Drawn("completed", 0, 1, has_id=True, ends_batch=False)
 
 
 def history(room_id: str, drawn: Sequence[Drawn]) -> RoomHistory:
@@ -198,6 +202,8 @@ def sequences(name: str) -> list[Example]:
 
     @SEQUENCES
     @given(st.lists(DRAWN, max_size=9), st.booleans())
+    @example([HIDDEN_TEXT, ENDED], True)
+    @example([HIDDEN_ID, ENDED], True)
     def collect(drawn: list[Drawn], ends_batch: bool) -> None:
         drawn = [Drawn("created", 0, 0, has_id=True, ends_batch=ends_batch), *drawn]
         room = history(f"{name}-{len(found):04}", drawn)

@@ -8,6 +8,7 @@ import pytest
 from msgspec import UNSET
 
 from services.projector.projections.base import Recorded, RoomEvents, Write
+from services.projector.projections.forms import MAX_JSON, MAX_TEXT, FormError
 from services.projector.projections.runs import ImpossibleEventError, Runs
 from shared.contracts.upcasting import UndecodableEventError, UnknownEventError
 from tests.integration.projector.history import RoomHistory, Stored
@@ -203,6 +204,23 @@ def test_what_a_second_end_does_not_give_is_as_it_was() -> None:
     assert (run["status"], run["summary"]) == ("succeeded", "done")
     assert (run["output"], run["error"]) == ('{"answer":42}', '{"message":"no luck"}')
     assert (alone["status"], alone["summary"], alone["output"], alone["error"]) == ("succeeded", None, None, None)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"event_id": "none"},
+        {"data": {"run_id": "run_1", "summary": "a\0b"}},
+        {"data": {"run_id": "run_1", "summary": "ü" * (MAX_TEXT // 2 + 1)}},
+        {"data": {"run_id": "run_1", "output": {"x": "x" * MAX_JSON}}},
+    ],
+    ids=["an id that is none", "a NUL", "a long text", "long JSON"],
+)
+def test_what_later_events_would_hide_from_the_table_is_refused(members: dict[str, object]) -> None:
+    event = RoomHistory("room").completed("run_1")
+    envelope = json.dumps(json.loads(event.envelope) | members).encode()
+    with pytest.raises(FormError):
+        fold([event._replace(envelope=envelope)])
 
 
 def test_an_envelope_from_elsewhere_is_refused() -> None:
