@@ -46,6 +46,8 @@ STORE_ERRORS = (
 
 
 _CHANGES = (Path(__file__).parent / "grants.sql").read_text(encoding="utf-8")
+_TURNS = (1, 2, 3)
+"""What others have handed on is taken back, then what a role has too much, and then it is given what it lacks."""
 
 
 class MigrationError(Exception):
@@ -213,7 +215,7 @@ async def migrate(dsn: str, directory: Path) -> None:
 
 
 async def apply_grants(connection: Connection, directory: Path) -> None:
-    """Gives each role what ``<role>.sql`` says and takes every other right to a table from it.
+    """Gives each role what ``<role>.sql`` says and takes every other right in the schema from it, and from everybody.
 
     Such a file is a query: an object in each row, and the rights to it. Where a role has them nothing is done. A role
     that does not exist is passed over: where there are none, everything belongs to one owner who does it all.
@@ -223,7 +225,7 @@ async def apply_grants(connection: Connection, directory: Path) -> None:
             async with connection.transaction():
                 # Two at once would change the same rows of the catalogue, and one of them fail.
                 await connection.execute("select pg_advisory_xact_lock($1)", MIGRATION_LOCK)
-                for (statement,) in await connection.fetch(
-                    _CHANGES.replace("{role}", role).replace("{wanted}", wanted)
-                ):
-                    await connection.execute(statement)
+                changes = _CHANGES.replace("{role}", role).replace("{wanted}", wanted)
+                for turn in _TURNS:
+                    for (statement,) in await connection.fetch(changes, turn):
+                        await connection.execute(statement)
