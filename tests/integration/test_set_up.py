@@ -196,6 +196,39 @@ async def test_what_is_so_already_is_not_written_again(fresh_postgres: EmbeddedP
     assert [fresh_postgres.execute(CATALOGUE, database=name) for name in MIGRATIONS] == before
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "alter database {} owner to runroom_projector",
+        "grant all on database {} to runroom_command, runroom_query with grant option",
+        "revoke connect on database {0} from runroom_projector; grant connect on database {0} to outsider with grant option;"
+        "set role outsider; grant connect on database {0} to runroom_projector, public",
+        "grant temporary on database {0} to outsider with grant option; set role outsider;"
+        "grant temporary on database {0} to runroom_projector with grant option; set role runroom_projector;"
+        "grant temporary on database {0} to runroom_command, public",
+    ],
+    ids=["another owner", "more than it needs", "in place of the owner", "handed on"],
+)
+@pytest.mark.parametrize("database", MIGRATIONS)
+async def test_each_role_may_connect_where_it_should_and_no_more(
+    fresh_postgres: EmbeddedPostgres, database: str, said: str
+) -> None:
+    """After one run, whatever was there before."""
+    rights = (
+        "select grantor::regrole, grantee::regrole, privilege_type, is_grantable, datname, datdba::regrole"
+        " from pg_database, aclexplode(datacl) where datname in ('event_store', 'projections')"
+        " and grantee::regrole::text <> 'outsider' order by 1, 2, 3, 4, 5"
+    )
+    make_databases(fresh_postgres)
+    before = fresh_postgres.execute(rights)
+    fresh_postgres.execute("drop role if exists outsider; create role outsider")
+    fresh_postgres.execute(said.format(database))
+    assert fresh_postgres.execute(rights) != before
+    make_databases(fresh_postgres)
+    assert fresh_postgres.execute(rights) == before
+    fresh_postgres.execute("drop owned by outsider; drop role outsider")
+
+
 async def test_who_keeps_a_row_locked_that_is_to_be_changed_is_named(
     fresh_postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
