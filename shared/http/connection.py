@@ -165,12 +165,14 @@ class Connection(Intake):
     def _count_ahead(self) -> None:
         if self._ahead is None:
             self._ahead = _Ahead(self.transport)
-        self._backlog.hold(self._ahead, len(self._rest))
+        self._backlog.hold(self._ahead, self._left)
         self._backlog.has_room()  # as above: if there is none, those who are too slow go now
 
     def _go_on(self) -> None:
-        self._release_ahead()
         super()._go_on()
+        # Not before: who has something left has kept the process waiting since the first of it came, read on or not.
+        if not self._rest:
+            self._release_ahead()
 
     def _drop_rest(self) -> None:
         self._release_ahead()

@@ -111,13 +111,14 @@ class Reading(HttpToolsProtocol):
         self._forget()  # it has come, and waits for us
 
     def _set_aside(self, data: bytes, at: int) -> None:
-        self._rest, self._rest_at = data, at
+        # What has been read is let go of when it is the half: at each request that would copy all the others each time.
+        self._rest, self._rest_at = (data[at:], 0) if 2 * at > len(data) else (data, at)
         self.flow.pause_reading()
         cast("Flow", self.flow).is_held = True
 
     def _drop_rest(self) -> None:
         """Nobody reads on."""
-        self._rest = b""
+        self._rest, self._rest_at = b"", 0
 
     def _take_turn(self) -> None:
         if self._rest and not self._is_deaf and not self.transport.is_closing():
@@ -128,7 +129,7 @@ class Reading(HttpToolsProtocol):
     def _read_ahead(self) -> None:
         """Reads on, whatever waits already, as only a connection that is read says that its client has left. What comes
         is kept as it is, and beyond a bound it is not read on."""
-        if len(self._rest) <= _MOST_AHEAD_BYTES:
+        if self._left <= _MOST_AHEAD_BYTES:
             self._is_ahead = True
             cast("Flow", self.flow).is_held = False
             self.flow.resume_reading()
@@ -140,6 +141,11 @@ class Reading(HttpToolsProtocol):
                 self._hold(self._rest, self._rest_at)
             elif self.pipeline:
                 self.flow.pause_reading()
+
+    @property
+    def _left(self) -> int:
+        """Bytes that have come and are yet to be read."""
+        return len(self._rest) - self._rest_at
 
     def _is_of_current(self) -> bool:
         """Whether what comes next is the body of the request that is answered."""
@@ -156,7 +162,7 @@ class Reading(HttpToolsProtocol):
         if not self._is_deaf:
             self._rest += data
             self._forget()
-            if len(self._rest) > _MOST_AHEAD_BYTES:
+            if self._left > _MOST_AHEAD_BYTES:
                 self._stop_reading_ahead()
 
     def _go_on(self) -> None:

@@ -75,9 +75,9 @@ class Served:
         """Returns when so many bytes of heads are on their way."""
         await self._until("arriving", least, most)
 
-    async def until_ahead(self, most: int) -> None:
-        """Returns when no more bytes than that have come and are yet to be read."""
-        await self._until("ahead", 0, most)
+    async def until_ahead(self, least: int, most: int) -> None:
+        """Returns when so many bytes have come and are yet to be read."""
+        await self._until("ahead", least, most)
 
     async def _until(self, gauge: str, least: int, most: int) -> None:
         async with asyncio.timeout(PATIENCE):
@@ -109,18 +109,19 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    end: str,
+    end: str | Crashing,
     *,
     keep_alive: int = 75,
     linger: float = 60,
     most_heads: int | None = None,
+    most_ahead: int | None = None,
     kind: type[Connection] = Connection,
 ) -> AsyncGenerator[Served, None]:
     """The server's connections around the application, in this loop. Nothing may be left that nobody caught."""
     loop = asyncio.get_running_loop()
     errors: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: errors.append(context))
-    app = Crashing(end)
+    app = Crashing(end) if isinstance(end, str) else end
     config = uvicorn.Config(
         cast("Any", ObservedApp(app)),
         interface="asgi3",
@@ -133,7 +134,7 @@ async def served(
     times, turns, cors = RequestTimes(5, 5, linger), Turns(32), Cors(())
     registry = CollectorRegistry()
     heads = Backlog(most_heads, held=Gauge("arriving", "", registry=registry))
-    backlog = Backlog(held=Gauge("ahead", "", registry=registry))
+    backlog = Backlog(most_ahead, held=Gauge("ahead", "", registry=registry))
 
     def connection() -> Connection:
         return kind(
@@ -250,6 +251,96 @@ def test_thousands_sent_ahead_wait_as_they_came() -> None:
                 for _ in range(9000):
                     assert (await reader.readuntil(b"body")).startswith(b"HTTP/1.1 200 OK")
             writer.close()
+
+    as_in_production(check())
+
+
+class Stepping(Crashing):
+    """Answers as many requests as it is let to."""
+
+    def __init__(self) -> None:
+        super().__init__("answer")
+        self._turn = asyncio.Condition()
+        self._left = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._turn:
+            await self._turn.wait_for(lambda: self._left)
+            self._left -= 1
+        await super().__call__(scope, receive, send)
+
+    async def let(self, requests: int) -> None:
+        async with self._turn:
+            self._left += requests
+            self._turn.notify_all()
+
+    async def answers(self, reader: asyncio.StreamReader, requests: int) -> None:
+        await self.let(requests)
+        async with asyncio.timeout(PATIENCE):
+            for _ in range(requests):
+                assert (await reader.readuntil(b"body")).startswith(b"HTTP/1.1 200 ")
+
+
+class Open(Connection):
+    """A connection that says how much it keeps of what has come."""
+
+    @property
+    def kept(self) -> int:
+        return len(self._rest)
+
+
+SENT_AHEAD = b"GET /whole HTTP/1.1\r\nHost: h\r\nX: " + b"a" * 63 + b"\r\n\r\n"
+"""100 bytes."""
+
+
+def test_who_is_read_on_all_the_while_keeps_the_process_waiting_all_the_same() -> None:
+    """Since the first of what he has sent ahead came, as long as any of it is left."""
+
+    async def check() -> None:
+        app = Stepping()
+        async with served(app, most_ahead=20_000) as service:
+            reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+            writer.write(SENT_AHEAD * 1000)
+            await service.until_ahead(20_000, 100_000)
+            is_dropped = False
+            for _ in range(5):
+                await asyncio.sleep(0.3)  # longer than anybody may keep all that is held
+                try:
+                    await app.answers(reader, 1)
+                except (asyncio.IncompleteReadError, ConnectionResetError):
+                    is_dropped = True
+                    break
+            assert is_dropped
+            await service.until_ahead(0, 0)
+            await app.let(1000)
+            writer.close()
+
+    as_in_production(check())
+
+
+def test_who_sends_ahead_holds_what_is_left_of_it() -> None:
+    """And is answered to the end where there is room for that, however long it takes."""
+
+    async def check() -> None:
+        app = Stepping()
+        async with served(app, most_ahead=22_000, kind=Open) as service:
+            first, writer = await asyncio.open_connection("127.0.0.1", service.port)
+            writer.write(SENT_AHEAD * 200)
+            await app.answers(first, 150)
+            await service.until_ahead(4_000, 5_000)
+            assert [cast("Open", one).kept < 10_000 for one in service.connections] == [True]
+            await asyncio.sleep(0.3)  # longer than anybody may keep all that is held
+            second, other = await asyncio.open_connection("127.0.0.1", service.port)
+            other.write(SENT_AHEAD * 130)
+            await service.until_ahead(14_000, 18_000)
+            await app.let(180)
+            async with asyncio.timeout(PATIENCE):
+                for reader, left in ((first, 50), (second, 130)):
+                    for _ in range(left):
+                        assert (await reader.readuntil(b"body")).startswith(b"HTTP/1.1 200 ")
+            await service.until_ahead(0, 0)
+            for one in (writer, other):
+                one.close()
 
     as_in_production(check())
 
@@ -434,7 +525,7 @@ def test_what_comes_in_crumbs_does_not_have_a_turn_for_itself(crumbs: bytes, cou
                 assert (await reader.readuntil(b"body")).startswith(b"HTTP/1.1 200 OK")
                 if close:
                     assert await reader.read() == b""
-                    await service.until_ahead(0)
+                    await service.until_ahead(0, 0)
                     assert service.connections  # it lingers, until the client leaves
                 else:
                     writer.write(b"GET /whole HTTP/1.1\r\nHost: h\r\n\r\n")

@@ -201,8 +201,9 @@ async def test_what_is_so_already_is_not_written_again(fresh_postgres: EmbeddedP
     [
         "alter database {} owner to runroom_projector",
         "grant all on database {} to runroom_command, runroom_query with grant option",
-        "revoke connect on database {0} from runroom_projector; grant connect on database {0} to outsider with grant option;"
-        "set role outsider; grant connect on database {0} to runroom_projector, public",
+        "revoke connect on database {0} from runroom_projector;"
+        "grant connect on database {0} to outsider with grant option; set role outsider;"
+        "grant connect on database {0} to runroom_projector, public",
         "grant temporary on database {0} to outsider with grant option; set role outsider;"
         "grant temporary on database {0} to runroom_projector with grant option; set role runroom_projector;"
         "grant temporary on database {0} to runroom_command, public",
