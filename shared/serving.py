@@ -28,6 +28,7 @@ from shared.http.deadlines import RequestTimes
 from shared.http.exchange import ObservedApp
 from shared.http.head import MOST_ARRIVING_BYTES
 from shared.http.paths import PathsAsWritten
+from shared.http.room import MOST_WAITING_BYTES, Room
 from shared.metrics import ARRIVING_BYTES, ARRIVING_REFUSED
 from shared.settings import SettingsError
 from shared.telemetry import Logger
@@ -116,9 +117,15 @@ async def serve(
     times = RequestTimes(head_seconds, body_seconds)
     turns = Turns(REQUESTS_AT_ONCE)
     heads = Backlog(MOST_ARRIVING_BYTES, held=ARRIVING_BYTES, drops=ARRIVING_REFUSED)
-    crumbs = Turns(CRUMBS_AT_ONCE)
     connection = partial(
-        Connection, turns=turns, backlog=backlog or Backlog(), times=times, heads=heads, crumbs=crumbs, cors=cors
+        Connection,
+        turns=turns,
+        room=Room(MOST_WAITING_BYTES),
+        backlog=backlog or Backlog(),
+        times=times,
+        heads=heads,
+        crumbs=Turns(CRUMBS_AT_ONCE),
+        cors=cors,
     )
     server = _Server(
         uvicorn.Config(

@@ -20,6 +20,7 @@ from shared.http.backlog import Backlog
 from shared.http.intake import Intake
 from shared.http.problems import CONNECTION
 from shared.http.reading import Flow
+from shared.http.room import Room, no_room
 from shared.turns import Turns
 
 LARGE_CHUNK: Final = 256 * 1024
@@ -46,15 +47,28 @@ class _Ahead:
 class Connection(Intake):
     """One client's connection. A response finds it by ``connection_of``.
 
-    The requests of all connections are begun in ``turns``; what clients have yet to take of answers and of the large
-    chunks of streams is in the ``backlog``, and so is what they have sent ahead.
+    The requests of all connections are begun in ``turns``, and have ``room`` for what is kept of them until then; what
+    clients have yet to take of answers and of the large chunks of streams is in the ``backlog``, and so is what they
+    have sent ahead.
     """
 
-    __slots__ = ("_ahead", "_backlog", "_held", "_is_streaming", "_on_lost", "_responding", "_turns")
+    __slots__ = (
+        "_ahead",
+        "_backlog",
+        "_claimed",
+        "_held",
+        "_is_streaming",
+        "_on_lost",
+        "_responding",
+        "_room",
+        "_turns",
+    )
 
-    def __init__(self, *arguments: Any, turns: Turns, backlog: Backlog, **named: Any) -> None:
+    def __init__(self, *arguments: Any, turns: Turns, room: Room, backlog: Backlog, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._turns = turns
+        self._room = room
+        self._claimed = 0
         self._backlog = backlog
         self._ahead: _Ahead | None = None
         self._on_lost: Callable[[], None] | None = None
@@ -185,6 +199,8 @@ class Connection(Intake):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._backlog.release(self)
+        if self._responding is None:
+            self._let_go_of_waiting()
         super().connection_lost(exc)
         if (cycle := self._responding) is not None:
             self._responding = None
@@ -193,21 +209,40 @@ class Connection(Intake):
         if self._on_lost is not None:
             self._on_lost()
 
+    def _claim(self, size: int) -> None:
+        if size and self._responding is None:
+            if not self._room.take(size):
+                self._stop(no_room())
+            self._claimed += size
+
+    def _give_room_back(self) -> None:
+        if self._claimed:
+            self._room.give_back(self._claimed)
+            self._claimed = 0
+
+    def _let_go_of_waiting(self) -> None:
+        """Of a request that is still in the queue when the connection ends."""
+        if self._current is not None:
+            self._current.body.clear()
+            self._current.scope = {}  # pyright: ignore[reportAttributeAccessIssue]
+        self._let_go_of_head()
+        self._give_room_back()
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._current = cycle
         self._turns.enter(lambda: self._start(cycle, app))
 
     def _start(self, cycle: RequestResponseCycle, app: Any) -> None:
-        # Here, and not when the request is read: of pipelined requests only one is answered at a time.
+        self._give_room_back()
         if self.transport.is_closing() or cycle.disconnected:  # refused meanwhile, or nobody is there
-            cycle.scope["extensions"] = {}
-        else:
-            self._responding = cycle
-            written_to = _Answer if cycle.scope["method"] == "HEAD" else _HeadWithBody
-            if cycle.waiting_for_100_continue:
-                app, written_to = _ending_unless_asked(app, cycle), _Answer
-            cycle.transport = cast("asyncio.Transport", written_to(self))
-            cycle.scope["extensions"] = {CONNECTION: cast("dict[object, object]", self)}
+            return
+        # Here, and not when the request is read: of pipelined requests only one is answered at a time.
+        self._responding = cycle
+        written_to = _Answer if cycle.scope["method"] == "HEAD" else _HeadWithBody
+        if cycle.waiting_for_100_continue:
+            app, written_to = _ending_unless_asked(app, cycle), _Answer
+        cycle.transport = cast("asyncio.Transport", written_to(self))
+        cycle.scope["extensions"] = {CONNECTION: cast("dict[object, object]", self)}
         super()._start_asgi_task(cycle, app)
 
 

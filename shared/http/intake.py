@@ -20,6 +20,7 @@ from shared.http.head import (
     MAX_HEADERS,
     MAX_HOST_BYTES,
     counted_while_it_comes,
+    counted_while_it_waits,
     headers_too_large,
     is_host,
     size_of,
@@ -137,6 +138,7 @@ class Intake(Reading):
         if self.parser.should_upgrade():
             self._upgrade = self._head_without_upgrade()
             return
+        self._claim(counted_while_it_waits(self._head_bytes, len(self.headers)))
         self._part = BODY
         self._loose_bytes = 0
         self._forget_head()
@@ -146,6 +148,7 @@ class Intake(Reading):
         self._loose_bytes = 0
         self._pieces += 1
         if self._upgrade is None and not self.cycle.response_complete and self.scope["method"] not in _WITHOUT_BODY:
+            self._claim(len(body))
             super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -223,6 +226,10 @@ class Intake(Reading):
         except httptools.HttpParserError:
             self._refuse(self._problem or invalid_request("the request is not HTTP/1.1 as RFC 9112 has it"))
         return None
+
+    def _claim(self, size: int) -> None:
+        """So much more is kept of the request that is read, if it may be."""
+        raise NotImplementedError
 
     def _await_rest(self) -> None:
         if self._part is BODY and self._loose_bytes <= MAX_HEAD_BYTES:

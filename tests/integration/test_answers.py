@@ -9,7 +9,7 @@ import asyncio
 import gc
 import socket
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection, Coroutine
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -27,6 +27,7 @@ from shared.http.cors import Cors
 from shared.http.deadlines import RequestTimes
 from shared.http.exchange import ObservedApp
 from shared.http.reading import BODY
+from shared.http.room import Room
 from shared.turns import Turns
 from tests.support.work import counted
 
@@ -115,6 +116,8 @@ async def served(
     linger: float = 60,
     most_heads: int | None = None,
     most_ahead: int | None = None,
+    most_waiting: int | None = None,
+    turns: Turns | None = None,
     kind: type[Connection] = Connection,
 ) -> AsyncGenerator[Served, None]:
     """The server's connections around the application, in this loop. Nothing may be left that nobody caught."""
@@ -131,7 +134,8 @@ async def served(
     )
     config.load()
     state = ServerState()
-    times, turns, cors = RequestTimes(5, 5, linger), Turns(32), Cors(())
+    times, cors = RequestTimes(5, 5, linger), Cors(())
+    turns, room = turns or Turns(32), Room(most_waiting)
     registry = CollectorRegistry()
     heads = Backlog(most_heads, held=Gauge("arriving", "", registry=registry))
     backlog = Backlog(most_ahead, held=Gauge("ahead", "", registry=registry))
@@ -142,6 +146,7 @@ async def served(
             server_state=state,
             app_state={},
             turns=turns,
+            room=room,
             backlog=backlog,
             times=times,
             heads=heads,
@@ -341,6 +346,82 @@ def test_who_sends_ahead_holds_what_is_left_of_it() -> None:
             await service.until_ahead(0, 0)
             for one in (writer, other):
                 one.close()
+
+    as_in_production(check())
+
+
+class Held(Turns):
+    """Nobody has a turn before all do."""
+
+    def __init__(self) -> None:
+        super().__init__(32)
+        self.waiting: list[Callable[[], None]] = []
+
+    def enter(self, work: Callable[[], None]) -> None:
+        self.waiting.append(work)
+
+    async def until(self, waiting: int) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while len(self.waiting) < waiting:
+                await asyncio.sleep(0.01)
+
+    def go(self) -> None:
+        for work in self.waiting:
+            work()
+        self.waiting.clear()
+
+
+LARGE = {
+    "head": b"GET /whole HTTP/1.1\r\nHost: h\r\nX: %b\r\n\r\n" % (b"a" * 60_000),
+    "fields": b"GET /whole HTTP/1.1\r\nHost: h\r\n%b\r\n" % (b"x: y\r\n" * 98),
+    "body": b"POST /whole HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n%b" % bytes(60_000),
+}
+
+
+@pytest.mark.parametrize(("large", "most"), [("head", 100_000), ("fields", 20_000), ("body", 100_000)])
+def test_large_requests_that_wait_for_their_turn_are_bounded(large: str, most: int) -> None:
+    """There is room for one of them. Whoever is there stays; small ones are not counted."""
+
+    async def check() -> None:
+        turns = Held()
+        async with served("answer", most_waiting=most, turns=turns) as service:
+            clients: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+            async def send(data: bytes) -> asyncio.StreamReader:
+                clients.append(await asyncio.open_connection("127.0.0.1", service.port))
+                clients[-1][1].write(data)
+                return clients[-1][0]
+
+            for _ in range(2):
+                first = await send(LARGE[large])
+                await turns.until(1)
+                async with asyncio.timeout(PATIENCE):
+                    said = await (await send(LARGE[large])).read()
+                assert said.startswith(b"HTTP/1.1 503 ")
+                assert b"\r\nretry-after: 1\r\n" in said
+                assert b'"error":"overloaded"' in said
+                waiting = len(turns.waiting)
+                small = [await send(SENT_AHEAD) for _ in range(50)]
+                await turns.until(waiting + 50)
+                turns.go()
+                for reader in (first, *small):
+                    async with asyncio.timeout(PATIENCE):
+                        assert (await reader.readuntil(b"body")).startswith(b"HTTP/1.1 200 ")
+            # Of who has left nothing is kept.
+            await send(LARGE[large])
+            await turns.until(1)
+            before = len(service.connections)
+            clients[-1][1].transport.abort()
+            async with asyncio.timeout(PATIENCE):
+                while len(service.connections) == before:
+                    await asyncio.sleep(0.01)
+            last = await send(LARGE[large])
+            await turns.until(2)
+            turns.go()
+            async with asyncio.timeout(PATIENCE):
+                assert (await last.readuntil(b"body")).startswith(b"HTTP/1.1 200 ")
+            for _, writer in clients:
+                writer.close()
 
     as_in_production(check())
 
