@@ -12,10 +12,11 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
-from litestar.types import Message, Receive, Scope, Send
+from litestar.types import Scope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from shared.http.answer import Answer, HeadWithBody, ending_unless_asked
 from shared.http.backlog import Backlog
 from shared.http.intake import Intake
 from shared.http.problems import CONNECTION
@@ -238,75 +239,12 @@ class Connection(Intake):
             return
         # Here, and not when the request is read: of pipelined requests only one is answered at a time.
         self._responding = cycle
-        written_to = _Answer if cycle.scope["method"] == "HEAD" else _HeadWithBody
+        written_to = Answer if cycle.scope["method"] == "HEAD" else HeadWithBody
         if cycle.waiting_for_100_continue:
-            app, written_to = _ending_unless_asked(app, cycle), _Answer
-        cycle.transport = cast("asyncio.Transport", written_to(self))
+            app, written_to = ending_unless_asked(app, cycle), Answer
+        cycle.transport = cast("asyncio.Transport", written_to(self.transport, self.close))
         cycle.scope["extensions"] = {CONNECTION: cast("dict[object, object]", self)}
         super()._start_asgi_task(cycle, app)
-
-
-class _Answer:
-    """What an answer is written to. The connection is closed as it sees fit."""
-
-    __slots__ = ("_connection", "_transport")
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._transport = connection.transport
-
-    def write(self, data: bytes) -> None:
-        self._transport.write(data)
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-class _HeadWithBody(_Answer):
-    """What an answer of a head and a body is written to: both go in one system call, which is 10 µs.
-
-    The head may be kept until then: ASGI has it sent with the first of the body, not before.
-    """
-
-    __slots__ = ("_head",)
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
-        self._head: bytes | None = b""
-
-    def write(self, data: bytes) -> None:
-        head = self._head
-        if head == b"":
-            self._head = data
-        elif head is None:
-            self._transport.write(data)
-        else:
-            self._head = None
-            self._transport.writelines((head, data))
-
-    def close(self) -> None:
-        head, self._head = self._head, None
-        if head and not self._transport.is_closing():
-            self._transport.write(head)
-        super().close()
-
-
-def _ending_unless_asked(app: Any, cycle: RequestResponseCycle) -> Any:
-    """The application, for a client that waits to be asked for its body. If it is not, nobody can tell whether the body
-    or another request comes next, and the connection ends with the answer (RFC 9110, section 10.1.1)."""
-
-    async def asked(scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_and_end(message: Message) -> None:
-            if cycle.waiting_for_100_continue:
-                cycle.keep_alive = False
-            await send(message)
-
-        await app(scope, receive, send_and_end)
-
-    return asked
 
 
 def connection_of(scope: Scope) -> Connection | None:
