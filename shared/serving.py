@@ -28,7 +28,7 @@ from shared.http.deadlines import RequestTimes
 from shared.http.exchange import ObservedApp
 from shared.http.head import MOST_ARRIVING_BYTES
 from shared.http.paths import PathsAsWritten
-from shared.http.room import MOST_WAITING_BYTES, Room
+from shared.http.quota import MOST_WAITING_BYTES, Quota
 from shared.metrics import ARRIVING_BYTES, ARRIVING_REFUSED
 from shared.settings import SettingsError
 from shared.telemetry import Logger
@@ -120,7 +120,7 @@ async def serve(
     connection = partial(
         Connection,
         turns=turns,
-        room=Room(MOST_WAITING_BYTES),
+        quota=Quota(MOST_WAITING_BYTES),
         backlog=backlog or Backlog(),
         times=times,
         heads=heads,

@@ -20,8 +20,8 @@ from shared.http.answer import Answer, HeadWithBody, ending_unless_asked
 from shared.http.backlog import Backlog
 from shared.http.intake import Intake
 from shared.http.problems import CONNECTION
+from shared.http.quota import Quota, no_room_to_wait
 from shared.http.reading import Flow
-from shared.http.room import Room, no_room
 from shared.turns import Turns
 
 LARGE_CHUNK: Final = 256 * 1024
@@ -48,7 +48,7 @@ class _Ahead:
 class Connection(Intake):
     """One client's connection. A response finds it by ``connection_of``.
 
-    The requests of all connections are begun in ``turns``, and have ``room`` for what is kept of them until then; what
+    The requests of all connections are begun in ``turns``, and what is kept of them until then has a ``quota``; what
     clients have yet to take of answers and of the large chunks of streams is in the ``backlog``, and so is what they
     have sent ahead.
     """
@@ -60,15 +60,15 @@ class Connection(Intake):
         "_held",
         "_is_streaming",
         "_on_lost",
+        "_quota",
         "_responding",
-        "_room",
         "_turns",
     )
 
-    def __init__(self, *arguments: Any, turns: Turns, room: Room, backlog: Backlog, **named: Any) -> None:
+    def __init__(self, *arguments: Any, turns: Turns, quota: Quota, backlog: Backlog, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._turns = turns
-        self._room = room
+        self._quota = quota
         self._claimed = 0
         self._backlog = backlog
         self._ahead: _Ahead | None = None
@@ -212,13 +212,13 @@ class Connection(Intake):
 
     def _claim(self, size: int) -> None:
         if size and self._responding is None:
-            if not self._room.take(size):
-                self._stop(no_room())
+            if not self._quota.take(size):
+                self._stop(no_room_to_wait())
             self._claimed += size
 
     def _give_room_back(self) -> None:
         if self._claimed:
-            self._room.give_back(self._claimed)
+            self._quota.give_back(self._claimed)
             self._claimed = 0
 
     def _let_go_of_waiting(self) -> None:

@@ -20,7 +20,7 @@ from shared.http.connection import CRUMBS_AT_ONCE, Connection
 from shared.http.cors import Cors
 from shared.http.deadlines import RequestTimes
 from shared.http.exchange import ObservedApp
-from shared.http.room import Room
+from shared.http.quota import Quota
 from shared.turns import Turns
 
 PATIENCE = 10.0
@@ -127,7 +127,7 @@ async def served(
     config.load()
     state = ServerState()
     times, cors = RequestTimes(5, 5, linger), Cors(())
-    turns, room = turns or Turns(32), Room(most_waiting)
+    turns, quota = turns or Turns(32), Quota(most_waiting)
     registry = CollectorRegistry()
     heads = Backlog(most_heads, held=Gauge("arriving", "", registry=registry))
     backlog = Backlog(most_ahead, held=Gauge("ahead", "", registry=registry))
@@ -138,7 +138,7 @@ async def served(
             server_state=state,
             app_state={},
             turns=turns,
-            room=room,
+            quota=quota,
             backlog=backlog,
             times=times,
             heads=heads,

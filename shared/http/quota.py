@@ -12,7 +12,7 @@ MOST_WAITING_BYTES: Final = 32 * 1024 * 1024
 """In a process."""
 
 
-class Room:
+class Quota:
     """``limit`` in bytes; none without one."""
 
     def __init__(self, limit: int | None = None) -> None:
@@ -30,6 +30,6 @@ class Room:
         self._taken -= size
 
 
-def no_room() -> Problem:
+def no_room_to_wait() -> Problem:
     detail = "too many large requests are waiting for their turn"
     return Problem(503, "overloaded", detail, retry_after=1)
