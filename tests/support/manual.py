@@ -24,8 +24,9 @@ def typed(section: str, first: str) -> str:
 
 def run_typed(
     section: str, first: str, environment: Mapping[str, str], *, replaced: Mapping[str, str] | None = None
-) -> None:
-    """Types it at the root of a checkout, with the programs of PostgreSQL at hand; ``replaced`` are its examples."""
+) -> str:
+    """What is said when it is typed at the root of a checkout, with the programs of PostgreSQL at hand; ``replaced`` are
+    its examples."""
     script = typed(section, first)
     for example, value in (replaced or {}).items():
         assert example in script
@@ -41,6 +42,7 @@ def run_typed(
         check=False,
     )
     assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 def up_to(script: str, part: str) -> str:
