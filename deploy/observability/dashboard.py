@@ -192,10 +192,11 @@ ROWS: dict[str, tuple[Graph, ...]] = {
         Graph(
             "Parked and behind",
             "short",
-            "Events that cannot be applied, and rooms to be filled from the event store.",
+            "Events that cannot be applied, rooms to be filled from the event store, and those that it cannot fill.",
             (
                 ("sum by (projection) (runroom_projector_parked_events)", "parked {{projection}}"),
                 ("sum by (projection) (runroom_projector_behind_rooms)", "behind {{projection}}"),
+                ("sum by (projection) (runroom_projector_holed_rooms)", "holed {{projection}}"),
             ),
         ),
         Graph(

@@ -18,6 +18,7 @@ from services.projector.partition import UNKNOWN, Room
 from services.projector.projection_store import Advance, Mark, Park, PoisonError, ProjectionStore
 from services.projector.projections.base import Projection, Recorded, Write
 from shared import tracing
+from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import progress_subject
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
 from shared.postgres import STORE_ERRORS
@@ -89,6 +90,8 @@ class Applier:
         ]
         try:
             found = await self._events.missing(holes)
+            lacking = [(hole.key, hole.applied_seq + 1) for hole in holes if found.lacks(hole)]
+            holed = await self._events.holed(lacking) if lacking else set[RoomKey]()
         except STORE_ERRORS as error:
             if self._events_well:
                 self._log.warning("event_store_unavailable", rooms=len(holes), error=type(error).__name__)
@@ -98,14 +101,26 @@ class Applier:
             return
         self._events_well = True
         filled = 0
+        news: list[Hole] = []
         for room, hole in zip(sorting.open, holes, strict=True):
             stored = found.events.get(room.key, ())
-            needed = sorting.fill(room, stored)
-            if needed == 0 and found.complete:
+            filled += sorting.fill(room, stored)
+            if found.lacks(hole):
                 room.postpone()
                 if not stored:
                     room.ends_at(hole.applied_seq)
-            filled += needed
+                if room.key in holed and not room.is_holed:
+                    news.append(hole)
+                room.is_holed = room.key in holed
+        if news:  # thousands, perhaps: `verify` names them all
+            workspace_id, room_id = news[0].key
+            self._log.error(
+                "event_missing",
+                workspace_id=workspace_id,
+                room_id=room_id,
+                stream_seq=news[0].applied_seq + 1,
+                rooms=len(news),
+            )
         metrics.FILLED.labels(self._name).inc(filled)
         self._log.debug("event_store_read", rooms=len(holes), events=filled)
 

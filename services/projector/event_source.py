@@ -35,6 +35,11 @@ class Found(NamedTuple):
     events: dict[RoomKey, list[Recorded]]
     complete: bool
 
+    def lacks(self, hole: Hole) -> bool:
+        """Whether the first event of the hole is not there, whatever comes behind it."""
+        stored = self.events.get(hole.key)
+        return self.complete and (not stored or stored[0].stream_seq != hole.applied_seq + 1)
+
 
 class PublishedRoom(NamedTuple):
     key: RoomKey
@@ -89,6 +94,16 @@ class EventSource:
             found.setdefault(key, []).append(Recorded(row["stream_seq"], 0, row["envelope"]))
             size += len(row["envelope"])
         return Found(found, len(rows) < MOST_EVENTS and size < MOST_BYTES)
+
+    async def holed(self, places: Sequence[tuple[RoomKey, int]]) -> set[RoomKey]:
+        """Which of the rooms count the seq given, or have events behind it, and do not have the event itself."""
+        rows = await self._fetch(
+            "holed_rooms",
+            [key.workspace_id for key, _ in places],
+            [key.room_id for key, _ in places],
+            [seq for _, seq in places],
+        )
+        return {RoomKey(row["workspace_id"], row["room_id"]) for row in rows}
 
     async def published_rooms(self, after: RoomKey, most: int) -> list[PublishedRoom]:
         """A page of all rooms in key order, and up to where the relay says it published each."""

@@ -2,8 +2,8 @@
 
 Invariant: measuring costs as much as there is lag, however many rooms there are: what is not yet published is in an
 index of its own, and of what is published the worker knows itself what it has yet to apply, or asks the stream where it
-has no consumer that would say so. A room that waits for an operator does not count: nothing that projectors do would
-make that less, and it has an alert of its own.
+has no consumer that would say so. A room that waits for an operator, behind a parked event or before one that is not
+there, does not count: nothing that projectors do would make that less, and it has an alert of its own.
 """
 
 import asyncio

@@ -23,7 +23,7 @@ APPLY_SECONDS = Histogram(
 LAG = Gauge(
     "runroom_projector_lag_events",
     "Events committed and yet to be applied, of the partitions this worker holds. Rooms that wait behind a parked"
-    " event, or before one that cannot be published, are left out.",
+    " event, or before one that cannot be published or is not there, are left out.",
     ["projection", "partition"],
 )
 LAG_SECONDS = Gauge(
@@ -45,6 +45,12 @@ PARKED_EVENTS = Gauge(
 )
 PARKED = Counter(
     "runroom_projector_parkings_total", "Times an event could not be applied, first tries and retries.", ["projection"]
+)
+HOLED_ROOMS = Gauge(
+    "runroom_projector_holed_rooms",
+    "Rooms that stand still before an event that the event store counts and does not have, of the partitions this"
+    " worker holds.",
+    ["projection"],
 )
 BEHIND_ROOMS = Gauge("runroom_projector_behind_rooms", "Rooms to be filled from the event store.", ["projection"])
 LEASES_LOST = Counter(

@@ -28,7 +28,8 @@ class Room:
     read from the event store, not before ``retry_at`` (monotonic seconds). ``counted_seq`` is up to where they count as
     yet to be applied: not beyond what the event store has, once it was asked. ``held_at`` is the seq of the event that
     cannot be applied and is parked, 0 when there is none, ``reason`` what is wrong with it, and ``skip_at`` the same
-    seq when it is to be left out.
+    seq when it is to be left out. ``is_holed`` says that the event store counts the next event and does not have it:
+    the room waits for an operator then, too.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class Room:
         "attempts",
         "counted_seq",
         "held_at",
+        "is_holed",
         "key",
         "partition",
         "reason",
@@ -54,6 +56,7 @@ class Room:
         self.attempts = 0
         self.held_at = 0
         self.skip_at = 0
+        self.is_holed = False
         self.reason = ""
 
     def want(self, seq: int) -> None:
@@ -68,8 +71,8 @@ class Room:
 
     @property
     def lag(self) -> int:
-        """Events wanted that the event store has, as far as is known. 0 while the room is held back."""
-        return 0 if self.held_at else max(self.counted_seq - max(self.applied_seq, 0), 0)
+        """Events wanted that the event store has, as far as is known. 0 while the room waits for an operator."""
+        return 0 if self.held_at or self.is_holed else max(self.counted_seq - max(self.applied_seq, 0), 0)
 
     def postpone(self, longest: float = _LONGEST_WAIT) -> None:
         """Puts the next try off, further each time, by ``longest`` seconds at the most."""
@@ -105,6 +108,7 @@ class Room:
     def advance(self, seq: int) -> None:
         """Everything up to ``seq`` is applied."""
         self.applied_seq = seq
+        self.is_holed = False
         self.attempts = 0
         self.held_at = 0
         self.skip_at = 0
@@ -114,6 +118,7 @@ class Room:
     def want_nothing(self) -> None:
         """Forgets what was wanted. What is wanted next is read at once."""
         self.wanted_seq = self.counted_seq = 0
+        self.is_holed = False
         self.retry_at = 0.0
         self.partition.behind.pop(room_subject(*self.key), None)
 
@@ -150,7 +155,7 @@ class Partition:
 
     @property
     def lag(self) -> int:
-        """Events yet to be applied, as far as the worker knows of them; without rooms that are held back."""
+        """Events yet to be applied, as far as the worker knows of them; without rooms that wait for an operator."""
         arrived = len(self.consumer.buffer) + self.consumer.pending if self.consumer else 0
         if not self.is_read:
             arrived = max(arrived, self.unread)

@@ -251,7 +251,9 @@ class Runner:
 
     def _count_rooms(self) -> None:
         behind = sum(len(partition.behind) for partition in self._partitions.values())
+        holed = sum(room.is_holed for partition in self._partitions.values() for room in partition.behind.values())
         metrics.BEHIND_ROOMS.labels(self.name).set(behind)
+        metrics.HOLED_ROOMS.labels(self.name).set(holed)
         metrics.PARKED_EVENTS.labels(self.name).set(len(self.held_rooms()) if behind else 0)
 
     def _in_turn(self) -> list[Partition]:

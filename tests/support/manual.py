@@ -25,8 +25,10 @@ def typed(section: str, first: str) -> str:
 def run_typed(
     section: str, first: str, environment: Mapping[str, str], *, replaced: Mapping[str, str] | None = None
 ) -> str:
-    """What is said when it is typed at the root of a checkout, with the programs of PostgreSQL at hand; ``replaced`` are
-    its examples."""
+    """Types it at the root of a checkout, with the programs of PostgreSQL at hand, and returns what is said.
+
+    ``replaced`` are its examples.
+    """
     script = typed(section, first)
     for example, value in (replaced or {}).items():
         assert example in script

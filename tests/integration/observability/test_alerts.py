@@ -133,6 +133,10 @@ CASES = {
         at(1, "runroom_projector_parked_events", 'projection="runs"'),
         at(0, "runroom_projector_parked_events", 'projection="runs"'),
     ),
+    "RunroomEventsMissing": Case(
+        at(1, "runroom_projector_holed_rooms", 'projection="runs"'),
+        at(0, "runroom_projector_holed_rooms", 'projection="runs"'),
+    ),
     "RunroomStreamsNearLimit": Case(
         [*at(81, "runroom_query_streams_open"), *at(100, "runroom_query_streams_limit")],
         [*at(79, "runroom_query_streams_open"), *at(100, "runroom_query_streams_limit")],

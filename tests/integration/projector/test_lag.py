@@ -158,6 +158,45 @@ async def test_events_that_the_store_does_not_have_are_not_counted(
         workers.end()
 
 
+async def test_rooms_whose_next_event_is_not_there_are_told(
+    event_store_dsn: str, projection_dsn: str, stream_url: str, tmp_path: Path, port: int
+) -> None:
+    """What comes behind it is shown nowhere, however new it is. None of them is late: nobody could apply it."""
+    before = RoomHistory("holed")
+    before.run(steps=0)
+    behind = RoomHistory("holed").created("run_behind")._replace(seq=9)
+    forged = RoomHistory("not-holed")
+    forged.run(steps=0)
+    await store(event_store_dsn, [*before.events, *forged.events])
+    await publish(stream_url, [*before.events, *forged.events])
+    workers = Workers(event_store_dsn, projection_dsn, stream_url, tmp_path)
+    connection = await asyncpg.connect(event_store_dsn)
+    try:
+        workers.start(PROJECTOR_PORT=str(port))
+        await applied(projection_dsn, [before, forged])
+        await holed(port, 0)
+        await store(event_store_dsn, [behind], states=False)
+        await connection.execute("insert into rooms values ('ws', 'made-up', 5, 5)")
+        # The store knows of no such event: that is somebody's who may write to the stream alone.
+        await publish(stream_url, [behind, forged.events[-1]._replace(seq=10**17, event_id="made-up")])
+        await holed(port, 2)
+        await until(port, partition_of(*before.key), {"runs": 0, "room_feed": 0})
+        assert "event_missing" in workers.log()
+
+        await connection.execute("set session_replication_role = replica")
+        await connection.execute("delete from events where room_id = 'holed' and stream_seq = 9")
+        await connection.execute("delete from rooms where room_id = 'made-up'")
+        await connection.execute("update rooms set last_seq = 3, published_seq = 3 where room_id = 'holed'")
+        await holed(port, 0)
+        later = before.run(steps=0)
+        await store(event_store_dsn, later)
+        await publish(stream_url, later)
+        await applied(projection_dsn, [before])
+    finally:
+        await connection.close()
+        workers.end()
+
+
 async def make_late(event_store_dsn: str, room_ids: list[str], age: str) -> None:
     """As if nothing of these rooms were published yet, and every event ``age`` old."""
     connection = await asyncpg.connect(event_store_dsn)
@@ -171,6 +210,13 @@ async def measured(port: int) -> None:
     async with asyncio.timeout(20):
         while "runroom_projector_lag_events{" not in await asyncio.to_thread(_get_or_nothing, port):
             await asyncio.sleep(0.2)
+
+
+async def holed(port: int, rooms: int) -> None:
+    expected = {f'runroom_projector_holed_rooms{{projection="{name}"}} {rooms}.0' for name in PROJECTIONS}
+    async with asyncio.timeout(20):
+        while not expected <= set((await asyncio.to_thread(_get_or_nothing, port)).splitlines()):
+            await asyncio.sleep(0.1)
 
 
 async def parked(port: int, events: int) -> None:
