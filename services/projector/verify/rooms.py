@@ -128,8 +128,10 @@ class RoomsCheck:
                 self._report.differs(key, projection, "the event store has no such room")
             elif applied > seen.last_seq:
                 self._report.differs(key, projection, f"applied up to {applied}, stored up to {seen.last_seq}")
+            elif applied < 0:
+                self._report.differs(key, projection, f"applied up to {applied}")
             if seen is not None:
-                seen.applied[projection] = applied
+                seen.applied[projection] = max(applied, 0)
         for row in await self._projections.fetch(_SQL["parked_between"], *page.bounds):
             projection = row["projection"]
             if row["skipped"]:

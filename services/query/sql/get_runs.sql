@@ -4,7 +4,7 @@
 select
     r.run_id, r.workspace_id, r.room_id, r.thread_id, r.status, v.title, v.goal, v.input, v.output, v.error, v.summary,
     v.tags, r.created_at, r.started_at, r.ended_at, r.updated_at, r.correlation_id, r.last_event_id::text, r.stream_seq,
-    coalesce(
+    greatest(
         (
             select p.applied_seq from proj_applied p
             where p.projection = 'runs' and p.workspace_id = r.workspace_id and p.room_id = r.room_id

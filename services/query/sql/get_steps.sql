@@ -10,7 +10,7 @@ from (
     -- "offset 0" has it looked up once a run, not once a step.
     select
         run.run_id, run.workspace_id, run.room_id,
-        coalesce(
+        greatest(
             (
                 select p.applied_seq from proj_applied p
                 where p.projection = 'runs' and p.workspace_id = run.workspace_id and p.room_id = run.room_id

@@ -4,7 +4,7 @@ select
     wanted.workspace_id,
     wanted.room_id,
     (
-        select p.applied_seq from proj_applied p
+        select greatest(p.applied_seq, 0) from proj_applied p
         where p.projection = 'runs' and p.workspace_id = wanted.workspace_id and p.room_id = wanted.room_id
     ) as applied_seq
 from unnest($1::text[], $2::text[]) as wanted (workspace_id, room_id)

@@ -17,10 +17,12 @@ from deploy.local import EmbeddedPostgres
 from services.projector.rebuild.versions import _SCHEMA as SCHEMA
 from shared.postgres import migrate
 from tests.integration.privileges import connected
+from tests.support.manual import run_typed
 from tests.support.servers import PROJECTION_MIGRATIONS, as_role
 
 WISH = (PROJECTION_MIGRATIONS.parent / "sql" / "parked_wish.sql").read_text()
 SKIPS_COPIED = (PROJECTION_MIGRATIONS.parent / "rebuild" / "sql" / "skips_copied.sql").read_text()
+SECTION = "When a credential is stolen"
 MIB = 1024 * 1024
 LARGE = json.dumps({"n": [1e15] * (5 * MIB // 20)})
 """Of a body of 1 MiB, and more: such numbers grow most when they are written again."""
@@ -143,6 +145,7 @@ BAD: dict[tuple[str, str], tuple[Any, ...]] = {
     ("projector_parked", "stream_seq"): (0, -1),
     ("projector_parked", "partition"): (-1, 32),
     **{("proj_rooms", name): IDS for name in ("projection", "workspace_id", "room_id")},
+    ("proj_rooms", "applied_seq"): (-1,),
     ("projector_leases", "projection"): IDS,
     ("projector_leases", "partition"): (-1, 32),
     **{("projector_leases", name): ("o" * 257,) for name in ("owner", "stream_identity")},
@@ -165,7 +168,7 @@ async def insert(connection: asyncpg.Connection, table: str, row: dict[str, Any]
 async def test_what_no_projector_writes_is_not_written(projection_dsn: str, table: str, column: str) -> None:
     async with connected(as_role(projection_dsn, "runroom_projector")) as thief:
         for value in BAD[table, column]:
-            with pytest.raises(asyncpg.CheckViolationError, match=rf"{table}_(times_)?forms"):
+            with pytest.raises(asyncpg.CheckViolationError, match=rf"{table}_(times_|applied_)?forms"):
                 await insert(thief, table, {**ROWS[table], column: value})
 
 
@@ -207,7 +210,7 @@ async def test_projections_that_hold_what_no_projector_wrote_keep_it_and_take_no
         await migrate(older, PROJECTION_MIGRATIONS)
         assert await forms(owner, convalidated=True) == {
             *ROWS.keys() - {"proj_runs_v1", "projector_parked"},
-            *("projector_versions", "projector_parked_times"),
+            *("projector_versions", "projector_parked_times", "proj_rooms_applied"),
         }
         assert await forms(owner, convalidated=False) == {"proj_runs_v1", "projector_parked"}
         assert await owner.fetchval("select length(error) from projector_parked where room_id = 'long'") == MIB
@@ -238,12 +241,33 @@ async def test_times_that_somebody_wrote_are_put_right_or_kept(older: str) -> No
         assert await owner.fetchval("select count(*) from projector_parked where projection = 'elsewhere@2'") == 1
 
 
+async def test_rooms_that_are_applied_up_to_before_their_first_event_are_put_right_or_kept(older: str) -> None:
+    below = {**ROWS["proj_rooms"], "applied_seq": -5}
+    query = "select applied_seq from proj_rooms order by 1"
+    async with connected(older) as owner:
+        await insert(owner, "proj_rooms", below)
+        await insert(owner, "proj_rooms", {**below, "room_id": "far", "applied_seq": 7})
+        await insert(owner, "proj_rooms", {**below, "room_id": "r" * 129})
+        await migrate(older, PROJECTION_MIGRATIONS)
+        assert [row[0] for row in await owner.fetch(query)] == [-5, 0, 7]
+        assert await forms(owner, convalidated=False) == {"proj_rooms", "proj_rooms_applied"}
+    # As the manual has it.
+    run_typed(
+        SECTION, "psql --set=ON_ERROR_STOP=1 \"$PROJECTION_OWNER_DSN\" <<'SQL'\nselect", {"PROJECTION_OWNER_DSN": older}
+    )
+    async with connected(older) as owner:
+        assert [row[0] for row in await owner.fetch(query)] == [0, 7]
+
+
 async def test_every_table_of_the_projections_has_forms(projection_dsn: str) -> None:
     async with connected(projection_dsn) as owner:
         tables = await owner.fetch(
             "select tablename from pg_tables where schemaname = 'public' and tablename !~ '^_pogo_'"
         )
-        assert await forms(owner, convalidated=True) == {row[0] for row in tables} | {"projector_parked_times"}
+        assert await forms(owner, convalidated=True) == {
+            *(row[0] for row in tables),
+            *("projector_parked_times", "proj_rooms_applied"),
+        }
 
 
 async def test_a_version_of_a_rebuild_has_the_same(older: str) -> None:
@@ -263,7 +287,7 @@ async def test_a_version_of_a_rebuild_has_the_same(older: str) -> None:
 
 
 async def forms(connection: asyncpg.Connection, *, convalidated: bool) -> set[str]:
-    """What has forms that hold of all rows, or of those since: a table, or ``projector_parked_times``."""
+    """What has forms that hold of all rows, or of those since: a table, or some of its columns."""
     rows = await connection.fetch(
         "select conname from pg_constraint where conname ~ '_forms$' and convalidated = $1", convalidated
     )

@@ -380,6 +380,29 @@ async def test_a_checkpoint_that_no_worker_writes_is_not_gone_on_from(
     assert workers.running == [True]
 
 
+async def test_a_room_that_is_said_to_be_applied_up_to_before_its_first_event_is_applied_from_there(
+    workers: Workers, event_store_dsn: str, stream_url: str
+) -> None:
+    """One that is on the stream, and one that the reconciler finds."""
+    on_stream, lost = RoomHistory("below-on-stream"), RoomHistory("below-lost")
+    connection = await asyncpg.connect(workers.projection_dsn)
+    # It may be of before that was.
+    await connection.execute("alter table proj_rooms drop constraint if exists proj_rooms_applied_forms")
+    for history in (on_stream, lost):
+        history.run()
+        await connection.execute(
+            "insert into proj_rooms (projection, workspace_id, room_id, partition, applied_seq)"
+            " select unnest($1::text[]), $2, $3, $4, -5",
+            PROJECTIONS,
+            *history.key,
+            partition_of(*history.key),
+        )
+    await connection.close()
+    await store(event_store_dsn, [*on_stream.events, *lost.events])
+    await publish(stream_url, on_stream.events)
+    await applied(workers.projection_dsn, [on_stream, lost])
+
+
 async def test_no_position_is_below_the_first(migrated_databases: MigratedDatabases) -> None:
     dsn = migrated_databases.copy("projections")
     connection = await asyncpg.connect(dsn)

@@ -79,7 +79,21 @@ async def test_a_system_at_rest_and_one_at_work_are_well(
 async def test_every_kind_of_difference_is_told_by_room(
     workers: Workers, event_store_dsn: str, projection_dsn: str, stream_url: str
 ) -> None:
-    names = ("run", "step", "extra", "bytes", "lost", "ahead", "stream", "twice", "hole", "state", "tags", "orphan")
+    names = (
+        "run",
+        "step",
+        "extra",
+        "bytes",
+        "lost",
+        "ahead",
+        "stream",
+        "twice",
+        "hole",
+        "state",
+        "tags",
+        "orphan",
+        "below",
+    )
     rooms = {name: RoomHistory(f"bad-{name}") for name in names}
     for history in rooms.values():
         history.run()
@@ -91,6 +105,8 @@ async def test_every_kind_of_difference_is_told_by_room(
     await applied(projection_dsn, rooms.values())
     connection = await asyncpg.connect(projection_dsn)
     for statement in (
+        "alter table proj_rooms drop constraint if exists proj_rooms_applied_forms",
+        "update proj_rooms set applied_seq = -5 where room_id = 'bad-below' and projection = 'runs'",
         "update proj_runs set status = 'failed', summary = 'other' where room_id = 'bad-run'",
         "delete from proj_steps where room_id = 'bad-step' and stream_seq = 3",
         "insert into proj_runs_v1 select 'run_extra', workspace_id, room_id, thread_id, status, title, goal, input,"
@@ -123,6 +139,7 @@ async def test_every_kind_of_difference_is_told_by_room(
     assert "ws/bad-bytes room_feed: event 2 has other bytes than the one stored" in found
     assert "ws/bad-lost room_feed: event 5 is missing" in found
     assert "ws/bad-ahead runs: applied up to 6, stored up to 5" in found
+    assert "ws/bad-below runs: applied up to -5" in found
     assert any(line.startswith("ws/bad-stream stream: event 4 at") and line.endswith("on event 2") for line in found)
     assert any(line.startswith("ws/bad-twice stream: event 2 at") for line in found)
     assert "ws/bad-hole store: event 3 follows on event 1" in found
