@@ -17,7 +17,7 @@ import asyncpg
 from services.projector.copying import COPIES, copy_rows
 from services.projector.projections import PROJECTIONS
 from services.projector.projections.base import Recorded, RoomEvents, Write
-from services.projector.verify.rooms import Page
+from services.projector.verify.rooms import LARGE_BYTES, Page
 from shared.contracts.ids import RoomKey
 from shared.postgres import FIND_THE_GONE, Connection, connected, load_queries
 
@@ -31,7 +31,7 @@ SLICE_EVENTS = 10_000
 """A page ends with the room that reaches it. Where it is half a slice or more, a slice ends with a room too."""
 SLICE_BYTES = 32 * 1024 * 1024
 _PREFETCH = 200
-"""Events of 1 MiB are rare, but several processes may meet them."""
+"""Events, of which each has ``LARGE_BYTES`` at the most: of what is larger, the key alone."""
 
 _CHECK_OF = {"runs_insert": ("runs_differing", "proj_runs"), "steps_insert": ("steps_differing", "proj_steps")}
 """The statement that tells which rows of a write are not what is in the table, and the view it names."""
@@ -187,16 +187,22 @@ class _Fill:
         part: _Slice = {}
         count = size = 0
         async with self._store.transaction(readonly=True):
-            async for row in self._store.cursor(_SQL["events_of"], *_columns(keys), prefetch=_PREFETCH):
-                recorded = Recorded(row["stream_seq"], 0, row["envelope"])
-                key = RoomKey(row["workspace_id"], row["room_id"])
+            bounds = (*_columns(keys), LARGE_BYTES)
+            async for row in self._store.cursor(_SQL["events_of"], *bounds, prefetch=_PREFETCH):
+                key, seq = RoomKey(row["workspace_id"], row["room_id"]), row["stream_seq"]
+                envelope = row["envelope"]
+                if envelope is None:
+                    envelope = await self._store.fetchval(_CHECKS["stored_envelope"], *key, seq)
+                if envelope is None:
+                    raise HoleError("an event of a room is gone")
+                recorded = Recorded(seq, 0, envelope)
                 full = max(count / SLICE_EVENTS, size / SLICE_BYTES)
                 if full >= 1 or (full >= 0.5 and key not in part):
                     yield part
                     part, count, size = {}, 0, 0
                 part.setdefault(key, []).append(recorded)
                 count += 1
-                size += len(recorded.envelope)
+                size += len(envelope)
         if part:
             yield part
 

@@ -4,10 +4,10 @@ Invariant: a page of rooms is seen in one snapshot of the projections and a late
 everything projected must be in what the store is seen to hold.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -22,10 +22,18 @@ _SQL = load_queries(Path(__file__).parent / "sql")
 PAGE_ROOMS = 500
 PAGE_EVENTS = 20_000
 """A page ends with the room that reaches it."""
+LARGE_BYTES = 128 * 1024
+"""What is larger is asked for by itself: an envelope may have 16 MiB, and a cursor brings so many rows at a time."""
+_FOLDED_BYTES = 32 * 1024 * 1024
+"""Of events whose rows are compared together. The last room's come with them, however many they are."""
 _CHUNK_ROWS = 1000
+_CHUNK_BYTES = 16 * 1024 * 1024
 _PREFETCH = 100
 _START = RoomKey("", "")
 _RUNS, _FEED = "runs", "room_feed"
+
+_Known = dict[str, set[tuple[RoomKey, str]]]
+"""Ids of rows that there should be, by table."""
 
 
 class Seen(NamedTuple):
@@ -95,8 +103,7 @@ class RoomsCheck:
         """The rooms of the page, once they are compared. Raises one of ``STORE_ERRORS``."""
         async with snapshot(self._projections), snapshot(self._store):
             rooms = await self._rooms(page)
-            runs = await self._events(page, rooms)
-            await self._rows(page, runs)
+            await self._nothing_else(page, await self._events(page, rooms))
         return rooms
 
     async def run_states(self, page: Page) -> None:
@@ -146,15 +153,22 @@ class RoomsCheck:
                 self._report.differs(_key(row), projection, f"event {row['stream_seq']} is parked")
         return rooms
 
-    async def _events(self, page: Page, rooms: dict[RoomKey, Seen]) -> Changes:
-        """Compares the room feed with the store, and folds the runs afresh."""
+    async def _events(self, page: Page, rooms: dict[RoomKey, Seen]) -> _Known:
+        """Compares the room feed with the store, and the rows of runs with a fresh fold. The ids of those."""
         changes = Changes()
-        feed = _Peeked(aiter(self._projections.cursor(_SQL["feed_between"], *page.bounds, prefetch=_PREFETCH)))
+        folded = 0
+        known: _Known = {"runs": set(), "steps": set()}
+        bounds = (*page.bounds, LARGE_BYTES)
+        feed = _Peeked(aiter(self._projections.cursor(_SQL["feed_between"], *bounds, prefetch=_PREFETCH)))
         heads: dict[RoomKey, int] = {}
         stuck: set[RoomKey] = set()
-        async for row in self._store.cursor(_SQL["events_between"], *page.bounds, prefetch=_PREFETCH):
-            key, seq, envelope = _key(row), row["stream_seq"], row["envelope"]
+        async for row in self._store.cursor(_SQL["events_between"], *bounds, prefetch=_PREFETCH):
+            key, seq = _key(row), row["stream_seq"]
+            envelope = row["envelope"] or await self._store.fetchval(_SQL["stored_envelope"], *key, seq)
             head = heads.get(key, 0)
+            if folded >= _FOLDED_BYTES and key not in heads:
+                await self._rows(changes, known)
+                changes, folded = Changes(), 0
             if seq != head + 1:
                 self._report.differs(key, "store", f"event {seq} follows on event {head}")
             heads[key] = seq
@@ -169,6 +183,7 @@ class RoomsCheck:
             if seen.holds(_RUNS, seq) and key not in stuck:
                 try:
                     changes.add(key, Recorded(seq, 0, envelope))
+                    folded += len(envelope)
                 except Exception as error:  # whatever the fold cannot take
                     stuck.add(key)
                     self._report.differs(key, _RUNS, f"event {seq} cannot be folded: {type(error).__name__}")
@@ -179,7 +194,8 @@ class RoomsCheck:
                 what = f"the room counts {seen.last_seq} events, the last one stored is {heads.get(key, 0)}"
                 self._report.differs(key, "store", what)
         self._report.rooms += len(rooms)
-        return changes
+        await self._rows(changes, known)
+        return known
 
     async def _feed_until(self, feed: "_Peeked", place: tuple[str, str, int] | None) -> None:
         """Everything in the feed before ``place`` is too much; at the place it may be, if the caller asks for it."""
@@ -194,12 +210,12 @@ class RoomsCheck:
         if row is None or (row["workspace_id"], row["room_id"], row["stream_seq"]) != (*key, seq):
             self._report.differs(key, _FEED, f"event {seq} is missing")
             return
-        if row["envelope"] != envelope:
+        held = row["envelope"] or await self._projections.fetchval(_SQL["fed_envelope"], *key, seq)
+        if held != envelope:
             self._report.differs(key, _FEED, f"event {seq} has other bytes than the one stored")
         feed.take()
 
-    async def _rows(self, page: Page, changes: Changes) -> None:
-        expected: dict[str, set[tuple[RoomKey, str]]] = {"runs": set(), "steps": set()}
+    async def _rows(self, changes: Changes, known: _Known) -> None:
         for write in changes.writes():
             table, _, kind = write.query.partition("_")
             ids, keys = write.columns[0], _keys(write)
@@ -207,18 +223,19 @@ class RoomsCheck:
                 for run_id, key in zip(ids, keys, strict=True):
                     self._report.differs(key, _RUNS, f"{run_id} has events there and was never created there")
                 continue
-            expected[table].update(zip(keys, ids, strict=True))
-            for start in range(0, len(ids), _CHUNK_ROWS):
-                chunk = [column[start : start + _CHUNK_ROWS] for column in write.columns]
+            known[table].update(zip(keys, ids, strict=True))
+            for chunk in _chunks(write):
                 for row in await self._projections.fetch(_SQL[f"{table}_differing"], *chunk):
                     what = "is missing" if row["missing"] else f"differs in {row['columns']}"
                     self._report.differs(_key(row), _RUNS, f"{row[0]} {what}")
                 if table == "runs":
                     for row in await self._store.fetch(_SQL["runs_of_others"], *chunk[:3]):
                         self._report.differs(_key(row), _RUNS, f"{row['run_id']} is a run of another room")
-        for table, known in expected.items():
+
+    async def _nothing_else(self, page: Page, known: _Known) -> None:
+        for table, ids in known.items():
             async for row in self._projections.cursor(_SQL[f"{table}_between"], *page.bounds, prefetch=_CHUNK_ROWS):
-                if (_key(row), row[0]) not in known:
+                if (_key(row), row[0]) not in ids:
                     self._report.differs(_key(row), _RUNS, f"{row[0]} should not be there")
 
 
@@ -236,6 +253,16 @@ class _Peeked:
 
     def take(self) -> None:
         self._row = None
+
+
+def _chunks(write: Write) -> Iterator[list[list[Any]]]:
+    """The columns of some rows at a time, of a bounded number and, but for the last one, size."""
+    start = size = 0
+    for end, row in enumerate(zip(*write.columns, strict=True), 1):
+        size += sum(len(value) for value in row if isinstance(value, str))
+        if end - start == _CHUNK_ROWS or size >= _CHUNK_BYTES or end == len(write.columns[0]):
+            yield [column[start:end] for column in write.columns]
+            start, size = end, 0
 
 
 def _keys(write: Write) -> Sequence[RoomKey]:
