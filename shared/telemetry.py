@@ -23,20 +23,22 @@ LogFormat = Literal["auto", "json", "console"]
 
 
 class LineBudget:
-    """For lines that clients or peers can bring about: so many a second, and how many more there would have been."""
+    """For lines that clients or peers can bring about: so many in so many seconds, and how many more there would have
+    been."""
 
-    def __init__(self, lines_a_second: int) -> None:
-        self._lines_a_second = lines_a_second
-        self._second = 0
+    def __init__(self, lines: int, seconds: int = 1) -> None:
+        self._lines = lines
+        self._seconds = seconds
+        self._time = 0
         self._written = 0
         self._left_out = 0
 
     def take(self) -> int | None:
         """How many lines were left out since the last one; None when this one is, too."""
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._written = second, 0
-        if self._written >= self._lines_a_second:
+        now = int(time.monotonic()) // self._seconds
+        if now != self._time:
+            self._time, self._written = now, 0
+        if self._written >= self._lines:
             self._left_out += 1
             return None
         self._written += 1

@@ -86,6 +86,8 @@ class Broker:
         self._was_connected = False
         self._hooks: list[ReconnectHook] = []
         self._up = asyncio.Event()
+        self.answering = asyncio.Lock()
+        """Held for as long as an answer of direct get is on its way, which may be as large as a message."""
         self._connecting: asyncio.Task[None] | None = None
         # A message that cannot be read, or that a handler fails at, is one, and anybody with a key can send many.
         self._complaints = LineBudget(1)

@@ -10,8 +10,8 @@ they came, for 3 µs (docs/decisions/0009-messages-as-they-come.md).
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, cast
 
 from nats.aio.client import Client
@@ -168,6 +168,7 @@ class MessagingClient(Client):
         self.raw_handlers: dict[int, RawHandler] = {}
         self._ps = _MessageParser(self)
         self._answers: dict[str, asyncio.Future[bytes]] = {}
+        self._failing: dict[str, asyncio.Future[Any]] = {}
         self._answer_inbox = ""
 
     async def subscribe_raw(self, subject: str, handler: RawHandler) -> Subscription:
@@ -207,9 +208,18 @@ class MessagingClient(Client):
         finally:
             del self._answers[reply]
 
+    @contextmanager
+    def failing_with_it(self, inbox: str, answer: asyncio.Future[Any]) -> Generator[None, None, None]:
+        """Has the answer that is waited for meanwhile fail with the connection."""
+        self._failing[inbox] = answer
+        try:
+            yield
+        finally:
+            del self._failing[inbox]
+
     def fail_answers(self) -> None:
         """To be called when the connection is lost: what was asked on it is not answered on the next."""
-        for answer in self._answers.values():
+        for answer in (*self._answers.values(), *self._failing.values()):
             if not answer.done():
                 answer.set_exception(ConnectionReconnectingError())
 

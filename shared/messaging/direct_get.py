@@ -4,7 +4,9 @@ Invariant: an answer is complete or it is a ``BrokerUnavailableError``; a part i
 what somebody else has asked for as what was asked for here.
 
 The server ends an answer that has come to so many bytes, 64 MiB if it is not told, and says how many messages it has
-left out. What is asked for is bounded far below that, as more than 64 MiB on their way would cost the connection.
+left out. What is asked for is bounded far below that. But a single message comes whatever its size, and what is on its
+way to a connection beyond some bytes costs the connection: so one answer is asked for at a time, and who asks meanwhile
+waits, within the time for the answer.
 
 Any replica of the stream may answer, also one that is behind. Whoever must not mistake "not here yet" for "not there"
 says how far the one that answers has to be, or asks the leader.
@@ -246,14 +248,15 @@ async def _collect(
     """The messages of an answer, and what ends it."""
     client = broker.client
     try:
-        inbox = answer.inbox = client.new_inbox()
-        subscription = await broker.listen(inbox, answer.receive)
-        try:
-            await client.publish(_SUBJECT, json.dumps(request).encode(), reply=inbox)
-            async with asyncio.timeout(seconds):
-                end = await answer.end
-        finally:
-            await subscription.unsubscribe()
+        async with asyncio.timeout(seconds), broker.answering:
+            inbox = answer.inbox = client.new_inbox()
+            subscription = await broker.listen(inbox, answer.receive)
+            try:
+                with client.failing_with_it(inbox, answer.end):
+                    await client.publish(_SUBJECT, json.dumps(request).encode(), reply=inbox)
+                    end = await answer.end
+            finally:
+                await subscription.unsubscribe()
     except BROKER_ERRORS as error:
         raise BrokerUnavailableError(f"no answer from the stream: {type(error).__name__}") from error
     if end.status != _END_OF_BATCH and (end.status != _NOTHING_FOUND or answer.messages):

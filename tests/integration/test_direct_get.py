@@ -1,8 +1,11 @@
 """Reading straight from the stream."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -257,3 +260,48 @@ async def test_a_stream_that_is_away_is_nobodys_doing() -> None:
             with pytest.raises(BrokerUnavailableError) as away:
                 await last_by_subjects(broker, ["rooms.1.ws.a"], whole)
             assert not isinstance(away.value, MisplacedAnswerError)
+
+
+async def test_answers_that_are_large_together_cost_no_connection(fresh_nats: EmbeddedNats) -> None:
+    """The server keeps 16 MB for one."""
+    connections = 0
+
+    async def count() -> None:
+        nonlocal connections
+        connections += 1
+
+    async with Broker(fresh_nats.url, name="test") as broker:
+        broker.on_connected(count)
+        broker.start()
+        await broker.wait_connected()
+        await ensure_stream(broker, StreamSettings())
+        rooms = [f"rooms.1.ws.{uuid4().hex}" for _ in range(10)]
+        for room in rooms:
+            await broker.client.request(room, b"x" * 7_000_000, timeout=20)
+        found = await asyncio.gather(*(next_by_subject(broker, room, 1, 10, seconds=30) for room in rooms))
+        assert [[message.subject for message in one] for one in found] == [[room] for room in rooms]
+        await last_by_subjects(broker, rooms, place, seconds=30)
+    assert connections == 1
+
+
+def stands_still(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+async def test_who_waits_for_an_answer_is_told_that_the_connection_is_lost() -> None:
+    with running_nats() as nats:
+        async with Broker(nats.url, name="test") as broker:
+            broker.start()
+            await broker.wait_connected()
+            await ensure_stream(broker, StreamSettings())
+            assert nats.pid is not None
+            os.kill(nats.pid, signal.SIGSTOP)
+            while not stands_still(nats.pid):
+                await asyncio.sleep(0.01)
+            # The second one waits for the first.
+            asking = [asyncio.create_task(next_by_subject(broker, "rooms.>", 1, 1, seconds=600)) for _ in range(2)]
+            await asyncio.sleep(0.1)
+            nats.kill()
+            for one in asking:
+                with pytest.raises(BrokerUnavailableError):
+                    await one

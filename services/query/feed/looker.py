@@ -6,9 +6,9 @@ the next one, so thousands of viewers that come at once cost a few questions.
 The stream gives no position without the whole event. So a room is asked about from where the stream stood when it last
 was: whatever has not changed since costs nothing, however large it is.
 
-The last message of a room may be no event. The last event is looked for then, in some of such rooms at a time, and no
-further at once than so much work goes. Of the others the stream has not answered, and the projection is asked until it
-has.
+The last message of a room may be no event. The last event is looked for then, for a bounded time and in one of such
+rooms after another, as what is there instead may be large. Of rooms that were not come to the stream has not answered,
+and the projection is asked until it has.
 
 NATS hands a message on before it has stored it. So one that is published in the moment in which a room is subscribed to
 may be neither live nor in the stream yet; a second look, a moment later, finds it.
@@ -16,7 +16,7 @@ may be neither live nor in the stream yet; a second look, a moment later, finds 
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -26,16 +26,17 @@ from services.query.feed.stored import MOST_TAILS, StoredFeed
 from shared.contracts.ids import RoomKey
 from shared.messaging.broker import BrokerUnavailableError
 from shared.tasks import begin_shared
-from shared.telemetry import Logger
+from shared.telemetry import LineBudget, Logger
 
 _ROOMS_AT_ONCE: Final = min(500, MOST_TAILS)
 _STORED_SECONDS: Final = 0.05
 """In which the stream has stored what it has handed on: a few milliseconds as a rule."""
 
-_SOUGHT_AT_ONCE: Final = 32
-"""Rooms in which the last event is looked for, of one question."""
+_SEEKING_SECONDS: Final = 1.0
+"""After which the last event is looked for in no further room, of one question. Of most it takes milliseconds."""
 
 _log: Logger = structlog.get_logger("feed")
+_stream_lines, _projection_lines = LineBudget(1, 60), LineBudget(1, 60)
 
 
 class Watched(Protocol):
@@ -130,34 +131,45 @@ class Looker:
         try:
             tails = await self._stored.tails([room.subject for room in rooms], behind)
         except BrokerUnavailableError as error:
-            _log.debug("tails_unknown", error=str(error))
+            _say("tails_unknown", error, _stream_lines)
             for room in rooms:
                 room.stream_answered = False
             return set(rooms)
-        hidden: list[Watched] = []
+        hidden: dict[Watched, int] = {}
         for room in rooms:
             if room.looked_to > tails.up_to:
                 room.looked_to = 0  # of a stream that was another
-            if tails.strays.get(room.subject, 0) > room.looked_to:
-                hidden.append(room)
+            if (stray := tails.strays.get(room.subject, 0)) > room.looked_to:
+                hidden[room] = stray
                 continue
             _is_known(room, tails.up_to)
             if (tail := tails.of.get(room.subject)) is not None:
                 room.learn(tail.stream_seq)
-        # Any of them, so that those in which there is much to look through do not keep the others from their turn.
-        random.shuffle(hidden)
-        for room in hidden[_SOUGHT_AT_ONCE:]:
+        return await self._seek_all(hidden, tails.up_to) if hidden else set()
+
+    async def _seek_all(self, strays: Mapping[Watched, int], up_to: int) -> set[Watched]:
+        """Looks for the last event of rooms of which the last message, a stray, is none. Gives those not known now."""
+        # In any order, so that those in which there is much to look through do not keep the others from their turn.
+        left = random.sample(list(strays), len(strays))
+        unknown: set[Watched] = set()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _SEEKING_SECONDS
+        while left:
+            room = left.pop()
+            if not await self._seek(room, strays[room], up_to):
+                unknown.add(room)
+            if loop.time() > until:
+                break
+        for room in left:
             _is_not_known(room)
-        sought = hidden[:_SOUGHT_AT_ONCE]
-        found = await asyncio.gather(*(self._seek(room, tails.strays[room.subject], tails.up_to) for room in sought))
-        return set(hidden) - {room for room, is_known in zip(sought, found, strict=True) if is_known}
+        return unknown.union(left)
 
     async def _seek(self, room: Watched, stray: int, up_to: int) -> bool:
-        """Looks for the last event of a room of which the last message, a stray, is none; whether it is known now."""
+        """The same of one room; whether it is known now."""
         try:
             last, looked_to = await self._stored.last_event(room.subject, stray, room.looked_to)
         except BrokerUnavailableError as error:
-            _log.debug("tail_unknown", error=str(error))
+            _say("tail_unknown", error, _stream_lines)
             _is_not_known(room)
             return False
         if is_known := looked_to >= stray:
@@ -172,7 +184,7 @@ class Looker:
         try:
             heads = await self._projected.heads([room.key for room in rooms])
         except ProjectionAwayError as error:
-            _log.debug("heads_unknown", error=str(error))
+            _say("heads_unknown", error, _projection_lines)
             for room in rooms:
                 room.projection_answered = False
             return False
@@ -182,6 +194,12 @@ class Looker:
             room.first_seq = head.first_seq
             room.learn(head.head_seq)
         return True
+
+
+def _say(event: str, error: Exception, lines: LineBudget) -> None:
+    """Once a minute: it is tried again at every tick."""
+    if (left_out := lines.take()) is not None:
+        _log.warning(event, error=str(error), left_out=left_out)
 
 
 def _is_known(room: Watched, up_to: int) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+from contextlib import ExitStack
 
+import pytest
+from structlog.testing import capture_logs
+
+from services.query.feed import looker as looker_module
 from services.query.feed import stored
 from services.query.feed.hub import Hub
 from services.query.feed.looker import Looker
@@ -15,6 +20,7 @@ from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import room_subject
 from shared.messaging.broker import Broker
 from shared.postgres import running_pool
+from shared.telemetry import LineBudget
 from tests.contract.sse import Control
 
 from .service import WORKSPACE, QueryService
@@ -26,12 +32,12 @@ SIZE = 1500
 """About that of an answer of the API."""
 
 
-async def put_strays(stream: Stream, room: str, number: int) -> None:
+async def put_strays(stream: Stream, room: str, number: int, size: int = SIZE) -> None:
     """They are stored when this returns."""
     subject = room_subject(WORKSPACE, room)
     for _ in range(number - 1):
-        await stream.client.publish(subject, b"x" * SIZE)
-    await stream.client.request(subject, b"x" * SIZE, timeout=10)
+        await stream.client.publish(subject, b"x" * size)
+    await stream.client.request(subject, b"x" * size, timeout=10)
 
 
 @pytest.mark.parametrize("number", [1, 1500])
@@ -118,3 +124,55 @@ async def test_while_the_last_event_is_not_found_the_projection_is_asked_and_the
             assert watched.head_seq == 6
             assert await watched.look()
         await hub.close()
+
+
+async def test_rooms_that_end_with_what_is_large_cost_no_connection(
+    variables: dict[str, str], stream: Stream, room: str
+) -> None:
+    """All of their answers at once are more than NATS keeps for a connection."""
+    rooms = [f"{room}_{number}" for number in range(16)]
+    for one in rooms:
+        await stream.publish(events(one, 1, 3))
+        await put_strays(stream, one, 2, 3_000_000)
+    connections: list[float] = []
+
+    async def count() -> None:
+        connections.append(asyncio.get_running_loop().time())
+
+    async with (
+        Broker(variables["NATS_URL"], name="test") as broker,
+        running_pool(variables["PROJECTION_DSN"], "test", most=2) as pool,
+    ):
+        broker.on_connected(count)
+        projected, feed = ProjectedFeed(pool), StoredFeed(broker)
+        looker = Looker(projected, feed)
+        hub = Hub(broker, looker, Replay(projected, feed), FeedSettings())
+        broker.start()
+        await settled(lambda: broker.is_connected)
+        with ExitStack() as watching_all:
+            watched = [watching_all.enter_context(watching(hub, RoomKey(WORKSPACE, one))) for one in rooms]
+            # However often it takes: a check has a bounded time for such rooms.
+            async with asyncio.timeout(60):
+                while not all(one.is_answered for one in watched):
+                    await looker.check(watched)
+            assert [one.head_seq for one in watched] == [3] * len(rooms)
+        await hub.close()
+    assert len(connections) == 1
+
+
+async def test_a_stream_that_does_not_answer_is_said_and_not_at_every_tick(
+    variables: dict[str, str], room: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looker_module, "_stream_lines", LineBudget(1, 1_000_000))
+    # Never started: it is not connected.
+    broker = Broker(variables["NATS_URL"], name="test")
+    async with running_pool(variables["PROJECTION_DSN"], "test", most=2) as pool:
+        projected, feed = ProjectedFeed(pool), StoredFeed(broker)
+        looker = Looker(projected, feed)
+        hub = Hub(broker, looker, Replay(projected, feed), FeedSettings())
+        with capture_logs() as lines, watching(hub, RoomKey(WORKSPACE, room)) as watched:
+            for _ in range(3):
+                await looker.check([watched])
+        await hub.close()
+    said = [(line["event"], line["log_level"]) for line in lines if line["event"].startswith("tail")]
+    assert said == [("tails_unknown", "warning")]

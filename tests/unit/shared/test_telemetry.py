@@ -6,6 +6,9 @@ import sys
 
 import pytest
 
+from shared import telemetry
+from shared.telemetry import LineBudget
+
 CRASH = """
 import structlog
 from shared.telemetry import configure_logging
@@ -47,3 +50,14 @@ def test_on_a_terminal_a_value_is_not_obeyed() -> None:
     line = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stderr
     assert "\x07" not in line
     assert "\\x1b]0;owned\\x07\\x9b2J" in line
+
+
+def test_lines_are_counted_for_as_long_as_they_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 600.0
+    monkeypatch.setattr(telemetry.time, "monotonic", lambda: now)
+    lines = LineBudget(1, 60)
+    assert [lines.take() for _ in range(3)] == [0, None, None]
+    now = 659.0
+    assert lines.take() is None
+    now = 660.0
+    assert [lines.take() for _ in range(2)] == [3, None]
