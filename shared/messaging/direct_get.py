@@ -19,7 +19,7 @@ be guessed; and once the first message of an answer has shown it, each has to fo
 import asyncio
 import json
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from shared.contracts.subjects import CUT_OFF, STREAM, matches
@@ -46,6 +46,14 @@ MOST_SUBJECTS = 1000
 
 T = TypeVar("T")
 
+GoOn = Callable[[], Awaitable[bool]]
+"""Awaited between the questions of one search: whether it has time for more."""
+
+
+async def to_the_end() -> bool:
+    """For a search that takes the time it takes."""
+    return True
+
 
 class StoredMessage(NamedTuple):
     """One message of the stream; ``position`` is its sequence number in the stream."""
@@ -58,10 +66,11 @@ class StoredMessage(NamedTuple):
 
 class LastMessages(NamedTuple, Generic[T]):
     """``found`` is one of each subject that has a message. ``up_to`` is how far the stream had come, 0 where it holds
-    nothing at all of the subjects: then it does not say."""
+    nothing at all of the subjects: then it does not say. ``left`` are the subjects that were not come to."""
 
     found: list[T]
     up_to: int
+    left: list[str]
 
 
 class MisplacedAnswerError(BrokerUnavailableError):
@@ -156,7 +165,13 @@ async def following(broker: Broker, subject: str, start: int, *, seconds: float 
 
 
 async def last_by_subjects(
-    broker: Broker, subjects: list[str], read: Callable[[StoredMessage], T], *, start: int = 1, seconds: float = 5.0
+    broker: Broker,
+    subjects: list[str],
+    read: Callable[[StoredMessage], T],
+    *,
+    start: int = 1,
+    seconds: float = 5.0,
+    go_on: GoOn = to_the_end,
 ) -> LastMessages[T]:
     """What ``read`` makes of the last message of each subject that has one at stream position ``start`` or later.
 
@@ -175,11 +190,13 @@ async def last_by_subjects(
         up_to = up_to or end.up_to
         found += map(read, messages)
         if not end.left_out:
-            return LastMessages(found, up_to)
+            return LastMessages(found, up_to, [])
         if not messages:
             raise BrokerUnavailableError("the stream answered with nothing, and that there is more")
         for message in messages:
             del left[message.subject]
+        if not await go_on():
+            return LastMessages(found, up_to, list(left))
 
 
 async def last_up_to(
@@ -200,20 +217,24 @@ async def last_by_subjects_up_to(
     position: int,
     *,
     seconds: float = 5.0,
-) -> list[T]:
+    go_on: GoOn = to_the_end,
+) -> LastMessages[T]:
     """The same of a replica that has come to ``position`` at least."""
-    found, up_to = await last_by_subjects(broker, subjects, read, seconds=seconds)
-    if up_to >= position:
-        return found
-    if found:
+    last = await last_by_subjects(broker, subjects, read, seconds=seconds, go_on=go_on)
+    if last.up_to >= position:
+        return last
+    if last.found:
         raise BrokerUnavailableError("the replica that answered is behind")
     # A replica that finds nothing does not say how far it has come.
+    found: list[T] = []
     for begin in range(0, len(subjects), _LEADER_ASKED_AT_ONCE):
+        if begin and not await go_on():
+            return LastMessages(found, position, subjects[begin:])
         some = subjects[begin : begin + _LEADER_ASKED_AT_ONCE]
         asked = ({"last_by_subj": subject} for subject in some)
         messages = await asyncio.gather(*(_ask_leader(broker, request, seconds) for request in asked))
         found += [read(message) for message in messages if message is not None]
-    return found
+    return LastMessages(found, position, [])
 
 
 async def next_by_leader(broker: Broker, subject: str, start: int, *, seconds: float = 5.0) -> StoredMessage | None:

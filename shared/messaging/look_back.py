@@ -11,7 +11,14 @@ from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
 from shared.messaging.broker import Broker, BrokerUnavailableError
-from shared.messaging.direct_get import StoredMessage, last_by_subjects_up_to, last_up_to, next_by_subject
+from shared.messaging.direct_get import (
+    GoOn,
+    StoredMessage,
+    last_by_subjects_up_to,
+    last_up_to,
+    next_by_subject,
+    to_the_end,
+)
 
 _PAGE_MESSAGES = 1000
 _MOST_BYTES = 256 * 1024
@@ -28,10 +35,12 @@ class LookedBack(NamedTuple, Generic[T]):
 
 
 class LastEvents(NamedTuple, Generic[T]):
-    """``found`` is by subject; of those in ``unsure`` there may be a later one, or one at all."""
+    """``found`` is by subject; of those in ``unsure`` there may be a later one, or one at all. Those in ``left`` were
+    not come to."""
 
     found: dict[str, T]
     unsure: set[str]
+    left: set[str]
 
 
 async def look_back(
@@ -43,12 +52,14 @@ async def look_back(
     behind: int = 0,
     most_pages: int = _MOST_PAGES,
     most_bytes: int = _MOST_BYTES,
+    answered: GoOn = to_the_end,
 ) -> LookedBack[T]:
     """What ``read`` makes of the last event between two positions, of which ``position`` holds a message that is none.
 
-    ``read`` gives None for what is no event. All was looked through if ``up_to`` has come to ``position``.
+    ``read`` gives None for what is no event. All was looked through if ``up_to`` has come to ``position``. ``answered``
+    is awaited after each answer; whatever it says, the search goes on.
     """
-    last, up_to = await _stride_back(broker, subject, position, read, behind)
+    last, up_to = await _stride_back(broker, subject, position, read, behind, answered)
     # On from there, as there may be events among what was passed over. The last page has to hold the message at
     # ``position``: a replica that does not have that one may lack others, too.
     for _ in range(most_pages):
@@ -60,16 +71,23 @@ async def look_back(
         for event in map(read, page):
             last = event if event is not None else last
         up_to = page[-1].position
+        await answered()
     return LookedBack(last, up_to)
 
 
 async def _stride_back(
-    broker: Broker, subject: str, position: int, read: Callable[[StoredMessage], T | None], behind: int
+    broker: Broker,
+    subject: str,
+    position: int,
+    read: Callable[[StoredMessage], T | None],
+    behind: int,
+    answered: GoOn,
 ) -> LookedBack[T]:
     """An event not far before the last one, in strides that double: by one question if it stands right before."""
     stride = 1
     while position - stride > behind:
         message = await last_up_to(broker, subject, position - stride, start=behind + 1)
+        await answered()
         if message is None:
             break
         if (event := read(message)) is not None:
@@ -86,9 +104,13 @@ async def last_events_up_to(
     *,
     seconds: float = 5.0,
     most_pages: int = _MOST_PAGES,
+    go_on: GoOn = to_the_end,
 ) -> LastEvents[T]:
-    """What ``read`` makes of the last event of each subject, of a replica that has come to ``position`` at least."""
-    events = LastEvents[T]({}, set())
+    """What ``read`` makes of the last event of each subject, of a replica that has come to ``position`` at least.
+
+    It ends where ``go_on`` says so, and has come to one subject at least.
+    """
+    events = LastEvents[T]({}, set(), set())
     strays: dict[str, int] = {}
 
     def sort(message: StoredMessage) -> None:
@@ -97,11 +119,17 @@ async def last_events_up_to(
         else:
             strays[message.subject] = message.position
 
-    await last_by_subjects_up_to(broker, subjects, sort, position, seconds=seconds)
+    last = await last_by_subjects_up_to(broker, subjects, sort, position, seconds=seconds, go_on=go_on)
+    events.left.update(last.left)
+    has_time = True
     for subject, stray in strays.items():
-        last, up_to = await look_back(broker, subject, stray, read, most_pages=most_pages)
-        if last is not None:
-            events.found[subject] = last
+        if not has_time:
+            events.left.add(subject)
+            continue
+        found, up_to = await look_back(broker, subject, stray, read, most_pages=most_pages, answered=go_on)
+        if found is not None:
+            events.found[subject] = found
         if up_to < stray:
             events.unsure.add(subject)
+        has_time = await go_on()
     return events

@@ -60,15 +60,15 @@ async def test_a_subject_is_read_in_order_from_a_position_on(broker: Broker) -> 
 async def test_the_last_of_each_subject(broker: Broker) -> None:
     subjects = ["rooms.1.ws.room_0", "rooms.1.ws.nobody", "rooms.1.ws.room_1"]
     expected = [("rooms.1.ws.room_0", 5, b"4"), ("rooms.1.ws.room_1", 6, b"5")]
-    assert await last_by_subjects(broker, subjects, whole) == (expected, 6)
-    assert await last_by_subjects_up_to(broker, subjects, whole, 6) == expected
+    assert await last_by_subjects(broker, subjects, whole) == (expected, 6, [])
+    assert await last_by_subjects_up_to(broker, subjects, whole, 6) == (expected, 6, [])
 
 
 async def test_the_last_of_each_subject_that_is_not_older_than_a_position(broker: Broker) -> None:
     subjects = ["rooms.1.ws.room_0", "rooms.1.ws.nobody", "rooms.1.ws.room_1"]
-    assert await last_by_subjects(broker, subjects, whole, start=6) == ([("rooms.1.ws.room_1", 6, b"5")], 6)
-    assert await last_by_subjects(broker, subjects, whole, start=7) == ([], 6)
-    assert await last_by_subjects(broker, ["rooms.1.ws.nobody"], whole, start=6) == ([], 0)
+    assert await last_by_subjects(broker, subjects, whole, start=6) == ([("rooms.1.ws.room_1", 6, b"5")], 6, [])
+    assert await last_by_subjects(broker, subjects, whole, start=7) == ([], 6, [])
+    assert await last_by_subjects(broker, ["rooms.1.ws.nobody"], whole, start=6) == ([], 0, [])
 
 
 async def test_what_the_server_leaves_out_of_an_answer_is_asked_for_again() -> None:
@@ -83,9 +83,9 @@ async def test_what_the_server_leaves_out_of_an_answer_is_asked_for_again() -> N
                 await broker.client.request(subject, str(number).encode() * 1_000_000, timeout=5)
             expected = [(subject, number + 1) for number, subject in enumerate(subjects)]
             asked = [subjects[-1], "rooms.1.ws.nobody", *subjects[:-1]]
-            assert await last_by_subjects(broker, asked, place) == (expected, 12)
-            assert await last_by_subjects_up_to(broker, asked, place, 12) == expected
-            assert await last_by_subjects(broker, asked, place, start=4) == (expected[3:], 12)
+            assert await last_by_subjects(broker, asked, place) == (expected, 12, [])
+            assert await last_by_subjects_up_to(broker, asked, place, 12) == (expected, 12, [])
+            assert await last_by_subjects(broker, asked, place, start=4) == (expected[3:], 12, [])
             found = position = 0
             while messages := await next_by_subject(broker, "rooms.>", position + 1, 1000):
                 position = messages[-1].position
@@ -101,11 +101,11 @@ async def test_a_replica_that_is_behind_is_not_believed(broker: Broker) -> None:
 
 
 async def test_where_nothing_is_found_the_leader_is_asked(broker: Broker) -> None:
-    assert await last_by_subjects_up_to(broker, ["rooms.1.ws.nobody", "rooms.1.ws.none"], whole, 7) == []
+    assert await last_by_subjects_up_to(broker, ["rooms.1.ws.nobody", "rooms.1.ws.none"], whole, 7) == ([], 7, [])
 
 
 async def test_the_leaders_answer_is_the_same_message(broker: Broker) -> None:
-    ((expected,), _) = await last_by_subjects(broker, ["rooms.1.ws.room_1"], lambda message: message)
+    ((expected,), *_) = await last_by_subjects(broker, ["rooms.1.ws.room_1"], lambda message: message)
     found = await next_by_leader(broker, "rooms.1.ws.*", 6)
     assert found is not None
     assert found._replace(headers={}) == expected._replace(headers={})
@@ -145,7 +145,7 @@ async def test_a_stored_message_is_one_whatever_was_published_as_its_headers(
         assert found is not None
         assert (whole(found.first), found.number) == (expected[0], 2)
         await broker.client.request_all([Outgoing(subject, headers, b"last")], 5)
-        assert await last_by_subjects(broker, [subject], whole) == ([(subject, second + 1, b"last")], second + 1)
+        assert await last_by_subjects(broker, [subject], whole) == ([(subject, second + 1, b"last")], second + 1, [])
 
 
 async def numbers_of(broker: Broker, headers: bytes) -> dict[str, int]:

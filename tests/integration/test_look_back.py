@@ -49,14 +49,14 @@ async def test_the_last_event_is_found(broker: Broker, plan: str) -> None:
     # What is known already is not looked through again.
     assert await look_back(broker, subject, stray, read, behind=first + plan.index(last)) == (None, stray)
     events = await last_events_up_to(broker, [subject, "rooms.1.ws.nobody"], read, stray)
-    assert events == ({subject: last}, set())
+    assert events == ({subject: last}, set(), set())
 
 
 async def test_where_there_is_no_event_none_is_found(broker: Broker) -> None:
     subject = f"rooms.1.ws.{uuid4().hex}"
     stray = await write(broker, subject, "..... ..")
     assert await look_back(broker, subject, stray, read) == (None, stray)
-    assert await last_events_up_to(broker, [subject], read, stray) == ({}, set())
+    assert await last_events_up_to(broker, [subject], read, stray) == ({}, set(), set())
 
 
 async def test_a_search_that_comes_to_its_bound_says_how_far_and_the_next_goes_on_there(broker: Broker) -> None:

@@ -97,7 +97,7 @@ class StoredFeed:
         return tails if tails.up_to >= behind else await self._tails(subjects, 1)
 
     async def _tails(self, subjects: list[str], start: int) -> Tails:
-        last, up_to = await _ask(lambda: last_by_subjects(self._broker, subjects, _last, start=start))
+        last, up_to, _ = await _ask(lambda: last_by_subjects(self._broker, subjects, _last, start=start))
         of = {message.subject: message for message in last if message.stream_seq}
         return Tails(of, up_to, {message.subject: message.position for message in last if not message.stream_seq})
 
