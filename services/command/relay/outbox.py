@@ -3,7 +3,7 @@
 Invariant: ``published_seq`` moves forward on the stream's word alone, and back only to what the stream really holds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -133,7 +133,7 @@ async def read_position(connection: Connection) -> RelayPosition:
     return RelayPosition(row["stream_created"], row["stream_epoch"], row["stream_position"])
 
 
-async def unknown_rooms(connection: Connection, tail: dict[RoomKey, tuple[int, str]]) -> set[RoomKey]:
+async def unknown_rooms(connection: Connection, tail: Mapping[RoomKey, tuple[int, str]]) -> set[RoomKey]:
     """Those of the rooms in which the event of that number has another id, or there is none."""
     rows = await connection.fetch(
         _SQL["relay_unknown_events"],

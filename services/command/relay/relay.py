@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple
 
-import asyncpg
 import structlog
 
 from services.command import metrics
@@ -19,17 +18,20 @@ from services.command.domain.batch import NewEvent
 from services.command.relay import outbox
 from services.command.relay.filling import Filling
 from services.command.relay.handover import Handover
-from services.command.relay.leader import try_to_lead
+from services.command.relay.heads import find_heads
+from services.command.relay.leader import try_to_lead, while_leading
 from services.command.relay.publisher import MOST_EVENTS, FencedOffError, publish
-from services.command.relay.reconcile import find_heads, reconcile
+from services.command.relay.reconcile import reconcile
+from services.command.relay.recount import Recount
 from services.command.relay.source import Source, source_after
+from services.command.relay.unrecorded import RECORD_SECONDS, Standing, Unrecorded
 from services.command.relay.wake import MOST_ROOMS, rooms_heard, rooms_told
 from services.command.relay.withheld import Withheld
 from shared import tracing
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import RELAY_WAKE_SUBJECT
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, JetStreamError
-from shared.messaging.stream import StreamIdentity, StreamSettings, ensure_stream
+from shared.messaging.stream import StreamSettings, ensure_stream
 from shared.postgres import STORE_ERRORS, Connection, connect
 from shared.telemetry import Logger
 
@@ -40,8 +42,6 @@ _CHECK_SECONDS = 5.0
 """How often the relay asks whether the stream is still where it left it, and as it should be."""
 _RETRY_SECONDS = 0.2
 _STOP_SECONDS = 1.0
-_RECORD_SECONDS = 0.5
-"""How often what was published is recorded. What was not is read from the stream's tail by the next leader."""
 
 _REST_SECONDS = 0.05
 """At the most, after a look at the event store that found nothing but what is withheld: as long as that took."""
@@ -56,13 +56,6 @@ class RelaySettings(NamedTuple):
     stream: StreamSettings
 
 
-class _Standing(NamedTuple):
-    """Where the relay stands: in which stream, behind which position."""
-
-    identity: StreamIdentity
-    position: int
-
-
 class Relay:
     """Publishes what is committed. ``run`` works until cancelled."""
 
@@ -74,8 +67,8 @@ class Relay:
         self._written: set[RoomKey] = set()
         """By this process while another leads, which is yet to be told."""
         self._filling = Filling(broker)
-        self._standing: _Standing | None = None
-        self._reached: _Standing | None = None
+        self._standing: Standing | None = None
+        self._reached: Standing | None = None
         """What the stream has acknowledged last: with less than that it has been rewound."""
         self._store_is_well = True
         self._cause = "start"
@@ -86,12 +79,12 @@ class Relay:
         self._reconciled_at = 0
         """The position up to which there may be more on the stream than is remembered here."""
         self._was_refused = False
-        self._unrecorded: dict[RoomKey, int] = {}
-        """Published up to there, and yet to be recorded."""
-        self._are_locked = False
-        """Whether those are rooms that somebody keeps locked."""
-        self._read_at = self._record_at = 0.0
-        """When next to read from the event store, and to record, at the latest (monotonic seconds)."""
+        self._left: set[RoomKey] = set()
+        """Rooms that the stream was to be asked about, and was not for want of time."""
+        self._unrecorded = Unrecorded()
+        self._recount = Recount()
+        self._read_at = 0.0
+        """When next to read from the event store, at the latest (monotonic seconds)."""
         self._rest_until = 0.0
         self._source: Source = "offered"
         """Where the last step had its events from."""
@@ -133,6 +126,7 @@ class Relay:
         self._standing, self._cause = None, cause
         self._doubts += 1
         self._handover.reset()
+        self._left.clear()
         self._committed.set()
 
     @contextlib.asynccontextmanager
@@ -170,13 +164,14 @@ class Relay:
     async def _lead(self, connection: Connection) -> None:
         """Publishes until the broker is gone. Raises one of ``STORE_ERRORS`` when the leader's session is."""
         self._doubt("start")
+        self._recount = Recount()
         wake = None
         try:
             wake = await self._broker.listen(RELAY_WAKE_SUBJECT, self._on_wake)
             while self._broker.is_connected:
                 self._committed.clear()
                 if not await self._step(connection):
-                    await self._wait_for_commit(_RECORD_SECONDS if self._unrecorded else _POLL_SECONDS)
+                    await self._wait_for_commit(RECORD_SECONDS if self._unrecorded.rooms else _POLL_SECONDS)
         except BrokerUnavailableError as error:
             self._log.warning("relay_broker_unavailable", error=str(error))
         finally:
@@ -227,25 +222,25 @@ class Relay:
         await asyncio.sleep(_RETRY_SECONDS)
         return True
 
-    async def _reconcile(self, connection: Connection) -> _Standing:
+    async def _reconcile(self, connection: Connection) -> Standing:
         cause, doubts = self._cause, self._doubts
         metrics.RELAY_RECONCILIATIONS.labels(cause).inc()
-        stream, found, published, strangers = await reconcile(
-            connection, self._broker, self._settings.stream, self._reached
-        )
-        standing = _Standing(stream.identity, stream.last_seq)
+        async with while_leading(connection):
+            stream, found, strangers = await reconcile(
+                connection, self._broker, self._settings.stream, self._reached, self._unrecorded, self._recount
+            )
+        standing = Standing(stream.identity, stream.last_seq)
         self._log.info("relay_reconciled", cause=cause, found=found, position=standing.position)
-        self._unrecorded, self._are_locked = published, False
         self._withheld.set_strangers(strangers)
         self._reconciled_at = stream.last_seq
         self._filling.begin(stream)
-        if not published and not strangers:
-            await outbox.record_published(connection, {}, *standing)
+        if not self._unrecorded.rooms:
+            await self._unrecorded.record(connection, standing, stands_still=bool(strangers))
         if self._doubts == doubts:
             self._standing = standing
         return standing
 
-    async def _publish_next(self, connection: Connection, standing: _Standing) -> bool:
+    async def _publish_next(self, connection: Connection, standing: Standing) -> bool:
         now = time.monotonic()
         handover = self._handover
         due: set[Source] = {"wanted"} if handover.wanted else set()
@@ -261,12 +256,12 @@ class Relay:
             self._read_at = now + _POLL_SECONDS
             await self._record(connection)
             events = await self._read(connection)
-            if not events and (self._withheld or self._are_locked):
+            if not events and (self._withheld or self._unrecorded.are_locked):
                 ended = time.monotonic()
                 self._rest_until = ended + min(ended - now, _REST_SECONDS)
         else:
             events = self._withheld.sift(handover.take(MOST_EVENTS, _MOST_BYTES), {}, self._most_bytes)
-            if now >= self._record_at:
+            if self._unrecorded.is_due:
                 await self._record(connection)
         if not events:
             if source == "wanted" or handover.wanted or handover.has_events:
@@ -279,7 +274,7 @@ class Relay:
         new_rooms = {e.room for e in events if e.stream_seq == 1 and self._handover.head(e.room) is None}
         position = await publish(self._broker, events, standing.position, new_rooms)
         self._was_refused = False
-        self._reached = _Standing(standing.identity, position)
+        self._reached = Standing(standing.identity, position)
         metrics.RELAY_PUBLISH_SECONDS.observe(time.perf_counter() - started)
         metrics.RELAY_PUBLISHED.inc(len(events))
         metrics.RELAY_BATCH_SIZE.observe(len(events))
@@ -288,9 +283,9 @@ class Relay:
             tracer.record("publish", "producer", traces, began_ns, {"runroom.batch.events": len(events)})
         if self._standing is standing:
             # Otherwise what is published is read from the stream's tail, before anything else is.
-            self._standing = _Standing(standing.identity, position)
+            self._standing = Standing(standing.identity, position)
             self._handover.published(events)
-            self._unrecorded |= {event.room: event.stream_seq for event in events}
+            self._unrecorded.add({event.room: event.stream_seq for event in events})
         if len(events) >= _BUSY_EVENTS:
             await asyncio.sleep(_PAUSE_SECONDS)
         return True
@@ -304,21 +299,25 @@ class Relay:
         # After the last room comes the first again: there may be more there, unless that is where this began, or what
         # is there is withheld.
         self._after = page.last or outbox.START
-        is_held_up = self._withheld or self._are_locked
+        is_held_up = self._withheld or self._unrecorded.are_locked
         is_cut = page.last is not None and page.last not in page.faulty and page.last not in self._withheld.strangers
-        self._filling.see_page(is_first=began_at == outbox.START, is_cut=is_cut, is_last=page.last is None)
         self._handover.missed = page.last is not None or (began_at != outbox.START and not is_held_up)
         events = self._withheld.sift(page.events, page.faulty, most_bytes)
         if page.last is None:
             self._withheld.end_round()
-        return await self._leave_out_published(connection, events)
+        events, is_whole = await self._leave_out_published(connection, events)
+        self._filling.see_page(
+            is_first=began_at == outbox.START, is_cut=is_cut or not is_whole, is_last=page.last is None
+        )
+        return events
 
     async def _read_wanted(self, connection: Connection) -> Sequence[outbox.UnpublishedEvent]:
         """The next events of rooms that are known to have some. What is withheld is read in its turn alone; so is what
         somebody keeps locked, as it is read from where it was recorded last."""
         wanted = self._handover.wanted
-        self._handover.missed |= not wanted.isdisjoint(self._unrecorded)
-        rooms = sorted(room for room in wanted if room not in self._withheld and room not in self._unrecorded)
+        unrecorded = self._unrecorded.rooms
+        self._handover.missed |= not wanted.isdisjoint(unrecorded)
+        rooms = sorted(room for room in wanted if room not in self._withheld and room not in unrecorded)
         wanted.clear()
         if not rooms:
             return []
@@ -326,69 +325,67 @@ class Relay:
         page = await outbox.read_rooms(connection, rooms, MOST_EVENTS, _MOST_BYTES, most_bytes)
         if (last := page.last) is not None:
             wanted.update(room for room in rooms if room > last or (room == last and room not in page.faulty))
-        return await self._leave_out_published(connection, self._withheld.sift(page.events, page.faulty, most_bytes))
+        events = self._withheld.sift(page.events, page.faulty, most_bytes)
+        events, _ = await self._leave_out_published(connection, events)
+        return events
 
     async def _leave_out_published(
         self, connection: Connection, events: Sequence[outbox.UnpublishedEvent]
-    ) -> Sequence[outbox.UnpublishedEvent]:
+    ) -> tuple[Sequence[outbox.UnpublishedEvent], bool]:
         """Without what is on the stream, though the store has it as unpublished: it was not recorded, or set back.
 
         Of a room of which nothing has been published since the stream was looked at, the stream is asked. It is not of
         one that begins: there the publish is fenced, and all rooms are asked about once it was refused.
+
+        And whether that is all. Where the stream takes long, rooms that were not come to are read again by their keys.
         """
         first: dict[RoomKey, int] = {}
         for event in events:
             first.setdefault(event.room, event.stream_seq)
+        unrecorded = self._unrecorded.rooms
         unknown = [
             room
             for room, seq in first.items()
-            if self._handover.head(room) is None and room not in self._unrecorded and (seq > 1 or self._was_refused)
+            if self._handover.head(room) is None
+            and room not in unrecorded
+            and (seq > 1 or self._was_refused or room in self._left)
         ]
+        left = set[RoomKey]()
         if unknown:
             doubts = self._doubts
-            found, strangers = await find_heads(connection, self._broker, unknown, self._reconciled_at)
+            async with while_leading(connection):
+                found, strangers, left = await find_heads(connection, self._broker, unknown, self._reconciled_at)
             if self._doubts != doubts:
-                return []  # they may be those of a stream that is gone
+                return [], False  # they may be those of a stream that is gone
             if strangers:
                 self._withheld.set_strangers(self._withheld.strangers | strangers)
+            self._left = self._left.difference(unknown) | left
             for room in unknown:
-                self._handover.learn(room, found.get(room, first[room] - 1))
-        heads = {room: max(self._handover.head(room) or 0, self._unrecorded.get(room, 0)) for room in first}
-        if back := {room: heads[room] for room, seq in first.items() if seq <= heads[room]}:
-            self._unrecorded |= back
+                if room in left:
+                    self._handover.want(room)
+                else:
+                    self._handover.learn(room, found.get(room, first[room] - 1))
+        heads = {room: max(self._handover.head(room) or 0, unrecorded.get(room, 0)) for room in first.keys() - left}
+        if back := {room: head for room, head in heads.items() if first[room] <= head}:
+            self._unrecorded.add(back)
         elif not unknown:
-            return events
+            return events, True
         strangers = self._withheld.strangers
-        return [event for event in events if event.stream_seq > heads[event.room] and event.room not in strangers]
+        news = [
+            event
+            for event in events
+            if event.room in heads and event.room not in strangers and event.stream_seq > heads[event.room]
+        ]
+        return news, not left
 
     @property
     def _most_bytes(self) -> int:
         return self._broker.most_bytes or 0
 
     async def _record(self, connection: Connection) -> None:
-        """Remembers what was published.
-
-        Of a room that somebody keeps locked it is remembered here, until the room is free. The position that is
-        stored stands still so long: from there on the next leader reads what was published. So it does while there are
-        strangers, as they show in what comes behind it.
-        """
-        standing = self._standing
-        if standing is None or not self._unrecorded:
-            return
-        self._record_at = time.monotonic() + _RECORD_SECONDS
-        if not (self._are_locked or self._withheld.strangers):
-            try:
-                await outbox.record_published(connection, self._unrecorded, *standing)
-            except asyncpg.LockNotAvailableError:
-                self._log.info("rooms_busy")
-            else:
-                self._unrecorded.clear()
-                return
-        busy = await outbox.record_free(connection, self._unrecorded)
-        self._unrecorded = {room: self._unrecorded[room] for room in busy}
-        self._are_locked = bool(busy)
-        if not (busy or self._withheld.strangers):
-            await outbox.record_published(connection, {}, *standing)
+        """Remembers what was published, if anything was."""
+        if self._standing is not None and self._unrecorded.rooms:
+            await self._unrecorded.record(connection, self._standing, stands_still=bool(self._withheld.strangers))
 
     async def _check(self) -> None:
         """Whether the stream is still where it was left, and as it should be."""

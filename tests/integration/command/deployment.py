@@ -20,7 +20,7 @@ import httpx
 
 from deploy.local.ports import free_port
 from deploy.local.service import Service
-from shared.contracts.subjects import HEADER_EVENT_ID, HEADER_STREAM_SEQ, STREAM_SUBJECTS
+from shared.contracts.subjects import HEADER_EVENT_ID, HEADER_STREAM_SEQ, STREAM_SUBJECTS, room_subject
 from shared.contracts.upcasting import registry
 from shared.messaging.broker import Broker
 from shared.messaging.direct_get import next_by_subject
@@ -193,3 +193,31 @@ async def check_stream(dsn: str, nats_url: str, within: float = PATIENCE_SECONDS
         return state.identity.epoch
     finally:
         await broker.close()
+
+
+async def check_published(dsn: str, nats_url: str, workspace_id: str, within: float = PATIENCE_SECONDS) -> None:
+    """Waits until the store has it that the workspace's rooms are published, and compares them with the stream."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with asyncio.timeout(within):
+            while await connection.fetchval(
+                "select count(*) from rooms where workspace_id = $1 and published_seq < last_seq", workspace_id
+            ):
+                await asyncio.sleep(0.05)
+        expected = await connection.fetch(
+            "select room_id, event_id::text from events where workspace_id = $1 order by room_id, stream_seq",
+            workspace_id,
+        )
+    finally:
+        await connection.close()
+    found: list[tuple[str, str]] = []
+    async with Broker(nats_url, name="check") as broker:
+        broker.start()
+        await broker.wait_connected()
+        for room_id in sorted({row["room_id"] for row in expected}):
+            position = 0
+            while messages := await next_by_subject(broker, room_subject(workspace_id, room_id), position + 1, 1000):
+                ids = [message.headers.get(HEADER_EVENT_ID) for message in messages]
+                found += [(room_id, event_id) for event_id in ids if event_id is not None]
+                position = messages[-1].position
+    assert found == [tuple(row) for row in expected]

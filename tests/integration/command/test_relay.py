@@ -16,7 +16,7 @@ import pytest
 from deploy.local import EmbeddedNats, EmbeddedPostgres
 from deploy.local.ports import free_port
 from deploy.local.service import Service
-from services.command.relay import outbox, reconcile
+from services.command.relay import heads, outbox
 from services.command.relay.relay import Relay, RelaySettings
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import HEADER_EVENT_ID, HEADER_STREAM_SEQ, room_subject
@@ -27,6 +27,7 @@ from shared.messaging.stream import StreamSettings, StreamState, stream_state
 from shared.postgres import Connection, migrate
 from tests.integration.command.deployment import (
     Client,
+    check_published,
     check_store,
     check_stream,
     command_service,
@@ -271,7 +272,7 @@ async def test_whatever_stands_in_the_store_only_its_room_waits(dsn: str, nats: 
         await until_gauge(service, "runroom_relay_oversize_rooms", len(rooms))
         await load(client, 5)
         await client.tell_run("another")
-        await check_published(dsn, nats, "ws", within=5.0)
+        await check_published(dsn, nats.url, "ws", within=5.0)
         await until_gauge(service, "runroom_relay_unpublished_seconds", 0)
         # Whoever leads next finds them first, and has the stream to fill.
         await asyncio.to_thread(service.kill)
@@ -282,7 +283,7 @@ async def test_whatever_stands_in_the_store_only_its_room_waits(dsn: str, nats: 
         await filled_stream(nats)
         await load(client, 5)
         await client.tell_run("yet_another")
-        await check_published(dsn, nats, "ws", within=10.0)
+        await check_published(dsn, nats.url, "ws", within=10.0)
         await until_gauge(service, "runroom_relay_unpublished_seconds", 0)
         assert "relay ended" not in service.log_file.read_text()
         assert await gauge(service, "runroom_relay_fenced_total") == 0
@@ -315,7 +316,7 @@ async def test_a_room_that_is_written_to_waits_for_no_round(
             service = command_service(tmp_path, dsn, nats.url)
             async with running(service), Client([service], "ws") as client:
                 await load(client, 5)
-                await check_published(dsn, nats, "ws", within=20.0)
+                await check_published(dsn, nats.url, "ws", within=20.0)
                 await load(client, 5)
                 assert await check_stream(dsn, nats.url) == 0
                 assert await gauge(service, "runroom_relay_leader") == 0
@@ -406,32 +407,6 @@ async def insert_unchecked(dsn: str, rows: list[tuple[Any, ...]], rooms: dict[tu
         await connection.close()
 
 
-async def check_published(dsn: str, nats: EmbeddedNats, workspace_id: str, within: float) -> None:
-    """Waits until the store has it that the workspace's rooms are published, and compares them with the stream."""
-    connection = await asyncpg.connect(dsn)
-    try:
-        async with asyncio.timeout(within):
-            while await connection.fetchval(
-                "select count(*) from rooms where workspace_id = $1 and published_seq < last_seq", workspace_id
-            ):
-                await asyncio.sleep(0.05)
-        expected = await connection.fetch(
-            "select room_id, event_id::text from events where workspace_id = $1 order by room_id, stream_seq",
-            workspace_id,
-        )
-    finally:
-        await connection.close()
-    found: list[tuple[str, str]] = []
-    async with Broker(nats.url, name="check") as broker:
-        broker.start()
-        await broker.wait_connected()
-        for room_id in sorted({row["room_id"] for row in expected}):
-            messages = await next_by_subject(broker, room_subject(workspace_id, room_id), 1, 1000)
-            ids = [message.headers.get(HEADER_EVENT_ID) for message in messages]
-            found += [(room_id, event_id) for event_id in ids if event_id is not None]
-    assert found == [tuple(row) for row in expected]
-
-
 async def set_published(dsn: str, room_id: str, seq: int) -> None:
     connection = await asyncpg.connect(dsn)
     try:
@@ -459,7 +434,7 @@ async def test_a_room_that_is_set_back_stops_no_other_and_is_not_published_twice
                 service.start()
             for number in range(5):
                 await client.tell_run(f"other_{number}")
-            await check_published(dsn, nats, "ws", within=5.0)
+            await check_published(dsn, nats.url, "ws", within=5.0)
             await client.tell_run("room_1")
             assert await check_stream(dsn, nats.url) == 0
 
@@ -487,7 +462,7 @@ async def test_what_ends_with_no_event_is_not_published_twice(
         await asyncio.to_thread(service.wait_until_ready)
         await client.tell_run("room_1")
         await client.tell_run("room_2")
-        await check_published(dsn, nats, "ws", within=5.0)
+        await check_published(dsn, nats.url, "ws", within=5.0)
 
 
 async def test_what_a_stream_held_that_is_gone_is_not_taken_for_what_the_new_one_holds(
@@ -501,7 +476,7 @@ async def test_what_a_stream_held_that_is_gone_is_not_taken_for_what_the_new_one
 
     async def find_and_lose(connection: Connection, broker: Broker, rooms: Sequence[RoomKey], position: int) -> Any:
         """By the time its answer is here, the stream is gone, and the broker was away for that."""
-        found = await reconcile.find_heads(connection, broker, rooms, position)
+        found = await heads.find_heads(connection, broker, rooms, position)
         if RoomKey("ws", "room_1") in found[0]:
             asked.set()
             await asyncio.to_thread(nats.stop)
@@ -523,7 +498,7 @@ async def test_what_a_stream_held_that_is_gone_is_not_taken_for_what_the_new_one
             async with asyncio.timeout(20):
                 while not await published(dsn, "room_1") or await unrecorded(dsn):
                     await asyncio.sleep(0.05)
-            await check_published(dsn, nats, "ws", within=10.0)
+            await check_published(dsn, nats.url, "ws", within=10.0)
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
@@ -563,7 +538,7 @@ async def test_what_is_done_to_the_stream_does_not_stop_the_relay(
         broker.start()
         await broker.wait_connected()
         await load(client, 5)
-        await check_published(dsn, nats, "ws", within=5.0)
+        await check_published(dsn, nats.url, "ws", within=5.0)
         stream = await broker.jetstream("STREAM.INFO.ROOMS")
         config = stream["config"]
         if restarts:
@@ -573,7 +548,7 @@ async def test_what_is_done_to_the_stream_does_not_stop_the_relay(
             service.start()
             await asyncio.to_thread(service.wait_until_ready)
         await load(client, 5)
-        await check_published(dsn, nats, "ws", within=10.0)
+        await check_published(dsn, nats.url, "ws", within=10.0)
         async with asyncio.timeout(10):
             while True:
                 found = (await broker.jetstream("STREAM.INFO.ROOMS"))["config"]
@@ -626,7 +601,7 @@ async def test_whatever_its_row_says_the_relay_goes_on(
                 await superuser.execute("alter table relay drop constraint relay_forms")
         for change, marks, epoch in changes:
             await client.tell_run("room")
-            await check_published(dsn, nats, "ws", within=10.0)
+            await check_published(dsn, nats.url, "ws", within=10.0)
             if marks is not None:
                 config = (await broker.jetstream("STREAM.INFO.ROOMS"))["config"]
                 names = ("runroom-epoch", "runroom-rewound-to")
@@ -642,7 +617,7 @@ async def test_whatever_its_row_says_the_relay_goes_on(
             async with asyncio.timeout(20):
                 while await gauge(service, STARTS) == before:
                     await asyncio.sleep(0.05)
-            await check_published(dsn, nats, "ws", within=10.0)
+            await check_published(dsn, nats.url, "ws", within=10.0)
             async with asyncio.timeout(10):
                 while not (state := await stream_state(broker)) or not state.is_filled:
                     await asyncio.sleep(0.05)
