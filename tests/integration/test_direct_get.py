@@ -71,6 +71,10 @@ async def test_the_last_of_each_subject_that_is_not_older_than_a_position(broker
     assert await last_by_subjects(broker, ["rooms.1.ws.nobody"], whole, start=6) == ([], 0, [])
 
 
+async def has_no_time() -> bool:
+    return False
+
+
 async def test_what_the_server_leaves_out_of_an_answer_is_asked_for_again() -> None:
     """It ends one that has come to so many bytes, with the newest missing."""
     with running_nats(CUTS_AT_8_MB) as nats:
@@ -86,6 +90,10 @@ async def test_what_the_server_leaves_out_of_an_answer_is_asked_for_again() -> N
             assert await last_by_subjects(broker, asked, place) == (expected, 12, [])
             assert await last_by_subjects_up_to(broker, asked, place, 12) == (expected, 12, [])
             assert await last_by_subjects(broker, asked, place, start=4) == (expected[3:], 12, [])
+            some, _, left = await last_by_subjects(broker, asked, place, go_on=has_no_time)
+            assert some
+            assert left
+            assert await last_by_subjects(broker, left, place) == (expected[len(some) :], 12, [])
             found = position = 0
             while messages := await next_by_subject(broker, "rooms.>", position + 1, 1000):
                 position = messages[-1].position

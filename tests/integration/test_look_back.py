@@ -80,3 +80,24 @@ async def test_what_does_not_reach_the_stray_is_not_believed(broker: Broker) -> 
     stray = await write(broker, subject, "a.")
     with pytest.raises(BrokerUnavailableError):
         await look_back(broker, subject, stray + 10, read)
+
+
+async def test_a_search_that_has_no_more_time_says_what_it_has_not_come_to(broker: Broker) -> None:
+    subjects = [f"rooms.1.ws.{uuid4().hex}" for _ in range(3)]
+    position = [await write(broker, subject, "ab..") for subject in subjects][-1]
+    asked = 0
+
+    async def has_no_time() -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    found: dict[str, str] = {}
+    left = subjects
+    while left:
+        events = await last_events_up_to(broker, left, read, position, go_on=has_no_time)
+        assert events.found.keys() ^ events.left == set(left)
+        found |= events.found
+        left = sorted(events.left)
+    assert found == dict.fromkeys(subjects, "b")
+    assert asked > len(subjects)

@@ -54,7 +54,8 @@ class Filling:
     def see_page(self, *, is_first: bool, is_cut: bool, is_last: bool) -> None:
         """A page of a round of the event store was read, and is published before the next one is.
 
-        ``is_cut``: it ends in the midst of a room, the rest of which is read in the next round.
+        ``is_cut``: it ends in the midst of a room, the rest of which is read in the next round, or rooms of it were not
+        come to.
         """
         self._is_whole = (self._is_whole or is_first) and not is_cut
         self._has_read_all = self._has_read_all or (self._is_whole and is_last)

@@ -12,9 +12,11 @@ import pytest
 
 from deploy.local import EmbeddedNats
 from deploy.local.ports import free_port
+from services.command.relay.recount import Recount
 from shared.contracts.subjects import HEADER_EVENT_ID, HEADER_STREAM_SEQ, room_subject
-from shared.messaging.broker import Broker
+from shared.messaging.broker import Broker, BrokerUnavailableError
 from shared.messaging.direct_get import next_by_subject
+from shared.messaging.stream import StreamSettings, ensure_stream
 from tests.integration.command.deployment import Client, check_published, command_service, gauge, running
 from tests.integration.privileges import connected
 from tests.support.proxy import Proxy, running_proxy, through
@@ -192,6 +194,38 @@ async def test_a_long_recount_comes_to_its_end(dsn: str, nats: EmbeddedNats, pro
     proxy.delay(SLOW)
     async with running(command_service(tmp_path, dsn, through(proxy, nats.url))):
         await check_published(dsn, nats.url, "ws")
+
+
+async def test_a_recount_goes_on_where_an_answer_failed_to_come(
+    dsn: str, nats: EmbeddedNats, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.command.relay.recount.MOST_SUBJECTS", 2)
+    settings = StreamSettings()
+    async with connected(dsn) as connection, Broker(through(proxy, nats.url), name="relay") as broker:
+        broker.start()
+        await broker.wait_connected()
+        await ensure_stream(broker, settings)
+        await broker.client.request("rooms.0.ws_z.nobodys", b"")
+        stream = await ensure_stream(broker, settings)
+        rooms = [("ws", room_id) for room_id in ROOMS[:4]]
+        await connection.executemany("insert into rooms values ($1, $2, 1, 1)", rooms)
+
+        async def counted() -> list[int]:
+            """What is published of the rooms then; the next time all of it is."""
+            rows = await connection.fetch("select published_seq from rooms order by room_id")
+            await connection.execute("update rooms set published_seq = 1")
+            return [row["published_seq"] for row in rows]
+
+        recount = Recount()
+        proxy.hold_before(ROOMS[2].encode())
+        with pytest.raises(BrokerUnavailableError):
+            await recount.run(connection, broker, stream, settings)
+        assert await counted() == [0, 0, 1, 1]
+        proxy.release()
+        await recount.run(connection, broker, stream, settings)
+        assert await counted() == [1, 1, 0, 0]
+        await recount.run(connection, broker, stream, settings)
+        assert await counted() == [0, 0, 0, 0]
 
 
 async def test_a_leader_that_nobody_answers_loses_the_lease_and_finds_that_out_at_once(
