@@ -1,7 +1,8 @@
 """Applying one batch of one projection.
 
 Invariant: every event of the batch is applied, was applied before, or is wanted from the event store later. An event
-that cannot be applied stops its room alone.
+that cannot be applied stops its room alone, and however many there are of them in a batch, it is tried a bounded number
+of times.
 """
 
 import time
@@ -14,6 +15,7 @@ import structlog
 from services.projector import metrics
 from services.projector.batch import Batch, Group, Sorting
 from services.projector.event_source import EventSource, Hole
+from services.projector.isolation import Tries, take_apart
 from services.projector.partition import UNKNOWN, Room
 from services.projector.projection_store import Advance, Mark, Park, PoisonError, ProjectionStore
 from services.projector.projections.base import Projection, Recorded, Write
@@ -23,6 +25,9 @@ from shared.contracts.subjects import progress_subject
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
 from shared.postgres import STORE_ERRORS
 from shared.telemetry import Logger
+
+MOST_TRIES = 32
+"""Parts of one batch, until the rest of it is left to later ones: enough to find one event among a batch by halves."""
 
 
 class _Identifiers(msgspec.Struct):
@@ -68,7 +73,7 @@ class Applier:
             await self._commit(groups, after, list(self._unsaved.values()))
         except PoisonError as error:
             if groups:  # otherwise it is what is to be parked that the table does not take
-                await self._isolate(groups, before, error)
+                await self._isolate(groups, before, error, Tries(MOST_TRIES))
             await self._pass(after)
         metrics.APPLY_SECONDS.labels(self._name).observe(time.monotonic() - started)
         metrics.REPEATED.labels(self._name).inc(sorting.repeated)
@@ -85,8 +90,7 @@ class Applier:
     async def _fill(self, sorting: Sorting) -> None:
         """Closes holes from the event store. While that is away, the rooms concerned wait and the others go on."""
         holes = [
-            Hole(room.key, room.applied_seq + len(sorting.ordered[room].ready), room.wanted_seq)
-            for room in sorting.open
+            Hole(room.key, room.applied_seq + len(sorting.ordered[room].ready), _up_to(room)) for room in sorting.open
         ]
         try:
             found = await self._events.missing(holes)
@@ -172,32 +176,42 @@ class Applier:
         try:
             return self._projection.fold([group.as_room_events() for group in groups])
         except Exception as error:  # the fold is pure: whatever goes wrong in it is about the events
-            raise PoisonError(f"{type(error).__name__}: {error}") from error
+            poison = PoisonError(f"{type(error).__name__}: {error}", self._fold_each(groups))
+            raise poison from error
 
-    async def _isolate(self, groups: Sequence[Group], marks: Sequence[Mark], error: PoisonError) -> None:
-        """Applies what can be applied of a batch that cannot, by halves, and holds back the rooms that cannot.
-
-        The checkpoints stay where they are until all of it is done.
-        """
-        if len(groups) > 1:
-            middle = len(groups) // 2
-            parts = [groups[:middle], groups[middle:]]
-        else:
-            room, events = groups[0]
-            if len(events) == 1:
-                self._hold(room, events[0], error)
-                return
-            middle = len(events) // 2
-            parts = [[Group(room, events[:middle])], [Group(room, events[middle:])]]
-        for part in parts:
-            if len(part) == 1 and part[0].room.applied_seq + 1 != part[0].events[0].stream_seq:
-                # The half before it did not get through.
-                part[0].room.want(part[0].events[-1].stream_seq)
-                continue
+    def _fold_each(self, groups: Sequence[Group]) -> dict[RoomKey, PoisonError]:
+        """The rooms whose events cannot be folded, whatever the others are."""
+        errors: dict[RoomKey, PoisonError] = {}
+        for group in groups:
             try:
-                await self._commit(part, marks)
-            except PoisonError as again:
-                await self._isolate(part, marks, again)
+                self._projection.fold([group.as_room_events()])
+            except Exception as error:
+                errors[group.room.key] = PoisonError(f"{type(error).__name__}: {error}")
+                errors[group.room.key].__cause__ = error
+        return errors
+
+    async def _isolate(self, groups: Sequence[Group], marks: Sequence[Mark], error: PoisonError, tries: Tries) -> None:
+        """Applies what can be applied of a batch that cannot, and holds back the rooms that cannot.
+
+        The checkpoints stay where they are until all of it is done. What is left after so many tries is suspect: it is
+        read again and tried later, in batches of its own.
+        """
+        parts, unfit = take_apart(groups, error)
+        for group, reason in unfit:
+            self._hold(group.room, group.events[0], reason)
+        for part in parts:
+            for group in part:
+                if not group.follows:  # what is before it did not get through
+                    group.room.want(group.events[-1].stream_seq)
+            following = [group for group in part if group.follows]
+            if following and not tries.take():
+                for group in following:
+                    group.room.suspect(group.events[-1].stream_seq)
+            elif following:
+                try:
+                    await self._commit(following, marks)
+                except PoisonError as again:
+                    await self._isolate(following, marks, again, tries)
 
     def _hold(self, room: Room, event: Recorded, error: PoisonError) -> None:
         seq = event.stream_seq
@@ -219,6 +233,11 @@ class Applier:
             for key, _, _, applied_seq in advances:
                 progress = f'{{"projection":"{self._projection.name}","stream_seq":{applied_seq}}}'
                 await client.publish(progress_subject(*key), progress.encode())
+
+
+def _up_to(room: Room) -> int:
+    """No more is read of a room that is held back than what holds it, before that is known to be right now."""
+    return room.held_at if room.held_at > room.applied_seq and not room.skip_at else room.wanted_seq
 
 
 def _identifiers(envelope: bytes) -> dict[str, str]:

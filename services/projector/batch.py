@@ -1,14 +1,16 @@
 """What one transaction is to apply, taken from several partitions.
 
 Invariant: a batch stays the same until it is applied, however often that is tried; only what is no longer ours leaves.
+What the stream brings is in a batch with nothing that has to be read again, so that it waits for none of that.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from heapq import nsmallest
+from operator import attrgetter
 from typing import NamedTuple
 
 from services.projector.ordering import Ordered, fill, put_in_order
-from services.projector.partition import Partition, Room
+from services.projector.partition import Partition, Room, Turn
 from services.projector.projection_store import Mark
 from services.projector.projections.base import Recorded, RoomEvents
 
@@ -20,7 +22,7 @@ MOST_DUE_ROOMS = 200
 class Portion(NamedTuple):
     """What a batch takes from one partition: messages with their subjects, and the checkpoint behind them.
 
-    ``before`` is the checkpoint as it was; ``due`` are rooms to be filled from the event store.
+    ``before`` is the checkpoint as it was; ``due`` are rooms to be filled from the event store, and have no messages.
     """
 
     partition: Partition
@@ -41,6 +43,11 @@ class Group(NamedTuple):
         if not self.skips:
             return RoomEvents(self.room.key, self.events)
         return RoomEvents(self.room.key, [event for event in self.events if event.stream_seq != self.room.skip_at])
+
+    @property
+    def follows(self) -> bool:
+        """Whether its first event is the room's next one."""
+        return self.room.applied_seq + 1 == self.events[0].stream_seq
 
     @property
     def skips(self) -> bool:
@@ -81,25 +88,31 @@ class Batch:
         return rooms, strays
 
 
-def take_batch(partitions: Sequence[Partition], now: float) -> Batch:
-    """The next batch: everything at hand, up to ``MOST_EVENTS`` and about ``MOST_BYTES``. ``now`` is monotonic.
+def take_batch(partitions: Sequence[Partition]) -> Batch:
+    """The next batch of the stream: everything at hand, up to ``MOST_EVENTS`` and about ``MOST_BYTES``.
 
     The partitions' order is the order of service; the caller turns it from batch to batch.
     """
     portions: list[Portion] = []
     left = MOST_EVENTS
     bytes_left = MOST_BYTES
-    rooms_left = MOST_DUE_ROOMS
     for partition in partitions:
-        due = list(islice(partition.due(now), rooms_left)) if partition.behind else []
         before = partition.mark()
         messages = partition.take(left, bytes_left) if left > 0 and bytes_left > 0 else []
-        if messages or due:
-            portions.append(Portion(partition, messages, due, before, partition.mark()))
+        if messages:
+            portions.append(Portion(partition, messages, [], before, partition.mark()))
             left -= len(messages)
             bytes_left -= sum(len(recorded.envelope) for _, recorded in messages)
-            rooms_left -= len(due)
     return Batch(portions)
+
+
+def take_due(partitions: Iterable[Partition], now: float, turn: Turn) -> Batch:
+    """A batch of rooms whose time has come for this: those that have been due for longest. ``now`` is monotonic."""
+    due = (room for partition in partitions if partition.behind for room in partition.due(now) if room.turn is turn)
+    rooms: dict[Partition, list[Room]] = {}
+    for room in nsmallest(MOST_DUE_ROOMS, due, key=attrgetter("retry_at")):
+        rooms.setdefault(room.partition, []).append(room)
+    return Batch(Portion(partition, [], some, partition.mark(), partition.mark()) for partition, some in rooms.items())
 
 
 class Sorting:
@@ -113,7 +126,7 @@ class Sorting:
         for room, arrived in rooms.items():
             ordered = put_in_order(room.applied_seq, arrived)
             self.repeated += ordered.repeated
-            if room.held_at and now < room.retry_at:
+            if room.is_set_aside and (arrived or now < room.retry_at):
                 # Behind an event that cannot be applied: all of it comes from the event store once that can be.
                 if arrived:
                     room.want(arrived[-1].stream_seq)
@@ -121,7 +134,8 @@ class Sorting:
             if ordered.beyond:
                 room.want(max(ordered.beyond))
             self.ordered[room] = ordered
-            if room.wanted_seq > room.applied_seq + len(ordered.ready) and now >= room.retry_at:
+            is_due = now >= room.retry_at and not (arrived and room.turn is Turn.RETRY)
+            if is_due and room.wanted_seq > room.applied_seq + len(ordered.ready):
                 self.open.append(room)
             elif room.wanted_seq and room.wanted_seq <= room.applied_seq:
                 room.advance(room.applied_seq)

@@ -5,7 +5,9 @@ Invariant: it lives as long as the lease. Another lease of the same partition st
 
 import time
 from collections.abc import Iterator
+from enum import Enum
 from itertools import islice
+from typing import NamedTuple
 
 from services.projector.consumer import Consumer
 from services.projector.leases import Lease
@@ -21,6 +23,22 @@ _LONGEST_WAIT = 5.0
 _LONGEST_HOLD = 60.0
 
 
+class HeldRoom(NamedTuple):
+    """A room held back before event ``seq``."""
+
+    key: RoomKey
+    seq: int
+    reason: str
+
+
+class Turn(Enum):
+    """What a room that wants events from the event store waits for, and with which others it is served."""
+
+    WISHED = "its parked event is to be seen to, as an operator wants it"
+    FIRST = "its events are to be read for the first time, or went well so far"
+    RETRY = "its events could not be had or not be applied, by themselves or among others"
+
+
 class Room:
     """One room of a partition. ``applied_seq`` is ``UNKNOWN`` until it was read.
 
@@ -28,8 +46,9 @@ class Room:
     read from the event store, not before ``retry_at`` (monotonic seconds). ``counted_seq`` is up to where they count as
     yet to be applied: not beyond what the event store has, once it was asked. ``held_at`` is the seq of the event that
     cannot be applied and is parked, 0 when there is none, ``reason`` what is wrong with it, and ``skip_at`` the same
-    seq when it is to be left out. ``is_holed`` says that the event store counts the next event and does not have it:
-    the room waits for an operator then, too.
+    seq when it is to be left out. ``is_suspect`` says that its next events were among others that could not be applied,
+    and that nobody knows yet whose fault that was. ``is_holed`` says that
+    the event store counts the next event and does not have it: the room waits for an operator then, too.
     """
 
     __slots__ = (
@@ -38,6 +57,7 @@ class Room:
         "counted_seq",
         "held_at",
         "is_holed",
+        "is_suspect",
         "key",
         "partition",
         "reason",
@@ -56,8 +76,20 @@ class Room:
         self.attempts = 0
         self.held_at = 0
         self.skip_at = 0
+        self.is_suspect = False
         self.is_holed = False
         self.reason = ""
+
+    @property
+    def is_set_aside(self) -> bool:
+        """Whether what comes of it is read from the event store later, apart from what comes of others."""
+        return self.held_at > 0 or self.is_suspect
+
+    @property
+    def turn(self) -> Turn:
+        if self.held_at and self.retry_at == 0:
+            return Turn.WISHED
+        return Turn.RETRY if self.attempts or self.is_set_aside else Turn.FIRST
 
     def want(self, seq: int) -> None:
         """Remembers that events up to ``seq`` exist."""
@@ -79,10 +111,18 @@ class Room:
         self.attempts += 1
         self.retry_at = time.monotonic() + min(0.25 * 2 ** min(self.attempts, 16), longest)
 
+    def suspect(self, seq: int) -> None:
+        """Leaves its events up to ``seq`` to a later try. A room that waits for one keeps its place."""
+        if not self.is_set_aside:
+            self.is_suspect = True
+            self.retry_at = time.monotonic()
+        self.want(seq)
+
     def hold(self, seq: int, reason: str) -> bool:
         """Stops the room before event ``seq``. Whether that is news."""
         news = self.held_at != seq
         self.held_at = seq
+        self.is_suspect = False
         self.reason = reason
         self.want(seq)
         self.postpone(_LONGEST_HOLD)
@@ -112,6 +152,7 @@ class Room:
         self.attempts = 0
         self.held_at = 0
         self.skip_at = 0
+        self.is_suspect = False
         if seq >= self.wanted_seq and self.wanted_seq:
             self.want_nothing()
 
@@ -120,6 +161,7 @@ class Room:
         self.wanted_seq = self.counted_seq = 0
         self.is_holed = False
         self.retry_at = 0.0
+        self.is_suspect = False
         self.partition.behind.pop(room_subject(*self.key), None)
 
 
@@ -221,6 +263,14 @@ class Partition:
             room = Room(key, self)
         self._rooms[subject] = room
         return room
+
+    @property
+    def held(self) -> int:
+        """How many rooms are held back."""
+        return sum(room.held_at > 0 for room in self.behind.values())
+
+    def held_rooms(self) -> list[HeldRoom]:
+        return [HeldRoom(room.key, room.held_at, room.reason) for room in self.behind.values() if room.held_at]
 
     def due(self, now: float) -> Iterator[Room]:
         """Rooms that wait for events from the event store, and whose time has come."""

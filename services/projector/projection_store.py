@@ -5,7 +5,7 @@ event is applied exactly once; a worker that wakes up late writes nothing.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,8 +45,13 @@ class LeaseLostError(Exception):
 class PoisonError(Exception):
     """Something in the batch cannot be applied by this code; nothing was written.
 
-    ``kind`` names the error. Its text stays out of logs: it may quote the event.
+    ``kind`` names the error. Its text stays out of logs: it may quote the event. ``of_rooms`` has the rooms in which
+    something is wrong, each with an error of its own, where that is known; then it is all that is known to be.
     """
+
+    def __init__(self, text: str, of_rooms: Mapping[RoomKey, "PoisonError"] | None = None) -> None:
+        super().__init__(text)
+        self.of_rooms = of_rooms or {}
 
     @property
     def kind(self) -> str:
@@ -61,6 +66,14 @@ class PoisonError(Exception):
 
 class MissingRowError(PoisonError):
     """An event is about something that no event of its room created before it, or creates what is there already."""
+
+    @classmethod
+    def of(cls, query: str, missed: Sequence[asyncpg.Record]) -> "MissingRowError":
+        """Of what the statement returned: ids, with the rooms of the events that name them."""
+        errors: dict[RoomKey, PoisonError] = {}
+        for missing_id, workspace_id, room_id in missed:
+            errors.setdefault(RoomKey(workspace_id, room_id), cls(f"{query} has no {missing_id} in this room"))
+        return cls(f"{query} misses rows in {len(errors)} rooms", errors)
 
 
 class Mark(NamedTuple):
@@ -215,7 +228,7 @@ class ProjectionStore:
         if copying and len(write.columns[0]) >= _COPIED_ROWS and (copy := COPIES.get(write.query)) is not None:
             await copy_rows(connection, copy, write, self._version)
         elif missed := await connection.fetch(self._writes[write.query], *write.columns):
-            raise MissingRowError(f"{write.query} has no {missed[0][0]} in this room")
+            raise MissingRowError.of(write.query, missed)
 
     async def _park(self, connection: Connection, parks: Sequence[Park]) -> None:
         await connection.execute(

@@ -8,16 +8,16 @@ import asyncio
 import time
 from collections.abc import Collection
 from contextlib import suppress
-from typing import NamedTuple
 
 import structlog
 
 from services.projector import metrics
 from services.projector.applier import Applier
-from services.projector.batch import Batch, take_batch
+from services.projector.batch import Batch, take_batch, take_due
 from services.projector.consumer import Inbox
 from services.projector.leases import Lease
-from services.projector.partition import Partition, Room
+from services.projector.pace import Pace
+from services.projector.partition import HeldRoom, Partition, Room, Turn
 from services.projector.projection_store import LeaseLostError, ParkedEvent
 from services.projector.stream_watch import StreamWatch, resume_after
 from shared.contracts.ids import RoomKey
@@ -34,18 +34,12 @@ _LONGEST_BACKOFF = 2.0
 _GIVE_BACK_SECONDS = 0.5
 _MOST_REASON = 100
 """Characters: the name of an error, in a table that others may write to."""
+_RETRY_SHARE = 0.25
+"""Of a worker's time, for what did not go well before, however much there is of it."""
 _SMALL_BATCH = 100
 _PAUSE_SECONDS = 0.01
 """After a batch smaller than that, so that the next one is larger: a commit for each event would flush PostgreSQL's log
 as often as all commands do, and slow them down. An event after a pause is applied at once."""
-
-
-class HeldRoom(NamedTuple):
-    """A room held back before event ``seq``."""
-
-    key: RoomKey
-    seq: int
-    reason: str
 
 
 class Runner:
@@ -62,6 +56,7 @@ class Runner:
         self._resting.set()
         self._inbox = Inbox(broker, self._arrived.set)
         self._turn = 0
+        self._retries = Pace(_RETRY_SHARE)
         self._store_well = True
         self._stream_well = True
         self.is_refused = False
@@ -73,12 +68,7 @@ class Runner:
         return {number: partition.epoch for number, partition in self._partitions.items()}
 
     def held_rooms(self) -> list[HeldRoom]:
-        return [
-            HeldRoom(room.key, room.held_at, room.reason)
-            for partition in self._partitions.values()
-            for room in partition.behind.values()
-            if room.held_at
-        ]
+        return [room for partition in self._partitions.values() for room in partition.held_rooms()]
 
     def grant(self, leases: Collection[Lease]) -> None:
         for lease in leases:
@@ -230,31 +220,44 @@ class Runner:
         while True:
             self._arrived.clear()
             partitions = self._in_turn()
-            batch = take_batch(partitions, time.monotonic())
+            batch = take_batch(partitions)
             await self._ask_for_more(partitions)
-            if not batch.portions:
+            is_busy = await self._work(batch)
+            messages = batch.messages
+            for turn in (Turn.WISHED, Turn.FIRST):
+                is_busy |= await self._work(take_due(partitions, time.monotonic(), turn))
+            if self._retries.is_due(started := time.monotonic()):
+                is_busy |= await self._work(take_due(partitions, started, Turn.RETRY))
+                self._retries.spent(started, time.monotonic())
+            if not is_busy:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_IDLE_SECONDS):
                         await self._arrived.wait()
-                continue
-            self._resting.clear()
-            try:
-                await self._apply(batch)
-            finally:
-                self._resting.set()
-            for portion in batch.portions:
-                portion.partition.in_hand = []
-                portion.partition.trim()
-            self._count_rooms()
-            if batch.messages < _SMALL_BATCH:
+            elif messages < _SMALL_BATCH:
                 await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _work(self, batch: Batch) -> bool:
+        """Applies the batch. Whether there was anything in it."""
+        if not batch.keep(self._is_ours):
+            return False
+        self._resting.clear()
+        try:
+            await self._apply(batch)
+        finally:
+            self._resting.set()
+        for portion in batch.portions:
+            portion.partition.in_hand = []
+            portion.partition.trim()
+        self._count_rooms()
+        return True
 
     def _count_rooms(self) -> None:
         behind = sum(len(partition.behind) for partition in self._partitions.values())
         holed = sum(room.is_holed for partition in self._partitions.values() for room in partition.behind.values())
         metrics.BEHIND_ROOMS.labels(self.name).set(behind)
         metrics.HOLED_ROOMS.labels(self.name).set(holed)
-        metrics.PARKED_EVENTS.labels(self.name).set(len(self.held_rooms()) if behind else 0)
+        held = sum(partition.held for partition in self._partitions.values())
+        metrics.PARKED_EVENTS.labels(self.name).set(held)
 
     def _in_turn(self) -> list[Partition]:
         partitions = list(self._partitions.values())

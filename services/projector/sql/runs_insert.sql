@@ -1,6 +1,6 @@
 -- Writes the runs created in this batch, with whatever else happened to them in it.
 -- A row that has come as far already is of the same events, applied before, and stays as it is.
--- Returns a run whose row is another room's, or was there before these events, if there is one: a run is created once.
+-- Returns the runs whose row is another room's, or was there before these events, and their rooms: a run is created once.
 with written as (
     insert into proj_runs_v1 as r (
         run_id, workspace_id, room_id, thread_id, status, title, goal, input, output, error, summary, tags,
@@ -23,7 +23,7 @@ with written as (
     returning r.run_id, r.workspace_id, r.room_id
 )
 
-select g.run_id
+select g.run_id, g.workspace_id, g.room_id
 from unnest($1::text[], $2::text[], $3::text[], $19::bigint[]) as g (run_id, workspace_id, room_id, stream_seq)
 where not (
     (g.run_id, g.workspace_id, g.room_id) in (select w.run_id, w.workspace_id, w.room_id from written as w)
@@ -34,4 +34,3 @@ where not (
             and (r.workspace_id, r.room_id) is not distinct from (g.workspace_id, g.room_id)
     )
 )
-limit 1

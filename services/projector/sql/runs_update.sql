@@ -1,6 +1,7 @@
 -- Moves runs created in earlier batches; a null leaves the column as it was. A row never goes back in time.
--- Returns a run that its room does not have, if there is one.
--- Rooms are compared by what no index serves: each run is found by its own key.
+-- Returns the runs that their rooms do not have, with the rooms.
+-- Rooms are compared by what no index serves: each run is found by its own key, and by itself:
+-- PostgreSQL would read the whole table for what is asked of it at the end.
 with given as (
     select *
     from unnest(
@@ -29,10 +30,12 @@ moved as (
         and (r.workspace_id, r.room_id) is not distinct from (g.workspace_id, g.room_id)
 )
 
-select g.run_id
+select g.run_id, g.workspace_id, g.room_id
 from given as g
-where not exists (
-    select from proj_runs_v1 as r
+left join lateral (
+    select true as is_there
+    from proj_runs_v1 as r
     where r.run_id = g.run_id and (r.workspace_id, r.room_id) is not distinct from (g.workspace_id, g.room_id)
-)
-limit 1
+    limit 1
+) as k on true
+where k.is_there is null

@@ -1,5 +1,5 @@
 -- Writes new steps. A step has one event so far, so a row of that event that is there is already right.
--- Returns a step that is another event's, if there is one.
+-- Returns the steps that are another event's, with the rooms that were to have them.
 with written as (
     insert into proj_steps_v1 as s (
         step_id, run_id, workspace_id, room_id, thread_id, kind, status, title, input, output, error,
@@ -18,7 +18,7 @@ with written as (
     returning s.step_id, s.workspace_id, s.room_id, s.stream_seq
 )
 
-select g.step_id
+select g.step_id, g.workspace_id, g.room_id
 from unnest($1::text[], $3::text[], $4::text[], $11::bigint[]) as g (step_id, workspace_id, room_id, stream_seq)
 where not (
     (g.step_id, g.workspace_id, g.room_id, g.stream_seq) in (
@@ -31,4 +31,3 @@ where not (
             and (s.workspace_id, s.room_id, s.stream_seq) is not distinct from (g.workspace_id, g.room_id, g.stream_seq)
     )
 )
-limit 1

@@ -22,6 +22,7 @@ from shared.contracts.subjects import partition_of, room_subject
 from shared.messaging.broker import Broker
 from shared.postgres import STORE_ERRORS, Connection
 from tests.integration.privileges import connected
+from tests.integration.projector.history import RoomHistory, store
 from tests.support.servers import as_role
 
 KEY = RoomKey("ws", "refused")
@@ -40,13 +41,17 @@ async def test_a_batch_of_which_only_what_the_table_refuses_is_left_ends_no_work
     event_store_dsn: str, projection_dsn: str, session: Session
 ) -> None:
     """The connection is lost as an event is parked, and by the next try the table takes no row of it any more."""
+    history = RoomHistory(KEY.room_id)
+    history.garbage(b"{not json")
+    await store(event_store_dsn, history.events)
     partition = Partition(Lease(PARTITION, 1, "s", 0))
     before, partition.position = partition.mark(), 7
     batch = Batch([Portion(partition, [(SUBJECT, Recorded(1, 7, b"{not json"))], [], before, partition.mark())])
     room = partition.room(SUBJECT)
     assert room is not None
-    events = EventSource(Session(event_store_dsn, "test", idle_seconds=2))
-    applier = Applier(Runs(), "runs", ProjectionStore(session, "runs", "worker"), events, Broker("", name="test"))
+    source = Session(event_store_dsn, "test", idle_seconds=2)
+    writes = ProjectionStore(session, "runs", "worker")
+    applier = Applier(Runs(), "runs", writes, EventSource(source), Broker("", name="test"))
     async with connected(projection_dsn) as owner:
         lease = "insert into projector_leases (projection, partition, owner, epoch) values ('runs', $1, 'worker', 1)"
         await owner.execute(lease, PARTITION)
@@ -63,8 +68,9 @@ async def test_a_batch_of_which_only_what_the_table_refuses_is_left_ends_no_work
 
         await owner.execute("alter table projector_parked drop constraint odd")
         room.try_now(skip=False)
-        await applier.apply(batch)
+        await applier.apply(Batch([Portion(partition, [], [room], partition.mark(), partition.mark())]))
         assert await found(owner) == (7, 1)
+    await source.close()
 
 
 async def cut_off_who_waits(owner: Connection) -> None:
