@@ -17,8 +17,12 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
+
+INTERPRETER = frozenset({"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONWARNINGS"})
+"""Variables by which something is asked of the interpreter that a fork can do as well."""
 
 _PR_SET_PDEATHSIG = 1
 _STREAMS = 3
@@ -87,14 +91,17 @@ def _become(order: Order, streams: list[int]) -> None:
     time.tzset()
     if "PYTHONWARNINGS" in order.environment:
         warnings.simplefilter(order.environment["PYTHONWARNINGS"])  # type: ignore[arg-type]
+    sys.dont_write_bytecode = bool(order.environment.get("PYTHONDONTWRITEBYTECODE"))
     sys.argv[1:] = order.arguments
+    at_once = bool(order.environment.get("PYTHONUNBUFFERED"))
     sys.stdin = sys.__stdin__ = io.TextIOWrapper(open(0, "rb", closefd=False))  # noqa: SIM115
-    sys.stdout = sys.__stdout__ = io.TextIOWrapper(open(1, "wb", closefd=False))  # noqa: SIM115
-    sys.stderr = sys.__stderr__ = io.TextIOWrapper(
-        open(2, "wb", closefd=False),  # noqa: SIM115
-        errors="backslashreplace",
-        line_buffering=True,
-    )
+    sys.stdout = sys.__stdout__ = _writing_to(1, at_once=at_once)
+    sys.stderr = sys.__stderr__ = _writing_to(2, at_once=at_once, errors="backslashreplace", line_buffering=True)
+
+
+def _writing_to(number: int, *, at_once: bool, **how: Any) -> io.TextIOWrapper:
+    raw = open(number, "wb", buffering=0 if at_once else -1, closefd=False)  # noqa: SIM115
+    return io.TextIOWrapper(raw, write_through=at_once, **how)  # type: ignore[arg-type]
 
 
 def _run(program: str) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from tests.support.fork_server import Order
+from tests.support.fork_server import INTERPRETER, Order
 
 _PR_SET_CHILD_SUBREAPER = 36
 _REPOSITORY = Path(__file__).parents[2]
@@ -100,7 +100,7 @@ def _order(asked: Mapping[str, Any]) -> tuple[str, Order | None]:
     if guarded:
         death_signal, arguments = int(arguments[5]), arguments[7:]
     environment = dict(os.environ if asked["env"] is None else asked["env"])
-    interpreter = {name: value for name, value in environment.items() if name.startswith("PYTHON")}
+    interpreter = {name for name in environment if name.startswith("PYTHON")}
     module = _SERVICE.fullmatch(arguments[2]) if arguments[:2] == [sys.executable, "-m"] and arguments[2:] else None
     if (
         module is None
@@ -108,7 +108,8 @@ def _order(asked: Mapping[str, Any]) -> tuple[str, Order | None]:
         or asked["pass_fds"]
         or asked["shell"]
         or Path(asked["cwd"] or ".").resolve() != _REPOSITORY
-        or not interpreter.items() <= {("PYTHONWARNINGS", "default")}
+        or not interpreter <= INTERPRETER
+        or environment.get("PYTHONWARNINGS", "default") not in {"default", "error"}
     ):
         return "", None
     return module[1], Order(
