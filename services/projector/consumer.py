@@ -54,9 +54,8 @@ class Consumer:
         """Whether the next request is for one message, as that is more than ``PULL_BYTES``."""
         self._prefix = f"rooms.{partition}."
         self._start = start
+        self._requested = 0
         self._asked = 0
-        self._asked_for_one = False
-        self._came = False
         self._requests = 0
         self._consumer_seq = 0
         self._heard = time.monotonic()
@@ -68,7 +67,7 @@ class Consumer:
     @property
     def is_asking_for_one(self) -> bool:
         """Whether a request for one message, of any size, is under way."""
-        return self._asked_for_one and self._asked > 0 and self.fault is None
+        return self._requested == 1 and self._asked > 0 and self.fault is None
 
     async def create(self, broker: Broker) -> None:
         """Raises ``BrokerUnavailableError`` or ``JetStreamError``."""
@@ -110,8 +109,8 @@ class Consumer:
 
     def asked(self) -> str:
         """Counts a request as made; its number."""
-        self._asked = 1 if self.asks_for_one else PULL_MESSAGES
-        self._asked_for_one, self.asks_for_one, self._came = self.asks_for_one, False, False
+        self._asked = self._requested = 1 if self.asks_for_one else PULL_MESSAGES
+        self.asks_for_one = False
         self._requests += 1
         self._heard = time.monotonic()
         return str(self._requests)
@@ -132,7 +131,6 @@ class Consumer:
         self._consumer_seq = consumer_seq
         self.pending = int(tokens[8 + shift])
         self._asked -= 1
-        self._came = True
         self._heard = time.monotonic()
         trace = None if tracing.active() is None else sampled_trace_in(headers)
         # Without a payload it is no event, and may be one of which the broker was told to send headers alone.
@@ -144,8 +142,8 @@ class Consumer:
         self._heard = time.monotonic()
         if request != str(self._requests) or status == "100":
             return
+        self.asks_for_one = description == _TOO_LARGE and self._asked == self._requested
         self._asked = 0
-        self.asks_for_one = description == _TOO_LARGE and not self._came
         # 408: nothing more came within the time asked for. 409: the basket is full, or the consumer is gone.
         if status != "408" and not (status == "409" and description in _BASKET_FULL):
             self.fault = f"status {status}"

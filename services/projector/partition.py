@@ -47,8 +47,8 @@ class Room:
     yet to be applied: not beyond what the event store has, once it was asked. ``held_at`` is the seq of the event that
     cannot be applied and is parked, 0 when there is none, ``reason`` what is wrong with it, and ``skip_at`` the same
     seq when it is to be left out. ``is_suspect`` says that its next events were among others that could not be applied,
-    and that nobody knows yet whose fault that was. ``is_holed`` says that
-    the event store counts the next event and does not have it: the room waits for an operator then, too.
+    and that nobody knows yet whose fault that was. ``is_holed`` says that the event store counts the next event and
+    does not have it: the room waits for an operator then, too.
     """
 
     __slots__ = (
