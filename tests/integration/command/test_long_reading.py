@@ -12,6 +12,7 @@ import pytest
 
 from deploy.local import EmbeddedNats
 from deploy.local.ports import free_port
+from deploy.local.service import Service
 from services.command.relay.recount import Recount
 from shared.contracts.subjects import HEADER_EVENT_ID, HEADER_STREAM_SEQ, room_subject
 from shared.messaging.broker import Broker, BrokerUnavailableError
@@ -96,24 +97,26 @@ async def change(dsn: str, statement: str) -> None:
         await connection.execute(statement)
 
 
-async def test_a_long_tail_is_read_to_its_end(dsn: str, nats: EmbeddedNats, proxy: Proxy, tmp_path: Path) -> None:
-    await publish(dsn, nats, tmp_path, ROOMS)
+async def before_a_long_tail(dsn: str, nats: EmbeddedNats, proxy: Proxy, folder: Path) -> tuple[int, Service]:
+    """The position recorded before the tail, and a service, not started yet, that will be slow in reading it."""
+    await publish(dsn, nats, folder, ROOMS)
+    before = await recorded_position(dsn)
     await add_strays(nats, "rooms.0.ws_z.nobodys")
-    await commit(dsn, tmp_path, ROOMS)
+    await commit(dsn, folder, ROOMS)
     proxy.delay(SLOW)
-    async with running(command_service(tmp_path, dsn, through(proxy, nats.url))):
+    return before, command_service(folder, dsn, through(proxy, nats.url))
+
+
+async def test_a_long_tail_is_read_to_its_end(dsn: str, nats: EmbeddedNats, proxy: Proxy, tmp_path: Path) -> None:
+    _, leader = await before_a_long_tail(dsn, nats, proxy, tmp_path)
+    async with running(leader):
         await check_published(dsn, nats.url, "ws")
 
 
 async def test_where_a_leader_stands_still_while_it_reads_the_tail_another_goes_on_there(
     dsn: str, nats: EmbeddedNats, proxy: Proxy, tmp_path: Path
 ) -> None:
-    await publish(dsn, nats, tmp_path, ROOMS)
-    before = await recorded_position(dsn)
-    await add_strays(nats, "rooms.0.ws_z.nobodys")
-    await commit(dsn, tmp_path, ROOMS)
-    proxy.delay(SLOW)
-    leader = command_service(tmp_path, dsn, through(proxy, nats.url))
+    before, leader = await before_a_long_tail(dsn, nats, proxy, tmp_path)
     async with running(leader):
         assert await position_behind(dsn, before) < before + STRAYS
         assert leader.pid is not None
@@ -232,12 +235,7 @@ async def test_a_leader_that_nobody_answers_loses_the_lease_and_finds_that_out_a
     dsn: str, nats: EmbeddedNats, proxy: Proxy, tmp_path: Path
 ) -> None:
     """It has a connection to NATS that hangs; somebody else has another."""
-    await publish(dsn, nats, tmp_path, ROOMS)
-    before = await recorded_position(dsn)
-    await add_strays(nats, "rooms.0.ws_z.nobodys")
-    await commit(dsn, tmp_path, ROOMS)
-    proxy.delay(SLOW)
-    leader = command_service(tmp_path, dsn, through(proxy, nats.url))
+    before, leader = await before_a_long_tail(dsn, nats, proxy, tmp_path)
     async with running(leader):
         await position_behind(dsn, before)
         proxy.swallow_answers()
