@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -21,7 +21,6 @@ from shared.messaging.stream import StreamSettings, ensure_stream
 from tests.integration.command.deployment import Client, check_published, command_service, gauge, running
 from tests.integration.privileges import connected
 from tests.support.proxy import Proxy, running_proxy, through
-from tests.support.servers import MigratedDatabases, running_nats
 
 SLOW = 0.02
 """Seconds that each 64 KiB take longer: a megabyte a third of one, and 16 of them longer than a lease lasts."""
@@ -29,17 +28,6 @@ LARGE = "x" * 1_000_000
 ROOMS = [f"room_{number:02}" for number in range(16)]
 STRAYS = 64
 STRAY_BYTES = 250_000
-
-
-@pytest.fixture
-def dsn(migrated_databases: MigratedDatabases) -> str:
-    return migrated_databases.copy("event_store")
-
-
-@pytest.fixture
-def nats() -> Iterator[EmbeddedNats]:
-    with running_nats() as server:
-        yield server
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -38,18 +38,7 @@ from tests.integration.command.deployment import (
 )
 from tests.integration.privileges import connected
 from tests.support.checks import drop_checks
-from tests.support.servers import CUTS_AT_8_MB, EVENT_STORE_MIGRATIONS, MigratedDatabases, as_role, running_nats
-
-
-@pytest.fixture
-def dsn(migrated_databases: MigratedDatabases) -> str:
-    return migrated_databases.copy("event_store")
-
-
-@pytest.fixture
-def nats() -> Iterator[EmbeddedNats]:
-    with running_nats() as server:
-        yield server
+from tests.support.servers import CUTS_AT_8_MB, EVENT_STORE_MIGRATIONS, as_role, running_nats
 
 
 async def test_commands_go_on_without_the_broker_and_the_stream_catches_up(
