@@ -4,12 +4,13 @@ Invariant: a database's schema is changed by one process at a time, and only by 
 owns it. What other roles may do there is written beside those migrations, and applied with them.
 """
 
+import asyncio
 import contextlib
 import logging
 import re
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
@@ -43,6 +44,17 @@ STORE_ERRORS = (
 
 ``InternalClientError`` too: the driver's state machine raises it when a connection breaks between two of its steps.
 """
+
+
+def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """For ``loop.set_exception_handler``: all that nobody heard of, but what somebody did.
+
+    Where PostgreSQL has told a connection its end, asyncpg begins no COPY any more and raises ``InternalClientError``.
+    It leaves the answer that it would have waited for, which then fails with the connection.
+    """
+    left = type(context.get("future")) is asyncio.Future
+    if not (left and isinstance(context.get("exception"), asyncpg.ConnectionDoesNotExistError)):
+        loop.default_exception_handler(context)
 
 
 _CHANGES = (Path(__file__).parent / "grants.sql").read_text(encoding="utf-8")

@@ -30,6 +30,7 @@ from shared.http.head import MOST_ARRIVING_BYTES
 from shared.http.paths import PathsAsWritten
 from shared.http.quota import MOST_WAITING_BYTES, Quota
 from shared.metrics import ARRIVING_BYTES, ARRIVING_REFUSED
+from shared.postgres import report
 from shared.settings import SettingsError
 from shared.telemetry import Logger
 from shared.turns import Turns
@@ -49,6 +50,7 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> int:
     """Runs the coroutine to its end on uvloop; the exit status for the process."""
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.get_loop().set_exception_handler(report)
             runner.run(main())
     except (ServiceError, SettingsError) as error:
         print(error, file=sys.stderr)  # noqa: T201

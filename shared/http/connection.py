@@ -9,7 +9,10 @@ a task that waits for the client to leave.
 
 import asyncio
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from fcntl import ioctl
+from struct import Struct
+from termios import TIOCOUTQ
 from typing import Any, Final, cast
 
 from litestar.types import Scope
@@ -31,6 +34,8 @@ REQUESTS_AT_ONCE: Final = 32
 
 CRUMBS_AT_ONCE: Final = 4
 """Times that a body in small pieces is read on, in one turn of the loop: 4 ms."""
+
+_INT: Final = Struct("i")
 
 
 class _Ahead:
@@ -100,6 +105,14 @@ class Connection(Intake):
     def is_full(self) -> bool:
         """Whether the client has yet to take what was written, so that nothing more should be."""
         return self.flow.write_paused
+
+    @property
+    def untaken(self) -> int:
+        """Bytes that were written and that the client's machine has yet to take, those in our kernel's hands too."""
+        left = self.transport.get_write_buffer_size()
+        with suppress(OSError):  # not everywhere, and not when it is closed
+            left += _INT.unpack(ioctl(self.transport.get_extra_info("socket").fileno(), TIOCOUTQ, bytes(_INT.size)))[0]
+        return left
 
     def begin(self, status_and_headers: bytes) -> None:
         """Begins the response. Its head is held."""

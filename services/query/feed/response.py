@@ -73,7 +73,7 @@ class RoomStream:
     __slots__ = (
         "_connection", "_cursor", "_ends_at", "_head_lines", "_hint", "_hub", "_identity", "_is_live", "_is_over",
         "_is_stalled", "_key", "_last_heartbeat", "_loop", "_nap", "_sending_since", "_settings", "_start", "_streams",
-        "_task",
+        "_task", "_untaken",
     )  # fmt: skip
 
     def __init__(
@@ -99,6 +99,7 @@ class RoomStream:
         self._nap: asyncio.Future[None] | None = None
         self._hint = 0
         self._sending_since: float | None = None
+        self._untaken = 0
         self._loop = asyncio.get_running_loop()
         self._last_heartbeat = self._loop.time()
         self._ends_at = _NEVER if identity.expires_at is None else identity.expires_at
@@ -124,6 +125,7 @@ class RoomStream:
             connection.hold(random.choice(_RETRIES))  # noqa: S311
             with suppress(_StreamOver):
                 await self._feed(room)
+            self._is_over = True
             connection.flush()
             self._sending_since = self._loop.time()
             await send(END)
@@ -165,6 +167,8 @@ class RoomStream:
         if self._sending_since is not None:
             if now - self._sending_since < self._settings.stall_seconds + _STALL_MARGIN_SECONDS or self._is_stalled:
                 return False
+            if self._takes(now):
+                return False
             self._is_stalled = True
             if self._task is not None:
                 self._task.cancel()
@@ -175,6 +179,14 @@ class RoomStream:
             _wake(self._nap)
         else:
             self._beat(now)
+        return True
+
+    def _takes(self, now: float) -> bool:
+        """Whether it has taken anything since the last look, however slowly. A stream that ends has had its time."""
+        before, self._untaken = self._untaken, self._connection.untaken
+        if self._is_over or self._untaken >= before:
+            return False
+        self._sending_since = now
         return True
 
     async def _feed(self, room: Room) -> None:
@@ -343,6 +355,7 @@ class RoomStream:
         """Until the client has taken enough of what was sent before. Raises ``_StreamOver``."""
         if self._connection.is_full:
             self._sending_since = self._loop.time()
+            self._untaken = self._connection.untaken
             await self._connection.drain()
             self._sending_since = None
         self._stop_if_over()
