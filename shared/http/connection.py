@@ -109,8 +109,10 @@ class Connection(Intake):
     @property
     def untaken(self) -> int:
         """Bytes that were written and that the client's machine has yet to take, those in our kernel's hands too."""
+        if self.transport.is_closing():
+            return 0
         left = self.transport.get_write_buffer_size()
-        with suppress(OSError):  # not everywhere, and not when it is closed
+        with suppress(OSError):  # not everywhere
             left += _INT.unpack(ioctl(self.transport.get_extra_info("socket").fileno(), TIOCOUTQ, bytes(_INT.size)))[0]
         return left
 

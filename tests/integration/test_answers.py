@@ -355,3 +355,19 @@ def test_empty_lines_are_no_request_to_stay_for() -> None:
             writer.close()
 
     as_in_production(check())
+
+
+def test_what_a_client_has_yet_to_take_can_be_asked_until_it_is_gone_and_then() -> None:
+    async def check() -> None:
+        async with served("answer") as service:
+            _, writer = await service.half()
+            (connection,) = cast("list[Connection]", list(service.connections))
+            connection.transport.write(b"x" * 10_000_000)
+            assert connection.untaken > connection.transport.get_write_buffer_size() > 0
+            connection.transport.abort()
+            for _ in range(5):
+                assert connection.untaken == 0
+                await asyncio.sleep(0)
+            writer.close()
+
+    as_in_production(check())
