@@ -15,10 +15,11 @@ import structlog
 from services.projector import metrics
 from services.projector.batch import Batch, Group, Sorting
 from services.projector.event_source import EventSource, Hole
+from services.projector.folding import fold_in_turns
 from services.projector.isolation import Tries, take_apart
 from services.projector.partition import UNKNOWN, Room
 from services.projector.projection_store import Advance, Mark, Park, PoisonError, ProjectionStore
-from services.projector.projections.base import Projection, Recorded, Write
+from services.projector.projections.base import Projection, Recorded, RoomEvents, Write
 from shared import tracing
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import progress_subject
@@ -155,7 +156,7 @@ class Applier:
         ]
         skips = [(group.room.key, group.room.skip_at) for group in groups if group.skips]
         began_ns = time.time_ns()
-        await self._store.apply(self._fold(groups), advances, marks, parks, skips)
+        await self._store.apply(await self._fold(groups), advances, marks, parks, skips)
         if parks:
             self._unsaved = {room: park for room, park in self._unsaved.items() if park not in parks}
             metrics.PARKED.labels(self._name).inc(len(parks))
@@ -172,22 +173,23 @@ class Applier:
             tracer.record("apply", "consumer", traces, began_ns, attributes)
         await self._announce(advances)
 
-    def _fold(self, groups: Sequence[Group]) -> list[Write]:
+    async def _fold(self, groups: Sequence[Group]) -> list[Write]:
+        rooms = [group.as_room_events() for group in groups]
         try:
-            return self._projection.fold([group.as_room_events() for group in groups])
+            return await fold_in_turns(self._projection, rooms)
         except Exception as error:  # the fold is pure: whatever goes wrong in it is about the events
-            poison = PoisonError(f"{type(error).__name__}: {error}", self._fold_each(groups))
+            poison = PoisonError(f"{type(error).__name__}: {error}", await self._fold_each(rooms))
             raise poison from error
 
-    def _fold_each(self, groups: Sequence[Group]) -> dict[RoomKey, PoisonError]:
+    async def _fold_each(self, rooms: Sequence[RoomEvents]) -> dict[RoomKey, PoisonError]:
         """The rooms whose events cannot be folded, whatever the others are."""
         errors: dict[RoomKey, PoisonError] = {}
-        for group in groups:
+        for room in rooms:
             try:
-                self._projection.fold([group.as_room_events()])
+                await fold_in_turns(self._projection, [room])
             except Exception as error:
-                errors[group.room.key] = PoisonError(f"{type(error).__name__}: {error}")
-                errors[group.room.key].__cause__ = error
+                errors[room.key] = PoisonError(f"{type(error).__name__}: {error}")
+                errors[room.key].__cause__ = error
         return errors
 
     async def _isolate(self, groups: Sequence[Group], marks: Sequence[Mark], error: PoisonError, tries: Tries) -> None:

@@ -10,6 +10,13 @@ from typing import Any, Union
 import msgspec
 
 from shared.contracts.events import EVENT_CLASSES, Event, event_type_of
+from shared.contracts.numbers import count_long_exponents, read_float
+
+_FEW_LONG_EXPONENTS = 50
+_FEW_BYTES = 1024
+"""Of an envelope that is read as it is: what it may have of such numbers takes 1 or 2 ms."""
+_MOST_LONG_EXPONENTS = 1024 * 1024 // len("1e10")
+"""More than an event can have that came as a command, whose body is 1 MiB at the most. Strings may look like them."""
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 """Takes the envelope of version n as a JSON object and gives that of version n + 1, ``event_version`` included."""
@@ -34,6 +41,14 @@ def version_of(cls: type[Event]) -> int:
     return int(defaults["event_version"])
 
 
+class _Decoders:
+    """Of an event as it is now, and of the members of any."""
+
+    def __init__(self, union: Any, **options: Any) -> None:
+        self.event = msgspec.json.Decoder[Event](union, **options)
+        self.members = msgspec.json.Decoder[Any](**options)
+
+
 class EventRegistry:
     """Decodes envelopes of any registered (type, version) into current events.
 
@@ -49,7 +64,8 @@ class EventRegistry:
         self._upcasters = dict(upcasters or {})
         self._versions = {str(cls.__struct_config__.tag): version_of(cls) for cls in classes}
         self._union: Any = Union[tuple(classes)]  # noqa: UP007  # of as many as there are
-        self._decoder = msgspec.json.Decoder[Event](self._union)
+        self._decoders = _Decoders(self._union)
+        self._patient = _Decoders(self._union, float_hook=read_float)
         self._head = msgspec.json.Decoder(_Head)
 
     def decode(self, envelope: bytes) -> Event:
@@ -58,15 +74,23 @@ class EventRegistry:
         Raises ``UnknownEventError`` for a type or version that is not registered and ``UndecodableEventError`` for
         bytes that are no event.
         """
+        decoders = self._decoders_for(envelope)
         try:
-            event = self._decoder.decode(envelope)
+            event = decoders.event.decode(envelope)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            return self._lift(envelope, error)
+            return self._lift(envelope, decoders, error)
         if event.event_version == self._versions[event_type_of(event)]:
             return event
-        return self._lift(envelope, None)
+        return self._lift(envelope, decoders, None)
 
-    def _lift(self, envelope: bytes, cause: Exception | None) -> Event:
+    def _decoders_for(self, envelope: bytes) -> "_Decoders":
+        if len(envelope) <= _FEW_BYTES or (count := count_long_exponents(envelope)) <= _FEW_LONG_EXPONENTS:
+            return self._decoders
+        if count > _MOST_LONG_EXPONENTS:
+            raise UndecodableEventError(f"{count} numbers have an exponent of three digits, and take too long to read")
+        return self._patient
+
+    def _lift(self, envelope: bytes, decoders: "_Decoders", cause: Exception | None) -> Event:
         try:
             head = self._head.decode(envelope)
             current = self._versions.get(head.event_type)
@@ -74,7 +98,7 @@ class EventRegistry:
                 raise UnknownEventError(f"no event {head.event_type} version {head.event_version} is known here")
             if head.event_version == current:
                 raise UndecodableEventError(f"{head.event_type} version {current} does not decode: {cause}")
-            members: dict[str, Any] = msgspec.json.decode(envelope)
+            members: dict[str, Any] = decoders.members.decode(envelope)
             version = head.event_version
             while version < current:
                 upcaster = self._upcasters.get((head.event_type, version))

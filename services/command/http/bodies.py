@@ -16,13 +16,13 @@ from msgspec.structs import replace
 from services.command.domain.commands import Command, CompleteRun, CreateRun, CreateStep, FailRun, StartRun
 from services.command.http.numbers import (
     check_numbers,
-    count_long_exponents,
     has_huge_integers,
     may_have_huge_integers,
 )
 from services.command.http.outline import is_deeper
 from shared.contracts.forms import MAX_DEPTH, MAX_TAG, MAX_TAGS, CorrelationId, EventId, JsonObject, Tags, Text, Token
 from shared.contracts.ids import is_correlation_id, is_event_id, is_token
+from shared.contracts.numbers import count_long_exponents
 from shared.http.problems import Problem, invalid_request
 
 Kind = Annotated[Text, Meta(description="What sort of step this is.", extra_json_schema={"minLength": 1})]

@@ -7,7 +7,7 @@ A projection is one module here, its tables in ``services/projector/schema/``, i
 ``services/projector/sql/``, and one line in ``services.projector.projections.PROJECTIONS``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from shared.contracts.ids import RoomKey
@@ -43,6 +43,16 @@ class Write(NamedTuple):
     columns: tuple[list[Any], ...]
 
 
+class Changes(Protocol):
+    """What events change, gathered room by room."""
+
+    def add(self, room: RoomEvents) -> None:
+        """Raises any exception for an event that it cannot read or that makes no sense. What was before it is added."""
+        ...
+
+    def writes(self) -> list[Write]: ...
+
+
 class Projection(Protocol):
     """One projection. ``name`` is that of its leases, its metrics and its progress messages.
 
@@ -55,6 +65,14 @@ class Projection(Protocol):
     @property
     def schema(self) -> int: ...
 
-    def fold(self, rooms: Sequence[RoomEvents]) -> list[Write]:
-        """What the events change. Raises any exception for an event it cannot read or that makes no sense."""
+    def changes(self) -> Changes:
+        """Of no event yet."""
         ...
+
+
+def fold(projection: Projection, rooms: Iterable[RoomEvents]) -> list[Write]:
+    """What the events change. Raises what ``Changes.add`` raises."""
+    changes = projection.changes()
+    for room in rooms:
+        changes.add(room)
+    return changes.writes()

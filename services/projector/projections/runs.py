@@ -146,8 +146,11 @@ class Changes:
         self._runs: dict[tuple[RoomKey, str], RunChange] = {}
         self._steps: list[StepRow] = []
 
-    def add(self, key: RoomKey, recorded: Recorded) -> None:
-        """Raises any exception for an event that cannot be read or that makes no sense where it stands."""
+    def add(self, room: RoomEvents) -> None:
+        for recorded in room.events:
+            self._add(room.key, recorded)
+
+    def _add(self, key: RoomKey, recorded: Recorded) -> None:
         event = self._decode(recorded.envelope)
         check_forms(event)
         _check_place(event, key, recorded)
@@ -167,12 +170,8 @@ class Runs:
     def __init__(self, events: EventRegistry = registry) -> None:
         self._events = events
 
-    def fold(self, rooms: Sequence[RoomEvents]) -> list[Write]:
-        changes = Changes(self._events)
-        for key, events in rooms:
-            for recorded in events:
-                changes.add(key, recorded)
-        return changes.writes()
+    def changes(self) -> Changes:
+        return Changes(self._events)
 
 
 def _check_place(event: Event, key: RoomKey, recorded: Recorded) -> None:

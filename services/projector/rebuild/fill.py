@@ -16,7 +16,7 @@ import asyncpg
 
 from services.projector.copying import COPIES, copy_rows
 from services.projector.projections import PROJECTIONS
-from services.projector.projections.base import Recorded, RoomEvents, Write
+from services.projector.projections.base import Recorded, RoomEvents, Write, fold
 from services.projector.verify.rooms import LARGE_BYTES, Page
 from shared.contracts.ids import RoomKey
 from shared.postgres import FIND_THE_GONE, Connection, connected, load_queries
@@ -208,7 +208,7 @@ class _Fill:
 
     async def _write(self, part: _Slice) -> None:
         rooms = [RoomEvents(key, events) for key, events in part.items()]
-        for write in PROJECTIONS[self._target.projection].fold(rooms):
+        for write in fold(PROJECTIONS[self._target.projection], rooms):
             if write.query == "runs_insert" and await self._store.fetch(_CHECKS["runs_of_others"], *write.columns[:3]):
                 raise LookupError("a run is another room's")
             copy = COPIES.get(write.query)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from services.projector.projections.base import Recorded, Write
+from services.projector.projections.base import Recorded, RoomEvents, Write
 from services.projector.projections.runs import Changes
 from services.projector.verify.report import Report
 from shared.contracts.ids import RoomKey
@@ -182,7 +182,7 @@ class RoomsCheck:
                 await self._feed_holds(feed, key, seq, envelope)
             if seen.holds(_RUNS, seq) and key not in stuck:
                 try:
-                    changes.add(key, Recorded(seq, 0, envelope))
+                    changes.add(RoomEvents(key, (Recorded(seq, 0, envelope),)))
                     folded += len(envelope)
                 except Exception as error:  # whatever the fold cannot take
                     stuck.add(key)

@@ -22,3 +22,21 @@ async def test_a_backlog_of_large_events_is_applied_without_being_cut_off(
     with running(event_store_dsn, projection_dsn, stream_url, tmp_path):
         await applied(projection_dsn, histories, seconds=120)
     assert "Slow Consumer" not in fresh_nats.log_file.read_text()
+
+
+async def test_a_backlog_of_numbers_that_take_long_to_read_costs_no_leases(
+    event_store_dsn: str, projection_dsn: str, stream_url: str, tmp_path: Path
+) -> None:
+    """As large as a batch may be: what anybody may send whose runs these are, while projectors are restarted."""
+    slow, quick = RoomHistory("slow"), RoomHistory("quick")
+    for number in range(300):
+        slow.created(f"run_n{number:025d}", input={"much": [1e300] * 4900})
+    quick.created("run_" + "q" * 26)
+    await store(event_store_dsn, slow.events + quick.events)
+    await publish(stream_url, slow.events + quick.events)
+    with running(event_store_dsn, projection_dsn, stream_url, tmp_path) as workers:
+        await applied(projection_dsn, [slow, quick], seconds=120)
+        log = workers.log()
+    assert "leases_taken" in log
+    assert "leases_expired" not in log
+    assert "leases_lost" not in log

@@ -9,7 +9,6 @@ import asyncpg
 import pytest
 from asyncpg import cursor
 
-from services.projector.projections.base import Recorded
 from services.projector.projections.runs import Changes
 from services.projector.rebuild import fill
 from services.projector.verify import rooms
@@ -101,9 +100,9 @@ async def test_what_was_folded_is_compared_room_by_room(
             super().__init__()
             folded.append(0)
 
-        def add(self, key: RoomKey, recorded: Recorded) -> None:
-            super().add(key, recorded)
-            folded[-1] += len(recorded.envelope)
+        def add(self, room: RoomEvents) -> None:
+            super().add(room)
+            folded[-1] += sum(len(recorded.envelope) for recorded in room.events)
 
     class Asked(asyncpg.Connection):  # pyright: ignore[reportMissingTypeArgument]
         async def fetch(self, query: str, *args: Any, **options: Any) -> list[Any]:

@@ -11,7 +11,7 @@ import pytest
 
 from services.projector import projection_store
 from services.projector.projection_store import Advance, Mark, PoisonError, ProjectionStore
-from services.projector.projections.base import Projection, Recorded, RoomEvents, Write
+from services.projector.projections.base import Projection, Recorded, RoomEvents, Write, fold
 from services.projector.projections.room_feed import RoomFeed
 from services.projector.projections.runs import Runs
 from services.projector.session import Session
@@ -71,7 +71,7 @@ class Worker:
     async def apply(self, key: RoomKey, events: Sequence[Stored], *, behind: int = 0) -> list[Write]:
         """The events as if they stood on the stream from after that position on."""
         recorded = [Recorded(event.seq, behind + event.seq, event.envelope) for event in events]
-        writes = self._projection.fold([RoomEvents(key, recorded)])
+        writes = fold(self._projection, [RoomEvents(key, recorded)])
         partition, head = partition_of(*key), events[-1].seq
         await self._store.apply(writes, [Advance(key, partition, 1, head)], [Mark(partition, 1, "s/0", head)])
         return writes
@@ -83,8 +83,9 @@ class Worker:
         await self._store.apply(self.fold(rooms), advances, marks)
 
     def fold(self, rooms: Sequence[RoomHistory]) -> list[Write]:
-        return self._projection.fold(
-            [RoomEvents(room.key, [Recorded(e.seq, e.seq, e.envelope) for e in room.events]) for room in rooms]
+        return fold(
+            self._projection,
+            [RoomEvents(room.key, [Recorded(e.seq, e.seq, e.envelope) for e in room.events]) for room in rooms],
         )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from deploy.local import EmbeddedPostgres
 from services.projector.copying import COPIES, copy_rows
-from services.projector.projections.base import Recorded, RoomEvents, Write
+from services.projector.projections.base import Recorded, RoomEvents, Write, fold
 from services.projector.projections.runs import Runs
 from shared.postgres import Connection, load_queries, migrate
 from tests.integration.projector.history import RoomHistory
@@ -36,7 +36,7 @@ def created(*tags: tuple[str, ...]) -> tuple[Write, set[tuple[str, str, str]]]:
     for run_id, given in zip(run_ids, tags, strict=True):
         history.created(run_id, tags=given)
     recorded = [Recorded(event.seq, 0, event.envelope) for event in history.events]
-    (write,) = Runs().fold([RoomEvents(history.key, recorded)])
+    (write,) = fold(Runs(), [RoomEvents(history.key, recorded)])
     return write, {(tag, run_id, "tagged") for run_id, given in zip(run_ids, tags, strict=True) for tag in given}
 
 

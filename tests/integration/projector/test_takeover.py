@@ -16,7 +16,7 @@ import pytest
 from services.projector.copying import COPIES, binary_rows, copy_rows
 from services.projector.leases import new_worker_id, session_name
 from services.projector.projection_store import Advance, LeaseLostError, Mark, ProjectionStore
-from services.projector.projections.base import Recorded, RoomEvents
+from services.projector.projections.base import Recorded, RoomEvents, fold
 from services.projector.projections.room_feed import RoomFeed
 from services.projector.session import Session
 from shared.contracts.subjects import partition_of
@@ -158,7 +158,7 @@ async def test_a_worker_that_is_late_writes_nothing(fresh_projections: str) -> N
 
     async def apply(store: ProjectionStore, events: list, mark: Mark) -> None:
         recorded = [Recorded(event.seq, event.seq, event.envelope) for event in events]
-        writes = RoomFeed().fold([RoomEvents(history.key, recorded)])
+        writes = fold(RoomFeed(), [RoomEvents(history.key, recorded)])
         await store.apply(writes, [Advance(history.key, partition, events[0].seq, events[-1].seq)], [mark])
 
     await apply(sleeper, [first], Mark(partition, 7, "s/0", 1))
@@ -265,7 +265,7 @@ async def test_a_worker_that_stands_still_in_the_middle_of_a_copy_is_ended_by_it
     history = RoomHistory("half-copied")
     history.run()
     recorded = [Recorded(event.seq, event.seq, event.envelope) for event in history.events]
-    (write,) = RoomFeed().fold([RoomEvents(history.key, recorded)])
+    (write,) = fold(RoomFeed(), [RoomEvents(history.key, recorded)])
     is_over = asyncio.Event()
 
     async def half() -> AsyncIterator[bytes]:

@@ -7,6 +7,7 @@ import json
 import pytest
 from msgspec import UNSET
 
+from services.projector.projections import base as projections
 from services.projector.projections.base import Recorded, RoomEvents, Write
 from services.projector.projections.forms import MAX_JSON, MAX_TEXT, FormError
 from services.projector.projections.runs import ImpossibleEventError, Runs
@@ -34,7 +35,7 @@ COLUMNS = {"runs_insert": INSERTED, "runs_update": UPDATED, "steps_insert": STEP
 def fold(*histories: list[Stored]) -> dict[str, list[dict[str, object]]]:
     """Statement → rows."""
     rooms = [RoomEvents(events[0].key, [Recorded(e.seq, 0, e.envelope) for e in events]) for events in histories]
-    return {write.query: rows(write) for write in Runs().fold(rooms)}
+    return {write.query: rows(write) for write in projections.fold(Runs(), rooms)}
 
 
 def rows(write: Write) -> list[dict[str, object]]:
@@ -48,7 +49,7 @@ def at(event: Stored) -> str:
 
 
 def test_nothing_gives_nothing() -> None:
-    assert Runs().fold([]) == []
+    assert projections.fold(Runs(), []) == []
 
 
 def test_a_created_run_is_queued() -> None:
