@@ -236,6 +236,10 @@ class Connection(Intake):
             self._quota.give_back(self._claimed)
             self._claimed = 0
 
+    def _end(self) -> None:
+        self._give_room_back()  # what was kept of the request that is refused; the client may take long to leave
+        super()._end()
+
     def _let_go_of_waiting(self) -> None:
         """Of a request that is still in the queue when the connection ends."""
         if self._current is not None:

@@ -4,6 +4,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
+import httptools
+
 from shared.http.problems import Problem
 
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -23,6 +25,7 @@ MAX_HOST_BYTES: Final = 261
 _HOST: Final = re.compile(  # RFC 3986, section 3.2, in lower case
     rb"(?:\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?"
 )
+_is_plain_path: Final = re.compile(rb"/[!-~]*").fullmatch
 Fields = list[tuple[bytes, bytes]]
 """Names in lower case."""
 
@@ -30,6 +33,18 @@ Fields = list[tuple[bytes, bytes]]
 @lru_cache(maxsize=64)
 def is_host(value: bytes) -> bool:
     return _HOST.fullmatch(value) is not None
+
+
+def is_target(target: bytes) -> bool:
+    """Whether the server can take a request's target apart. By itself it finds out when it is too late to tell which of
+    two requests on a connection is wrong."""
+    if _is_plain_path(target):
+        return True
+    try:
+        path: bytes | None = httptools.parse_url(target).path
+    except httptools.HttpParserError:
+        return False
+    return path is not None and path.isascii()
 
 
 def size_of(url: bytes, fields: Fields) -> int:

@@ -23,6 +23,7 @@ from shared.http.head import (
     counted_while_it_waits,
     headers_too_large,
     is_host,
+    is_target,
     size_of,
     too_many_heads,
     uri_too_long,
@@ -126,6 +127,8 @@ class Intake(Reading):
     def on_headers_complete(self) -> None:
         if b"#" in self.url:
             self._stop(invalid_request("the request's target has a fragment (RFC 9112, 3.2)"))
+        if not is_target(self.url):
+            self._stop(invalid_request("the request's target is none that can be read (RFC 9112, 3.2)"))
         if len(self.url) > MAX_ESCAPED_PATH_BYTES and (too_long := uri_too_long(self.url)) is not None:
             self._stop(too_long)
         if self._chunk_bytes > MAX_HEAD_BYTES and size_of(self.url, self.headers) > MAX_HEAD_BYTES:

@@ -83,6 +83,45 @@ class Open(Connection):
         return len(self._rest)
 
 
+UNREADABLE = ["http://h", "http://h:99999999/", "http://a@b@c/", "/\xe9"]
+
+
+@pytest.mark.parametrize("target", UNREADABLE)
+def test_a_target_that_cannot_be_read_takes_nothing_from_the_request_before_it(target: str) -> None:
+    async def check() -> None:
+        async with served("answer") as service:
+            reader, writer = await service.half(b"Content-Length: 0\r\n")
+            writer.write(f"GET {target} HTTP/1.1\r\nHost: h\r\n\r\n".encode("latin-1"))
+            await asyncio.sleep(0.05)
+            service.app.go_on.set()
+            async with asyncio.timeout(PATIENCE):
+                said = await reader.read()
+            # And then the end, as behind anything that is refused (docs/limits.md).
+            assert (said[:13], said[-4:], said.count(b"HTTP/1.1")) == (b"HTTP/1.1 200 ", b"body", 1)
+            writer.close()
+
+    as_in_production(check())
+
+
+@pytest.mark.parametrize("target", UNREADABLE)
+def test_a_target_that_cannot_be_read_keeps_nobody_waiting_while_its_client_stays(target: str) -> None:
+    large = b"Host: h\r\nX: " + b"a" * 60_000 + b"\r\n\r\n"
+
+    async def check() -> None:
+        async with served("answer", most_waiting=80_000) as service:
+            refused, staying = await asyncio.open_connection("127.0.0.1", service.port)
+            staying.write(f"GET {target} HTTP/1.1\r\n".encode("latin-1") + large)
+            async with asyncio.timeout(PATIENCE):
+                assert b" 400 " in await refused.readline()
+                reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+                writer.write(b"GET /whole HTTP/1.1\r\n" + large)
+                assert b" 200 " in await reader.readline()
+            for one in (staying, writer):
+                one.close()
+
+    as_in_production(check())
+
+
 SENT_AHEAD = b"GET /whole HTTP/1.1\r\nHost: h\r\nX: " + b"a" * 63 + b"\r\n\r\n"
 """100 bytes."""
 

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 from asyncpg import cursor
 
+from services.projector.projections.base import RoomEvents
 from services.projector.projections.runs import Changes
 from services.projector.rebuild import fill
 from services.projector.verify import rooms
