@@ -41,10 +41,10 @@ def is_target(target: bytes) -> bool:
     if _is_plain_path(target):
         return True
     try:
-        path: bytes | None = httptools.parse_url(target).path
+        path = httptools.parse_url(target).path or b""  # typed as always there
     except httptools.HttpParserError:
         return False
-    return path is not None and path.isascii()
+    return path != b"" and path.isascii()
 
 
 def size_of(url: bytes, fields: Fields) -> int:
