@@ -39,19 +39,28 @@ def nginx_version() -> tuple[int, ...]:
 
 
 class Edge(EmbeddedServer):
-    """nginx in front of services at these addresses (`host:port`), or with these directives for an upstream."""
+    """nginx in front of services at these addresses (`host:port`), or with these directives for an upstream; one worker
+    for each core without a ``worker_count``."""
 
     name = "nginx"
     port_taken = "Address already in use"
     telling = ("[emerg]",)
 
     def __init__(
-        self, data_dir: Path, *, command: Sequence[str], query: Sequence[str], pages: Path = PAGES, origins: str = ""
+        self,
+        data_dir: Path,
+        *,
+        command: Sequence[str],
+        query: Sequence[str],
+        pages: Path = PAGES,
+        origins: str = "",
+        worker_count: int | None = None,
     ) -> None:
         super().__init__(data_dir)
         self.data_dir.mkdir(parents=True)
         self.certificates = Certificates(self.data_dir)
         self._command, self._query, self._pages, self._origins = command, query, pages, origins
+        self._worker_count = worker_count
 
     @property
     def url(self) -> str:
@@ -105,6 +114,7 @@ class Edge(EmbeddedServer):
             "EDGE_ORIGINS": self._origins,
             "EDGE_PAGES": str(self._pages),
             "EDGE_RUN": str(self.data_dir),
+            "EDGE_WORKERS": str(self._worker_count or "auto"),
         }
         return VARIABLE.sub(lambda found: values[found[1]], CONFIGURATION.read_text())
 

@@ -21,7 +21,7 @@ USED = set(VARIABLE.findall(TEMPLATE))
 
 
 def test_the_template_says_what_it_takes() -> None:
-    assert len(USED) == 8
+    assert len(USED) == 9
     assert set(re.findall(r"^#   (EDGE_[A-Z_]+)", TEMPLATE, re.MULTILINE)) == USED
 
 
@@ -37,6 +37,7 @@ def test_compose_fills_it_in() -> None:
     assert given["EDGE_COMMAND"].endswith(" server command:8001 resolve;")
     assert given["EDGE_QUERY"].endswith(" server query:8002 resolve;")
     assert given["EDGE_ORIGINS"] == "${CORS_ORIGINS:-}"
+    assert given["EDGE_WORKERS"] == "auto"
     assert compose["services"]["edge"]["profiles"] == ["edge"]
 
 
