@@ -56,14 +56,14 @@ async def listening(*, answers: bool) -> AsyncIterator[Upstream]:
 
 @asynccontextmanager
 async def edge_before(
-    folder: Path, upstreams: list[str], others: list[str] | None = None
+    folder: Path, upstreams: list[str], others: list[str] | None = None, *, http2: bool = True
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an edge in this folder; ``others`` are the query services where those are not the same."""
     edge = Edge(folder / "nginx", command=upstreams, query=others or upstreams)
     edge.start()
     try:
         verify = edge.certificates.client()
-        async with httpx.AsyncClient(base_url=edge.url, http2=True, verify=verify, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=edge.url, http2=http2, verify=verify, trust_env=False) as client:
             yield client
     finally:
         edge.stop()
@@ -134,6 +134,27 @@ async def test_what_is_passed_on(tmp_path: Path, path: str) -> None:
     }
     assert (passed["x-forwarded-for"], passed["x-forwarded-proto"]) == ("127.0.0.1", "https")
     assert passed.keys().isdisjoint({"x-forwarded-host", "x-real-ip", "forwarded", "te", "proxy", "connection"})
+
+
+@pytest.mark.parametrize("http2", [True, False])
+async def test_the_longest_token_passes_beside_what_a_browser_sends(tmp_path: Path, http2: bool) -> None:
+    sent = {
+        "user-agent": "u" * 200,
+        "authorization": f"Bearer {'t' * 8192}",
+        "cookie": f"__Host-runroom={'c' * 4081}; other={'c' * 2000}",
+        "referer": f"https://localhost/?{'r' * 1000}",
+    }
+    query = f"cursor={'q' * 4000}"
+    async with (
+        listening(answers=True) as service,
+        edge_before(tmp_path, [service.address], http2=http2) as client,
+    ):
+        answer = await client.get(f"/v1/runs?{query}", headers=sent)
+        assert answer.status_code == 200
+    ((first, *lines),) = service.requests
+    assert first == f"GET /v1/runs?{query} HTTP/1.1"
+    passed = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    assert {name: passed[name] for name in sent} == sent
 
 
 async def test_the_service_has_the_id_that_the_client_is_told(tmp_path: Path) -> None:

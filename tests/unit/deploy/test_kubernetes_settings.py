@@ -140,6 +140,23 @@ def test_the_edge_gets_every_variable() -> None:
         assert given["EDGE_ORIGINS"] == settings(service).get("CORS_ORIGINS", "")
 
 
+def test_the_edge_has_memory_for_all_that_it_may_hold() -> None:
+    """As the README of the edge has it: what is largest, in KiB, times how many there may be."""
+    (container,) = of("Deployment", "edge")["spec"]["template"]["spec"]["containers"]
+    template = of("ConfigMap", "edge-configuration")["data"]["nginx.conf.template"]
+    (requests,) = map(int, re.findall(r"limit_conn requests (\d+);", template))
+    (connections,) = map(int, re.findall(r"worker_connections (\d+);", template))
+    readme = (REPOSITORY / "deploy/edge/README.md").read_text()
+    (a_request,) = map(int, re.findall(rf"^\| {requests:,} of them \| (\d+) KiB", readme, re.MULTILINE))
+    (a_connection,) = map(int, re.findall(r"4,096 of them beside those requests \| (\d+) KiB", readme))
+    # A request at a service takes a connection of its own.
+    a_worker = requests * a_request + (connections - requests) * a_connection + 15 * 1024
+    limits = container["resources"]["limits"]
+    (workers,) = [one["value"] for one in container["env"] if one["name"] == "EDGE_WORKERS"]
+    assert workers == limits["cpu"]
+    assert int(workers) * a_worker < 0.85 * int(limits["memory"].removesuffix("Mi")) * 1024
+
+
 def test_every_secret_is_documented() -> None:
     """Each key that is used stands in the table of the README."""
     readme = (K8S / "README.md").read_text()
