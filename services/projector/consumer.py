@@ -26,15 +26,14 @@ from shared.telemetry import Logger
 PULL_MESSAGES = 400
 """Messages asked for at a time; the buffer holds at most one and a half times as many."""
 PULL_BYTES = 256 * 1024
-"""Bytes asked for at a time. All consumers of a worker that is alone, 32, ask for half of what the broker keeps for a
-connection (`max_pending`); the other half is for a message that is larger."""
+"""Bytes asked for at a time. The 32 consumers of a projection of a worker that is alone ask for half of what the broker
+keeps for a connection (`max_pending`), and two projections for all of it, if the worker read nothing meanwhile."""
 _PULL_SECONDS = 30
 _HEARTBEAT_SECONDS = 2
 _SILENCE_SECONDS = 5.0
 _INACTIVE_SECONDS = 30
 _NANOSECONDS = 1_000_000_000
 _PLAIN_TOKENS = 9
-_HEADER_ROOM = 64 * 1024
 _TOO_LARGE = "Message Size Exceeds MaxBytes"
 _BASKET_FULL = ("Batch Completed", _TOO_LARGE)
 
@@ -96,11 +95,11 @@ class Consumer:
     async def pull(self, broker: Broker, inbox: str) -> None:
         """Asks for the next messages, to be sent below ``inbox``. Raises ``BrokerUnavailableError``.
 
-        For one, however large the broker takes them, where that is more than ``PULL_BYTES``.
+        For one, however large, where that is more than ``PULL_BYTES``: what the broker takes today says nothing of what
+        it has taken before.
         """
-        request = {
-            "batch": 1 if self.asks_for_one else PULL_MESSAGES,
-            "max_bytes": max(PULL_BYTES, broker.client.max_payload + _HEADER_ROOM) if self.asks_for_one else PULL_BYTES,
+        bound = {"batch": 1} if self.asks_for_one else {"batch": PULL_MESSAGES, "max_bytes": PULL_BYTES}
+        request = bound | {
             "expires": _PULL_SECONDS * _NANOSECONDS,
             "idle_heartbeat": _HEARTBEAT_SECONDS * _NANOSECONDS,
         }

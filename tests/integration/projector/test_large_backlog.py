@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 from deploy.local import EmbeddedNats
@@ -40,3 +42,19 @@ async def test_a_backlog_of_numbers_that_take_long_to_read_costs_no_leases(
     assert "leases_taken" in log
     assert "leases_expired" not in log
     assert "leases_lost" not in log
+
+
+async def test_what_the_broker_would_not_take_any_more_is_read_all_the_same(
+    event_store_dsn: str, projection_dsn: str, stream_url: str, fresh_nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    history = RoomHistory("of-before")
+    for number in range(2):
+        history.created(f"run_b{number:025d}", input={"much": "x" * 900_000})
+    await store(event_store_dsn, history.events)
+    await publish(stream_url, history.events)
+    config = fresh_nats.data_dir / "nats.conf"
+    config.write_text(config.read_text().replace("max_payload: 8MB", "max_payload: 300KB"))
+    assert fresh_nats.pid is not None
+    os.kill(fresh_nats.pid, signal.SIGHUP)
+    with running(event_store_dsn, projection_dsn, stream_url, tmp_path):
+        await applied(projection_dsn, [history])
