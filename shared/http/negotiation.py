@@ -20,7 +20,7 @@ def require_acceptable(request: Request[Any, Any, Any], media_type: str) -> None
     accept = ",".join(request.headers.getall("accept", ()))  # one list, however many lines (RFC 9110, 5.3)
     if not accept or accept == "*/*":
         return
-    if accept.count(",") + accept.count(";") > _MOST_PIECES:
+    if accept.count(",") + accept.count(";") >= _MOST_PIECES:
         raise invalid_request(f"Accept: more than {_MOST_PIECES} media ranges and parameters")
     kind = media_type.partition("/")[0]
     wanted = {media_type, f"{kind}/*", "*/*"}
