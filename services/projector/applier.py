@@ -178,8 +178,10 @@ class Applier:
         try:
             return await fold_in_turns(self._projection, rooms)
         except Exception as error:  # the fold is pure: whatever goes wrong in it is about the events
-            poison = PoisonError(f"{type(error).__name__}: {error}", await self._fold_each(rooms))
-            raise poison from error
+            kind, said = type(error).__name__, str(error)
+        # Not from the error: whoever keeps that keeps what was read of the event, which may be 46 times as large.
+        alone = {rooms[0].key: PoisonError(said, kind=kind)}
+        raise PoisonError(said, alone if len(rooms) == 1 else await self._fold_each(rooms), kind=kind)
 
     async def _fold_each(self, rooms: Sequence[RoomEvents]) -> dict[RoomKey, PoisonError]:
         """The rooms whose events cannot be folded, whatever the others are."""
@@ -188,8 +190,7 @@ class Applier:
             try:
                 await fold_in_turns(self._projection, [room])
             except Exception as error:
-                errors[room.key] = PoisonError(f"{type(error).__name__}: {error}")
-                errors[room.key].__cause__ = error
+                errors[room.key] = PoisonError.by(error)
         return errors
 
     async def _isolate(self, groups: Sequence[Group], marks: Sequence[Mark], error: PoisonError, tries: Tries) -> None:

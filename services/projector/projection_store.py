@@ -45,23 +45,22 @@ class LeaseLostError(Exception):
 class PoisonError(Exception):
     """Something in the batch cannot be applied by this code; nothing was written.
 
-    ``kind`` names the error. Its text stays out of logs: it may quote the event. ``of_rooms`` has the rooms in which
-    something is wrong, each with an error of its own, where that is known; then it is all that is known to be.
+    ``kind`` names the error, ``text`` is it in a line, for the table of what is parked. That stays out of logs: it may
+    quote the event. ``of_rooms`` has the rooms in which something is wrong, each with an error of its own, where that
+    is known; then it is all that is known to be.
     """
 
-    def __init__(self, text: str, of_rooms: Mapping[RoomKey, "PoisonError"] | None = None) -> None:
-        super().__init__(text)
+    def __init__(self, said: str, of_rooms: Mapping[RoomKey, "PoisonError"] | None = None, *, kind: str = "") -> None:
+        super().__init__(said)
         self.of_rooms = of_rooms or {}
+        self.kind = kind or type(self).__name__
+        line = said.partition("\n")[0][:_MOST_ERROR]
+        self.text = printable(f"{self.kind}: {line}")[:_MOST_ERROR]
 
-    @property
-    def kind(self) -> str:
-        return type(self.__cause__ or self).__name__
-
-    @property
-    def text(self) -> str:
-        """The error in a line, for the table of what is parked."""
-        line = str(self.__cause__ or self).partition("\n")[0][:_MOST_ERROR]
-        return printable(f"{self.kind}: {line}")[:_MOST_ERROR]
+    @classmethod
+    def by(cls, error: Exception) -> "PoisonError":
+        """What that error says, without the error: its traceback leads to the event, and to what was made of it."""
+        return cls(str(error), kind=type(error).__name__)
 
 
 class MissingRowError(PoisonError):
@@ -200,6 +199,7 @@ class ProjectionStore:
         *,
         copying: bool,
     ) -> None:
+        said: tuple[str, str] | None = None
         try:
             async with self._session.transaction() as connection:
                 for write in writes:
@@ -219,10 +219,13 @@ class ProjectionStore:
         except _DATA_ERRORS as error:
             if copying and isinstance(error, asyncpg.UniqueViolationError):
                 raise
-            raise PoisonError(f"{type(error).__name__}: {error}") from error
+            said = type(error).__name__, str(error)
         except STORE_ERRORS:
             self._session.discard()
             raise
+        if said is not None:  # not from the error, see `PoisonError.by`
+            kind, text = said
+            raise PoisonError(text, kind=kind)
 
     async def _write(self, connection: Connection, write: Write, *, copying: bool) -> None:
         if copying and len(write.columns[0]) >= _COPIED_ROWS and (copy := COPIES.get(write.query)) is not None:

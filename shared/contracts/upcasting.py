@@ -17,6 +17,10 @@ _FEW_BYTES = 1024
 """Of an envelope that is read as it is: what it may have of such numbers takes 1 or 2 ms."""
 _MOST_LONG_EXPONENTS = 1024 * 1024 // len("1e10")
 """More than an event can have that came as a command, whose body is 1 MiB at the most. Strings may look like them."""
+_MOST_MEMBERS = 1024 * 1024 + 4096
+"""The same of commas, colons and opening brackets. A small object takes 46 times its bytes once it is read."""
+_MOST_BYTES = 8 * 1024 * 1024 + 64 * 1024
+"""Of an envelope. A body of 1 MiB may be 4 as it is written: ``1e15`` is written out."""
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 """Takes the envelope of version n as a JSON object and gives that of version n + 1, ``event_version`` included."""
@@ -84,6 +88,11 @@ class EventRegistry:
         return self._lift(envelope, decoders, None)
 
     def _decoders_for(self, envelope: bytes) -> "_Decoders":
+        if len(envelope) > _MOST_MEMBERS:
+            if len(envelope) > _MOST_BYTES:
+                raise UndecodableEventError(f"{len(envelope)} bytes are more than {_MOST_BYTES}")
+            if sum(map(envelope.count, (b",", b":", b"{", b"["))) > _MOST_MEMBERS:
+                raise UndecodableEventError(f"there are more than {_MOST_MEMBERS} members and elements")
         if len(envelope) <= _FEW_BYTES or (count := count_long_exponents(envelope)) <= _FEW_LONG_EXPONENTS:
             return self._decoders
         if count > _MOST_LONG_EXPONENTS:

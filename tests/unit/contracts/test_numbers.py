@@ -56,3 +56,18 @@ def test_more_than_any_service_writes_are_not_read_at_all() -> None:
 @pytest.mark.parametrize("text", [b"1e99", b"[1e9,100]", b"12e-99", b'"e300"'])
 def test_others_are_not_counted(text: bytes) -> None:
     assert count_long_exponents(text) == 0
+
+
+def nested(size: int) -> bytes:
+    small = b'{"":{"":{"":{"":1}}}},'
+    return b"[" + (small * (size // len(small)))[:-1] + b"]"
+
+
+def test_what_is_large_once_it_is_read_is_no_larger_than_a_body_can_make_it() -> None:
+    text = json.dumps(CREATED | {"data": CREATED["data"] | {"input": {"a": "HERE"}}}).encode()
+    assert registry.decode(text.replace(b'"HERE"', nested(1024 * 1024)))
+    assert registry.decode(text.replace(b'"HERE"', b'"%b"' % (b"x" * 8 * 1024 * 1024)))
+    with pytest.raises(UndecodableEventError, match="members and elements"):
+        registry.decode(text.replace(b'"HERE"', nested(4 * 1024 * 1024)))
+    with pytest.raises(UndecodableEventError, match="bytes are more than"):
+        registry.decode(text.replace(b'"HERE"', b'"%b"' % (b"x" * 9 * 1024 * 1024)))
