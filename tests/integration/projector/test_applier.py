@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 from collections.abc import AsyncGenerator
 
@@ -70,6 +71,36 @@ async def test_a_batch_of_which_only_what_the_table_refuses_is_left_ends_no_work
         room.try_now(skip=False)
         await applier.apply(Batch([Portion(partition, [], [room], partition.mark(), partition.mark())]))
         assert await found(owner) == (7, 1)
+    await source.close()
+
+
+async def test_nothing_of_an_event_that_cannot_be_applied_stays_behind(
+    event_store_dsn: str, projection_dsn: str, session: Session
+) -> None:
+    history = RoomHistory("large-and-refused")
+    history.created("run_" + "x" * 200, input={"a": [{"": {}}] * 50_000})
+    (event,) = history.events
+    partition = Partition(Lease(partition_of(*history.key), 1, "s", 0))
+    before, partition.position = partition.mark(), 1
+    recorded = Recorded(1, 1, event.envelope)
+    batch = Batch([Portion(partition, [(room_subject(*history.key), recorded)], [], before, partition.mark())])
+    source = Session(event_store_dsn, "test", idle_seconds=2)
+    applier = Applier(
+        Runs(), "runs", ProjectionStore(session, "runs", "worker"), EventSource(source), Broker("", name="test")
+    )
+    async with connected(projection_dsn) as owner:
+        lease = "insert into projector_leases (projection, partition, owner, epoch) values ('runs', $1, 'worker', 1)"
+        await owner.execute(lease, partition.number)
+        gc.collect()
+        objects = len(gc.get_objects())
+        gc.disable()
+        try:
+            await applier.apply(batch)
+            assert len(gc.get_objects()) < objects + 50_000
+        finally:
+            gc.enable()
+        parked = "select count(*) from projector_parked where room_id = $1"
+        assert await owner.fetchval(parked, history.room_id) == 1
     await source.close()
 
 
