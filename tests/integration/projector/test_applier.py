@@ -100,7 +100,7 @@ async def test_nothing_of_an_event_that_cannot_be_applied_stays_behind(
         finally:
             gc.enable()
         parked = "select count(*) from projector_parked where room_id = $1"
-        assert await owner.fetchval(parked, history.room_id) == 1
+        assert await owner.fetchval(parked, history.key.room_id) == 1
     await source.close()
 
 
