@@ -16,7 +16,7 @@ from shared.messaging.stream import StreamState, stream_state
 from tests.contract.sse import Comment, Control
 from tests.support.servers import MigratedDatabases, as_service
 
-from .command.deployment import Client, command_service, locked_room
+from .command.deployment import Client, command_service, locked_rooms
 from .command.deployment import running as running_commands
 from .command.test_relay import the_leader
 from .query.service import WORKSPACE, QueryService
@@ -56,8 +56,8 @@ async def test_a_right_cursor_waits_for_an_emptied_stream_to_be_filled_and_a_wro
         for _ in range(3):
             await client.tell_run("room", 1)
         before = await stream_that(fresh_nats, lambda state: state.is_filled and state.last_seq == 16)
-        # The relay makes the stream again; before it fills it, it has to have each room, to see how far it has come.
-        await holding.enter_async_context(locked_room(dsn, WORKSPACE, "held"))
+        # The relay makes the stream again; before it fills it, it has to have the rooms, to see how far it has come.
+        await holding.enter_async_context(locked_rooms(dsn))
         await asyncio.to_thread(fresh_nats.stop)
         shutil.rmtree(fresh_nats.data_dir / "jetstream")
         await asyncio.to_thread(fresh_nats.start)

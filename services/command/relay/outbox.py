@@ -177,15 +177,19 @@ async def list_published(connection: Connection, after: RoomKey, most: int) -> l
     return [RoomKey(row["workspace_id"], row["room_id"]) for row in rows]
 
 
-async def reset_published(connection: Connection, found: dict[RoomKey, int], oldest_kept: datetime) -> None:
-    """Sets rooms back to what the stream holds of them; events recorded before ``oldest_kept`` stay published."""
-    await connection.execute(
+async def reset_published(connection: Connection, found: dict[RoomKey, int], oldest_kept: datetime) -> list[RoomKey]:
+    """Sets those that nobody has locked back to what the stream holds of them, and gives the others that are to be.
+
+    Events recorded before ``oldest_kept`` stay published.
+    """
+    rows = await connection.fetch(
         _SQL["relay_reset_published"],
         [room.workspace_id for room in found],
         [room.room_id for room in found],
         list(found.values()),
         oldest_kept,
     )
+    return [RoomKey(*row) for row in rows]
 
 
 async def count_unpublished(pool: Pool, most_bytes: int | None) -> Waiting:

@@ -22,7 +22,7 @@ from services.command.relay.heads import find_heads
 from services.command.relay.leader import try_to_lead, while_leading
 from services.command.relay.publisher import MOST_EVENTS, FencedOffError, publish
 from services.command.relay.reconcile import reconcile
-from services.command.relay.recount import Recount
+from services.command.relay.recount import AGAIN_SECONDS, Recount
 from services.command.relay.source import Source, source_after
 from services.command.relay.unrecorded import RECORD_SECONDS, Standing, Unrecorded
 from services.command.relay.wake import MOST_ROOMS, rooms_heard, rooms_told
@@ -171,7 +171,7 @@ class Relay:
             while self._broker.is_connected:
                 self._committed.clear()
                 if not await self._step(connection):
-                    await self._wait_for_commit(RECORD_SECONDS if self._unrecorded.rooms else _POLL_SECONDS)
+                    await self._wait_for_commit(self._pause)
         except BrokerUnavailableError as error:
             self._log.warning("relay_broker_unavailable", error=str(error))
         finally:
@@ -182,6 +182,13 @@ class Relay:
             if wake is not None:
                 with contextlib.suppress(*BROKER_ERRORS):
                     await wake.unsubscribe()
+
+    @property
+    def _pause(self) -> float:
+        """How long there may be nothing to do, at the most."""
+        if not self._recount.is_over:
+            return AGAIN_SECONDS
+        return RECORD_SECONDS if self._unrecorded.rooms else _POLL_SECONDS
 
     async def _wait_for_commit(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -199,6 +206,8 @@ class Relay:
         """Reconciles if need be, then publishes one batch. Whether there may be more to do at once."""
         try:
             standing = self._standing or await self._reconcile(connection)
+            if self._recount.is_due:
+                await self._go_on_counting(connection, standing)
             more = await self._publish_next(connection, standing)
             self._store_answered()
             if self._filling.is_over and self._standing is not None:
@@ -232,13 +241,22 @@ class Relay:
         standing = Standing(stream.identity, stream.last_seq)
         self._log.info("relay_reconciled", cause=cause, found=found, position=standing.position)
         self._withheld.set_strangers(strangers)
+        self._withheld.uncounted = self._recount.locked
         self._reconciled_at = stream.last_seq
         self._filling.begin(stream)
         if not self._unrecorded.rooms:
-            await self._unrecorded.record(connection, standing, stands_still=bool(strangers))
+            await self._unrecorded.record(connection, standing, stands_still=self._stands_still)
         if self._doubts == doubts:
             self._standing = standing
         return standing
+
+    async def _go_on_counting(self, connection: Connection, standing: Standing) -> None:
+        """Of rooms that were locked when all were counted."""
+        for room in await self._recount.go_on(connection):
+            self._withheld.uncounted.discard(room)
+            self._handover.want(room)
+        if self._recount.is_over:
+            await self._unrecorded.record(connection, standing, stands_still=self._stands_still)
 
     async def _publish_next(self, connection: Connection, standing: Standing) -> bool:
         now = time.monotonic()
@@ -307,7 +325,9 @@ class Relay:
             self._withheld.end_round()
         events, is_whole = await self._leave_out_published(connection, events)
         self._filling.see_page(
-            is_first=began_at == outbox.START, is_cut=is_cut or not is_whole, is_last=page.last is None
+            is_first=began_at == outbox.START,
+            is_cut=is_cut or not is_whole or not self._recount.is_over,
+            is_last=page.last is None,
         )
         return events
 
@@ -385,7 +405,12 @@ class Relay:
     async def _record(self, connection: Connection) -> None:
         """Remembers what was published, if anything was."""
         if self._standing is not None and self._unrecorded.rooms:
-            await self._unrecorded.record(connection, self._standing, stands_still=bool(self._withheld.strangers))
+            await self._unrecorded.record(connection, self._standing, stands_still=self._stands_still)
+
+    @property
+    def _stands_still(self) -> bool:
+        """Whether the next leader has to begin where this one did."""
+        return bool(self._withheld.strangers) or not self._recount.is_over
 
     async def _check(self) -> None:
         """Whether the stream is still where it was left, and as it should be."""

@@ -24,15 +24,17 @@ class Withheld:
     def __init__(self) -> None:
         self.strangers: set[RoomKey] = set()
         """Rooms of which the stream holds what the event store does not."""
+        self.uncounted: set[RoomKey] = set()
+        """Rooms that are yet to be set back to what the stream holds, as somebody keeps them locked."""
         self._faults: dict[RoomKey, Fault] = {}
         self._met: set[RoomKey] = set()
         self._log: Logger = structlog.get_logger("relay")
 
     def __bool__(self) -> bool:
-        return bool(self.strangers or self._faults)
+        return bool(self.strangers or self.uncounted or self._faults)
 
     def __contains__(self, room: RoomKey) -> bool:
-        return room in self._faults or room in self.strangers
+        return room in self._faults or room in self.strangers or room in self.uncounted
 
     @property
     def has_oversize(self) -> bool:
@@ -47,7 +49,7 @@ class Withheld:
         for event in events:
             if len(event.envelope) > most_bytes and event.stream_seq <= first.get(event.room, (event.stream_seq,))[0]:
                 first[event.room] = (event.stream_seq, "too large")
-        if not (first or self._faults or self.strangers):
+        if not (first or self):
             return events
         for event in events:
             if event.room not in first:
@@ -61,7 +63,9 @@ class Withheld:
         return [
             event
             for event in events
-            if event.room not in self.strangers and (event.room not in first or event.stream_seq < first[event.room][0])
+            if event.room not in self.strangers
+            and event.room not in self.uncounted
+            and (event.room not in first or event.stream_seq < first[event.room][0])
         ]
 
     def begin_round(self) -> None:

@@ -136,6 +136,18 @@ async def locked_room(dsn: str, workspace_id: str, room_id: str) -> AsyncGenerat
         await connection.close()
 
 
+@asynccontextmanager
+async def locked_rooms(dsn: str) -> AsyncGenerator[None, None]:
+    """Somebody else holds the table: whoever writes to a room has to wait."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute("lock table rooms in exclusive mode")
+            yield
+    finally:
+        await connection.close()
+
+
 async def stored_events(dsn: str) -> list[asyncpg.Record]:
     connection = await asyncpg.connect(dsn)
     try:

@@ -740,6 +740,56 @@ async def test_a_broker_that_comes_back_empty_is_filled_again(dsn: str, nats: Em
         await check_stream(dsn, nats.url)
 
 
+THE_ROW = "select stream_created, stream_epoch, stream_position from relay"
+
+
+async def test_a_room_that_somebody_keeps_locked_is_filled_in_by_itself(
+    dsn: str, nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    """Whoever leads; and the stream is not called filled before."""
+    service = command_service(tmp_path, dsn, nats.url)
+    async with running(service), Client([service], "ws") as client:
+        await client.tell_run("held")
+        held = len(client.acknowledged)
+        await load(client, 5)
+        await check_stream(dsn, nats.url)
+        async with locked_room(dsn, "ws", "held"):
+            await asyncio.to_thread(nats.stop)
+            shutil.rmtree(nats.data_dir / "jetstream")
+            await asyncio.to_thread(nats.start)
+            for _ in range(2):
+                await load(client, 5)
+                state = await stream_of(nats, len(client.acknowledged) - held)
+                assert not state.is_filled
+                await asyncio.to_thread(service.kill)
+                service.start()
+                await asyncio.to_thread(service.wait_until_ready)
+            await load(client, 5)
+            assert not (await stream_of(nats, len(client.acknowledged) - held)).is_filled
+        # Nothing is added to it first.
+        await check_stream(dsn, nats.url)
+        assert (await filled_stream(nats)).last_seq == len(client.acknowledged)
+        await client.tell_run("held")
+        await load(client, 5)
+        await check_store(dsn, client)
+        assert await check_stream(dsn, nats.url) == 0
+        created = (await stream_of(nats, len(client.acknowledged))).identity.created
+        async with connected(dsn) as connection, asyncio.timeout(10):
+            while await connection.fetchrow(THE_ROW) != (created, 0, len(client.acknowledged)):
+                await asyncio.sleep(0.05)
+
+
+async def stream_of(nats: EmbeddedNats, length: int) -> StreamState:
+    """The stream, once it has come to that."""
+    async with Broker(nats.url, name="test") as broker, asyncio.timeout(20):
+        broker.start()
+        await broker.wait_connected()
+        while (state := await stream_state(broker)) is None or state.last_seq < length:
+            await asyncio.sleep(0.02)
+        assert state.last_seq == length
+        return state
+
+
 async def test_a_broker_that_comes_back_older_with_large_events_is_given_none_twice(dsn: str, tmp_path: Path) -> None:
     """Where it stands it says in several answers, as the last events of all rooms are too much for one."""
     with running_nats(CUTS_AT_8_MB) as nats:
