@@ -44,6 +44,11 @@ RELAY_STRANGERS = Gauge(
     "runroom_relay_stranger_rooms",
     "Rooms of which the stream holds events that the event store does not: nothing of them is published.",
 )
+RELAY_CONSUMERS_REMOVED = Counter(
+    "runroom_relay_consumers_removed_total",
+    "Consumers of the stream that the relay has removed, as no projector makes such: they deliver unasked, or again"
+    " until somebody acknowledges.",
+)
 RELAY_UNPUBLISHED_ROOMS = Gauge(
     "runroom_relay_unpublished_rooms",
     "Rooms with committed events not yet on the stream. The same number in every process, looked at every 5 s.",

@@ -25,7 +25,7 @@ _MOST_EPOCH = 2**53 - 1
 _MOST_EPOCHS = 1000
 """Which nobody lets pass unseen: a leader that dies between marking and recounting does so with one, and an event store
 that was restored may know fewer."""
-_CONSUMER_SECONDS = 60
+CONSUMER_SECONDS = 60
 """After which a consumer goes that nobody reads by; a projector's own go sooner."""
 
 _log: Logger = structlog.get_logger("stream")
@@ -136,7 +136,7 @@ def _wanted(settings: StreamSettings) -> dict[str, Any]:
         "num_replicas": settings.replicas,
         "max_age": settings.max_age_seconds * _NANOSECONDS,
         "max_consumers": settings.max_consumers,
-        "consumer_limits": {"inactive_threshold": _CONSUMER_SECONDS * _NANOSECONDS},
+        "consumer_limits": {"inactive_threshold": CONSUMER_SECONDS * _NANOSECONDS},
         "max_msgs": -1,
         "max_bytes": -1,
         "duplicate_window": 120 * _NANOSECONDS,

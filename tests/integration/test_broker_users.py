@@ -46,7 +46,9 @@ PUBLISH: dict[str, set[str]] = {
     f"{API}.DIRECT.GET.ROOMS": {"command", "projector", "query"},
     f"{API}.CONSUMER.CREATE.ROOMS.projector-runs-3-a.{FILTER}": {"projector"},
     f"{API}.CONSUMER.MSG.NEXT.ROOMS.projector-runs-3-a": {"projector"},
-    f"{API}.CONSUMER.DELETE.ROOMS.projector-runs-3-a": {"projector"},
+    f"{API}.CONSUMER.DELETE.ROOMS.projector-runs-3-a": {"command", "projector"},
+    f"{API}.CONSUMER.INFO.ROOMS.projector-runs-3-a": {"command"},
+    f"{API}.CONSUMER.NAMES.ROOMS": {"command"},
     # What nobody does.
     f"{API}.STREAM.DELETE.ROOMS": set(),
     f"{API}.STREAM.PURGE.ROOMS": set(),

@@ -18,6 +18,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -336,6 +337,79 @@ async def test_a_stream_that_an_empty_answer_deletes_is_filled_again_and_nothing
         reading.cancel()
         assert [event["event_id"] for event in replayed] == told
     await verified(stack)
+
+
+async def by_consumers(broker: Broker, subject: str) -> None:
+    """For good: durable, and again for as long as nobody acknowledges what he was not asked about."""
+    for number in range(10):
+        name = f"projector-thief-{number}"
+        config = {"name": name, "durable_name": name, "deliver_subject": subject, "deliver_policy": "all"}
+        config |= {"ack_policy": "explicit", "ack_wait": 1_000_000_000, "max_ack_pending": 100_000, "max_deliver": -1}
+        config |= {"filter_subject": "rooms.*.*.*"}
+        body = {"stream_name": "ROOMS", "action": "create", "config": config}
+        await broker.jetstream(f"CONSUMER.CREATE.ROOMS.{name}.rooms.*.*.*", body)
+
+
+async def by_many_questions(broker: Broker, subject: str) -> None:
+    """That are answered for minutes."""
+    request = json.dumps({"seq": 1, "next_by_subj": "rooms.*.*.*", "batch": 1000}).encode()
+    for _ in range(1000):
+        await broker.client.publish("$JS.API.DIRECT.GET.ROOMS", request, reply=subject)
+    # NATS has taken them in when it has sent much of what they ask for.
+    await broker.client.flush(60)
+
+
+@pytest.mark.parametrize(
+    ("send", "subject"),
+    [
+        (by_consumers, "relay.wake"),
+        (by_consumers, "relay.filled"),
+        (by_consumers, "projector.wake"),
+        (by_many_questions, "relay.wake"),
+    ],
+)
+async def test_what_is_sent_to_where_services_listen_holds_up_nothing_once_the_thief_is_gone(
+    tmp_path: Path, send: Callable[[Broker, str], Awaitable[None]], subject: str
+) -> None:
+    """Whose key may have a stream of megabytes sent there (docs/decisions/0055-what-is-sent-to-who-listens.md)."""
+    stack = LocalStack(LocalSettings(data_dir=tmp_path / "stack"), echo=lambda _service, _line: None)
+    headers = {"x-workspace-id": "ws_sent"}
+    await asyncio.to_thread(stack.start)
+    try:
+        async with (
+            httpx.AsyncClient(base_url=stack.command_url, trust_env=False, timeout=PATIENCE) as command,
+            httpx.AsyncClient(base_url=stack.query_url, trust_env=False, timeout=PATIENCE) as query,
+        ):
+
+            async def create(room_id: str, size: int = 0) -> dict[str, Any]:
+                body = {"room_id": room_id, "input": {"x": "x" * size}}
+                answer = await command.post("/v1/runs", json=body, headers=headers)
+                assert answer.status_code == 201, answer.text
+                return answer.json()
+
+            async def read(run: dict[str, Any]) -> None:
+                wanted = {"min_seq": run["stream_seq"], "wait": 20_000}
+                answer = await query.get(f"/v1/runs/{run['run_id']}", params=wanted, headers=headers)
+                assert answer.status_code == 200, answer.text
+
+            for _ in range(30):
+                await read(await create("large", 1_000_000))
+            async with stolen(stack, "projector") as thief:
+                await send(thief, subject)
+            seen: list[dict[str, Any]] = []
+            watching = asyncio.create_task(_watch(query, "lobby", headers, 0, seen))
+            for number in range(3):
+                run = await create("lobby")
+                async with asyncio.timeout(PATIENCE):
+                    while len(seen) <= number:
+                        await asyncio.sleep(0.02)
+                await read(run)
+            watching.cancel()
+            async with stolen(stack, "command") as reader, asyncio.timeout(PATIENCE):
+                while any("thief" in name for name in (await reader.jetstream("CONSUMER.NAMES.ROOMS"))["consumers"]):
+                    await asyncio.sleep(0.1)
+    finally:
+        await asyncio.to_thread(stack.stop)
 
 
 async def verified(stack: LocalStack) -> None:

@@ -16,16 +16,18 @@ import structlog
 from services.command import metrics
 from services.command.domain.batch import NewEvent
 from services.command.relay import outbox
+from services.command.relay.consumers import Consumers
 from services.command.relay.filling import Filling
 from services.command.relay.handover import Handover
 from services.command.relay.heads import find_heads
 from services.command.relay.leader import try_to_lead, while_leading
+from services.command.relay.listening import Listening
 from services.command.relay.publisher import MOST_EVENTS, FencedOffError, publish
 from services.command.relay.reconcile import reconcile
 from services.command.relay.recount import AGAIN_SECONDS, Recount
 from services.command.relay.source import Source, source_after
 from services.command.relay.unrecorded import RECORD_SECONDS, Standing, Unrecorded
-from services.command.relay.wake import MOST_ROOMS, rooms_heard, rooms_told
+from services.command.relay.wake import MOST_ROOMS, rooms_told
 from services.command.relay.withheld import Withheld
 from shared import tracing
 from shared.contracts.ids import RoomKey
@@ -33,6 +35,7 @@ from shared.contracts.subjects import RELAY_WAKE_SUBJECT
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, JetStreamError
 from shared.messaging.stream import StreamSettings, ensure_stream
 from shared.postgres import STORE_ERRORS, Connection, connect
+from shared.tasks import end_tasks
 from shared.telemetry import Logger
 
 _MOST_BYTES = 4 * 1024 * 1024
@@ -66,6 +69,8 @@ class Relay:
         self._handover = Handover()
         self._written: set[RoomKey] = set()
         """By this process while another leads, which is yet to be told."""
+        self._listening = Listening(broker, self._on_wake)
+        self._consumers = Consumers(broker)
         self._filling = Filling(broker)
         self._standing: Standing | None = None
         self._reached: Standing | None = None
@@ -165,10 +170,10 @@ class Relay:
         """Publishes until the broker is gone. Raises one of ``STORE_ERRORS`` when the leader's session is."""
         self._doubt("start")
         self._recount = Recount()
-        wake = None
+        tending = asyncio.create_task(self._consumers.run(), name="tend consumers")
         try:
-            wake = await self._broker.listen(RELAY_WAKE_SUBJECT, self._on_wake)
             while self._broker.is_connected:
+                await self._listening.go_on()
                 self._committed.clear()
                 if not await self._step(connection):
                     await self._wait_for_commit(self._pause)
@@ -178,10 +183,9 @@ class Relay:
             with contextlib.suppress(*STORE_ERRORS):
                 async with asyncio.timeout(_STOP_SECONDS):
                     await self._record(connection)
+            await end_tasks(tending)
             await self._filling.end()
-            if wake is not None:
-                with contextlib.suppress(*BROKER_ERRORS):
-                    await wake.unsubscribe()
+            await self._listening.end()
 
     @property
     def _pause(self) -> float:
@@ -195,8 +199,7 @@ class Relay:
             async with asyncio.timeout(seconds):
                 await self._committed.wait()
 
-    def _on_wake(self, _subject: str, _reply: str, _headers: bytes, payload: bytes) -> None:
-        rooms = rooms_heard(payload)
+    def _on_wake(self, rooms: Sequence[RoomKey]) -> None:
         for room in rooms:
             self._handover.want(room)
         self._handover.missed |= not rooms

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from shared.contracts.ids import RoomKey, is_token
 
 MOST_ROOMS = 1000
-_MOST_BYTES = 300_000
+MOST_BYTES = 300_000
 """As many rooms have at the most."""
 
 
@@ -18,7 +18,7 @@ def rooms_told(rooms: Iterable[RoomKey]) -> bytes:
 
 def rooms_heard(payload: bytes) -> list[RoomKey]:
     """None of a ping that does not say which, or was written by somebody else."""
-    if not payload or len(payload) > _MOST_BYTES:
+    if not payload or len(payload) > MOST_BYTES:
         return []
     rooms: list[RoomKey] = []
     for line in payload.decode("latin-1").split("\n"):
