@@ -177,17 +177,26 @@ async def list_published(connection: Connection, after: RoomKey, most: int) -> l
     return [RoomKey(row["workspace_id"], row["room_id"]) for row in rows]
 
 
-async def reset_published(connection: Connection, found: dict[RoomKey, int], oldest_kept: datetime) -> list[RoomKey]:
-    """Sets those that nobody has locked back to what the stream holds of them, and gives the others that are to be.
-
-    Events recorded before ``oldest_kept`` stay published.
-    """
+async def find_kept(connection: Connection, found: dict[RoomKey, int], oldest_kept: datetime) -> dict[RoomKey, int]:
+    """Rooms of which the stream holds less than was published, and up to where they stay so: events recorded before
+    ``oldest_kept`` it would no more hold."""
     rows = await connection.fetch(
-        _SQL["relay_reset_published"],
+        _SQL["relay_find_kept"],
         [room.workspace_id for room in found],
         [room.room_id for room in found],
         list(found.values()),
         oldest_kept,
+    )
+    return {RoomKey(row["workspace_id"], row["room_id"]): row["stream_seq"] for row in rows}
+
+
+async def reset_published(connection: Connection, kept: dict[RoomKey, int]) -> list[RoomKey]:
+    """Sets those that nobody has locked back to there, and gives the others."""
+    rows = await connection.fetch(
+        _SQL["relay_reset_published"],
+        [room.workspace_id for room in kept],
+        [room.room_id for room in kept],
+        list(kept.values()),
     )
     return [RoomKey(*row) for row in rows]
 

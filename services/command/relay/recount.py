@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from services.command.relay.heads import last_events
-from services.command.relay.outbox import START, list_published, reset_published
+from services.command.relay.outbox import START, find_kept, list_published, reset_published
 from shared.contracts.ids import RoomKey
 from shared.messaging.broker import Broker
 from shared.messaging.direct_get import MOST_SUBJECTS
@@ -37,8 +37,7 @@ class Recount:
         self._after = START
         """The room up to which they are counted, in the stream of that identity."""
         self._locked: dict[RoomKey, int] = {}
-        """What the stream holds of rooms that are yet to be set back."""
-        self._oldest_kept = datetime.now(UTC)
+        """Rooms that are yet to be set back, and where to."""
         self._again_at = 0.0
 
     @property
@@ -64,14 +63,14 @@ class Recount:
         if stream.identity != self._identity:
             self.forget()
             self._identity, self._after = stream.identity, START
-        self._oldest_kept = datetime.now(UTC) - timedelta(seconds=settings.max_age_seconds)
+        oldest_kept = datetime.now(UTC) - timedelta(seconds=settings.max_age_seconds)
         while rooms := await list_published(connection, self._after, MOST_SUBJECTS):
             left = rooms
             while left:
                 last = await last_events(connection, broker, left, stream.last_seq)
                 found = {room: 0 for room in left if room not in last.left}
                 found |= {room: event.stream_seq for room, event in last.found.items()}
-                await self._set_back(connection, found)
+                await self._set_back(connection, await find_kept(connection, found, oldest_kept))
                 left = [room for room in left if room in last.left]
             self._after = rooms[-1]
             while len(self._locked) > _MOST_LOCKED:
@@ -90,9 +89,9 @@ class Recount:
         await self._set_back(connection, asked)
         return asked.keys() - self._locked.keys()
 
-    async def _set_back(self, connection: Connection, found: dict[RoomKey, int]) -> None:
-        busy = await reset_published(connection, found, self._oldest_kept)
-        for room in found:
+    async def _set_back(self, connection: Connection, kept: dict[RoomKey, int]) -> None:
+        busy = await reset_published(connection, kept)
+        for room in kept:
             self._locked.pop(room, None)
-        self._locked |= {room: found[room] for room in busy}
+        self._locked |= {room: kept[room] for room in busy}
         self._again_at = time.monotonic() + AGAIN_SECONDS

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,7 +14,9 @@ import pytest
 from deploy.local import EmbeddedNats
 from deploy.local.ports import free_port
 from deploy.local.service import Service
+from services.command.relay.outbox import find_kept, reset_published
 from services.command.relay.recount import Recount
+from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import HEADER_EVENT_ID, HEADER_STREAM_SEQ, room_subject
 from shared.messaging.broker import Broker, BrokerUnavailableError
 from shared.messaging.direct_get import next_by_subject
@@ -217,6 +220,41 @@ async def test_a_recount_goes_on_where_an_answer_failed_to_come(
         assert await counted() == [1, 1, 0, 0]
         await recount.run(connection, broker, stream, settings)
         assert await counted() == [0, 0, 0, 0]
+
+
+async def test_how_far_a_room_is_set_back_is_found_without_reading_all_of_it(dsn: str) -> None:
+    """And is as far as the stream would keep its events, or holds them."""
+    rooms = {f"room_{old}": old for old in (0, 1, 4999, 9999, 10_000)}
+    async with connected(dsn) as connection:
+        await connection.execute("analyze events")
+        for room_id, old in rooms.items():
+            await connection.execute("insert into rooms values ('ws', $1, 10000, 10000)", room_id)
+            await connection.execute(
+                "insert into events (workspace_id, room_id, stream_seq, event_id, run_id, event_type, event_version,"
+                " recorded_at, envelope) select 'ws', $1, n, gen_random_uuid(), 'run', 'run.created', 1,"
+                " case when n <= $2 then now() - interval '31 days' else now() end, '{}'"
+                " from generate_series(1, 10000) as n",
+                room_id,
+                old,
+            )
+        await connection.execute("analyze")
+        found = {RoomKey("ws", room_id): 0 for room_id in rooms}
+        oldest_kept = datetime.now(UTC) - timedelta(days=30)
+        async with connection.transaction():
+            kept = await find_kept(connection, found, oldest_kept)
+            assert await reset_published(connection, kept) == []
+            read = await connection.fetchval(
+                "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relname = 'events'"
+            )
+        rows = await connection.fetch("select room_id, published_seq from rooms")
+        assert {row["room_id"]: row["published_seq"] for row in rows} == rooms
+        assert read < 1000
+        # Of what is behind what the stream holds, and of none that has come no further.
+        some = dict.fromkeys(found, 5000)
+        assert await find_kept(connection, some, oldest_kept) == {
+            RoomKey("ws", "room_9999"): 9999,
+            RoomKey("ws", "room_10000"): 10_000,
+        }
 
 
 async def test_a_leader_that_nobody_answers_loses_the_lease_and_finds_that_out_at_once(
