@@ -19,18 +19,20 @@ from typing import NamedTuple, Protocol
 
 import asyncpg
 import structlog
-from nats.aio.subscription import Subscription
 
 from services.projector.session import Session
 from services.projector.shares import fair_share, turns_of
 from shared.contracts.subjects import PARTITIONS
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError
+from shared.messaging.listening import Listening
 from shared.postgres import STORE_ERRORS, Connection, load_queries
 from shared.telemetry import Logger
 
 _SQL = load_queries(Path(__file__).parent / "sql")
 
 WAKE_SUBJECT = "projector.wake"
+_MOST_NAME_BYTES = 1000
+"""Of a worker, which a ping says."""
 """Core NATS ping to all workers: there are leases to be taken or given back."""
 _TICKS_PER_LEASE = 5
 _FIRST_TICKS_SECONDS = 0.1
@@ -105,7 +107,7 @@ class LeaseKeeper:
         self._announced: list[str] = []
         self._prepared: set[str] = set()
         self._well = True
-        self._subscription: Subscription | None = None
+        self._listening = Listening(broker, WAKE_SUBJECT, _MOST_NAME_BYTES, self._on_wake)
         self._log: Logger = structlog.get_logger("leases")
 
     async def run(self) -> None:
@@ -266,15 +268,15 @@ class LeaseKeeper:
             self._log.warning("sessions_ended", projection=projection, workers=owners, sessions=ended)
 
     async def _listen(self) -> None:
-        if self._subscription is None and self._broker.is_connected:
+        if self._broker.is_connected:
             with suppress(BrokerUnavailableError, *BROKER_ERRORS):
-                self._subscription = await self._broker.listen(WAKE_SUBJECT, self._on_wake)
+                await self._listening.go_on()
 
     async def _ping(self) -> None:
         """Best effort: without it the others notice at their next tick."""
         with suppress(BrokerUnavailableError, *BROKER_ERRORS):
             await self._broker.client.publish(WAKE_SUBJECT, self._worker.encode())
 
-    def _on_wake(self, _subject: str, _reply: str, _headers: bytes, worker: bytes) -> None:
+    def _on_wake(self, worker: bytes) -> None:
         if worker != self._worker.encode():
             self._wake.set()

@@ -21,18 +21,18 @@ from services.command.relay.filling import Filling
 from services.command.relay.handover import Handover
 from services.command.relay.heads import find_heads
 from services.command.relay.leader import try_to_lead, while_leading
-from services.command.relay.listening import Listening
 from services.command.relay.publisher import MOST_EVENTS, FencedOffError, publish
 from services.command.relay.reconcile import reconcile
 from services.command.relay.recount import AGAIN_SECONDS, Recount
 from services.command.relay.source import Source, source_after
 from services.command.relay.unrecorded import RECORD_SECONDS, Standing, Unrecorded
-from services.command.relay.wake import MOST_ROOMS, rooms_told
+from services.command.relay.wake import MOST_BYTES, MOST_ROOMS, rooms_heard, rooms_told
 from services.command.relay.withheld import Withheld
 from shared import tracing
 from shared.contracts.ids import RoomKey
 from shared.contracts.subjects import RELAY_WAKE_SUBJECT
 from shared.messaging.broker import BROKER_ERRORS, Broker, BrokerUnavailableError, JetStreamError
+from shared.messaging.listening import Listening
 from shared.messaging.stream import StreamSettings, ensure_stream
 from shared.postgres import STORE_ERRORS, Connection, connect
 from shared.tasks import end_tasks
@@ -69,7 +69,7 @@ class Relay:
         self._handover = Handover()
         self._written: set[RoomKey] = set()
         """By this process while another leads, which is yet to be told."""
-        self._listening = Listening(broker, self._on_wake)
+        self._listening = Listening(broker, RELAY_WAKE_SUBJECT, MOST_BYTES, self._on_wake)
         self._consumers = Consumers(broker)
         self._filling = Filling(broker)
         self._standing: Standing | None = None
@@ -199,7 +199,8 @@ class Relay:
             async with asyncio.timeout(seconds):
                 await self._committed.wait()
 
-    def _on_wake(self, rooms: Sequence[RoomKey]) -> None:
+    def _on_wake(self, payload: bytes) -> None:
+        rooms = rooms_heard(payload)
         for room in rooms:
             self._handover.want(room)
         self._handover.missed |= not rooms
