@@ -18,6 +18,8 @@ MAX_ID = 128
 MAX_TEXT = 2 * 1024 * 1024
 MAX_JSON = 8 * 1024 * 1024 - 4
 """Bytes, as the tables have it: four are of PostgreSQL."""
+FIRST_YEAR, LAST_YEAR = "2000", "2999"
+"""As the tables have it, in UTC."""
 
 _is_uuid = re.compile(UUID_PATTERN).fullmatch
 
@@ -31,6 +33,8 @@ def check_forms(event: Event) -> None:
     # PostgreSQL takes much else for a time: "now", and some that no client can read back.
     if not is_time(event.occurred_at):
         raise FormError("occurred_at is no RFC 3339 UTC time with microseconds and Z")
+    if not FIRST_YEAR <= event.occurred_at[:4] <= LAST_YEAR:
+        raise FormError(f"occurred_at is not of the years {FIRST_YEAR}-{LAST_YEAR}")
     if not _is_uuid(event.event_id):
         raise FormError("event_id is no UUID")
     for name, value in (("run_id", event.run_id), ("step_id", event.step_id), ("thread_id", event.thread_id)):

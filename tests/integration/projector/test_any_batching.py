@@ -58,6 +58,7 @@ class Drawn(NamedTuple):
     value: int
     has_id: bool
     ends_batch: bool
+    is_dated: bool = True
 
 
 DRAWN = st.builds(
@@ -71,6 +72,7 @@ DRAWN = st.builds(
 
 HIDDEN_TEXT = Drawn("completed", 0, 2, has_id=True, ends_batch=False)
 HIDDEN_ID = Drawn("started", 0, 0, has_id=False, ends_batch=False)
+HIDDEN_TIME = Drawn("started", 0, 0, has_id=True, ends_batch=False, is_dated=False)
 ENDED = Drawn("completed", 0, 1, has_id=True, ends_batch=False)
 
 
@@ -90,13 +92,15 @@ def history(room_id: str, drawn: Sequence[Drawn]) -> RoomHistory:
             case _:
                 room.failed(run_id, error=ERRORS[event.value % 2], message=UNSET if event.value == 2 else "no luck")
         if not event.has_id:
-            room.events[-1] = without_id(room.events[-1])
+            room.events[-1] = saying(room.events[-1], event_id="none")
+        if not event.is_dated:
+            room.events[-1] = saying(room.events[-1], occurred_at="1999-12-31T23:59:59.999999Z")
     return room
 
 
-def without_id(event: Stored) -> Stored:
-    """Its envelope says another id than the store does, and one that is none."""
-    return event._replace(envelope=json.dumps(json.loads(event.envelope) | {"event_id": "none"}).encode())
+def saying(event: Stored, **members: str) -> Stored:
+    """Its envelope says something else than the store does, and of no form that a table takes."""
+    return event._replace(envelope=json.dumps(json.loads(event.envelope) | members).encode())
 
 
 def batches(room: RoomHistory, drawn: Sequence[Drawn]) -> list[list[Stored]]:
@@ -204,6 +208,7 @@ def sequences(name: str) -> list[Example]:
     @given(st.lists(DRAWN, max_size=9), st.booleans())
     @example([HIDDEN_TEXT, ENDED], True)
     @example([HIDDEN_ID, ENDED], True)
+    @example([HIDDEN_TIME, HIDDEN_TIME._replace(is_dated=True)], True)
     def collect(drawn: list[Drawn], ends_batch: bool) -> None:
         drawn = [Drawn("created", 0, 0, has_id=True, ends_batch=ends_batch), *drawn]
         room = history(f"{name}-{len(found):04}", drawn)

@@ -211,17 +211,27 @@ def test_what_a_second_end_does_not_give_is_as_it_was() -> None:
     "members",
     [
         {"event_id": "none"},
+        {"occurred_at": "1999-12-31T23:59:59.999999Z"},
+        {"occurred_at": "3000-01-01T00:00:00.000000Z"},
         {"data": {"run_id": "run_1", "summary": "a\0b"}},
         {"data": {"run_id": "run_1", "summary": "ü" * (MAX_TEXT // 2 + 1)}},
         {"data": {"run_id": "run_1", "output": {"x": "x" * MAX_JSON}}},
     ],
-    ids=["an id that is none", "a NUL", "a long text", "long JSON"],
+    ids=["an id that is none", "an early time", "a late time", "a NUL", "a long text", "long JSON"],
 )
 def test_what_later_events_would_hide_from_the_table_is_refused(members: dict[str, object]) -> None:
     event = RoomHistory("room").completed("run_1")
     envelope = json.dumps(json.loads(event.envelope) | members).encode()
     with pytest.raises(FormError):
         fold([event._replace(envelope=envelope)])
+
+
+@pytest.mark.parametrize("at", ["2000-01-01T00:00:00.000000Z", "2999-12-31T23:59:59.999999Z"])
+def test_the_first_and_the_last_time_that_the_tables_take(at: str) -> None:
+    event = RoomHistory("room").started("run_1")
+    envelope = json.dumps(json.loads(event.envelope) | {"occurred_at": at}).encode()
+    (run,) = fold([event._replace(envelope=envelope)])["runs_update"]
+    assert run["started_at"] == at
 
 
 def test_an_envelope_from_elsewhere_is_refused() -> None:
