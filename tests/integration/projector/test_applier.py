@@ -13,7 +13,7 @@ from services.projector.applier import Applier
 from services.projector.batch import Batch, Portion
 from services.projector.event_source import EventSource
 from services.projector.leases import Lease
-from services.projector.partition import Partition
+from services.projector.partition import Partition, Room
 from services.projector.projection_store import ProjectionStore
 from services.projector.projections.base import Recorded
 from services.projector.projections.runs import Runs
@@ -33,7 +33,7 @@ PARTITION = partition_of(*KEY)
 
 @pytest.fixture
 async def session(projection_dsn: str) -> AsyncGenerator[Session, None]:
-    session = Session(as_role(projection_dsn, "runroom_projector"), "test", idle_seconds=2)
+    session = Session(as_role(projection_dsn, "runroom_projector"), "test", idle_seconds=2, command_timeout=5)
     yield session
     await session.close()
 
@@ -123,3 +123,50 @@ async def found(owner: Connection) -> tuple[int, int | None]:
     )
     assert row is not None
     return row[0], row[1]
+
+
+async def test_a_parked_event_that_somebody_has_locked_keeps_no_other_room_waiting(
+    event_store_dsn: str, projection_dsn: str, session: Session
+) -> None:
+    """It is tried again in one batch with another room's events, as an operator's command changes its row."""
+    locked = RoomHistory("locked")
+    locked.garbage(b"{not json")
+    other = next(
+        RoomHistory(name)
+        for name in (f"other{number}" for number in range(1000))
+        if partition_of("ws", name) == partition_of(*locked.key)
+    )
+    other.run()
+    await store(event_store_dsn, locked.events + other.events)
+    partition = Partition(Lease(partition_of(*locked.key), 1, "s", 0))
+    rooms = [partition.room(room_subject(*history.key)) for history in (locked, other)]
+    source = Session(event_store_dsn, "test", idle_seconds=2)
+    applier = Applier(
+        Runs(), "runs", ProjectionStore(session, "runs", "worker"), EventSource(source), Broker("", name="test")
+    )
+    attempts = "select attempts from projector_parked where room_id = 'locked'"
+
+    async def apply_due(room: Room | None, seq: int) -> None:
+        assert room is not None
+        room.want(seq)
+        room.try_now(skip=False)
+        await applier.apply(Batch([Portion(partition, [], [room], partition.mark(), partition.mark())]))
+
+    async with connected(projection_dsn) as owner:
+        lease = (
+            "insert into projector_leases (projection, partition, owner, epoch) values ('runs', $1, 'worker', 1)"
+            " on conflict (projection, partition) do update set owner = 'worker', epoch = 1"
+        )
+        await owner.execute(lease, partition.number)
+        await apply_due(rooms[0], 1)
+        assert await owner.fetchval(attempts) == 1
+        async with owner.transaction():
+            await owner.execute("update projector_parked set wanted = 'retry' where room_id = 'locked'")
+            for room, history in zip(rooms, (locked, other), strict=True):
+                await apply_due(room, history.head)
+            assert await owner.fetchval("select applied_seq from proj_rooms where room_id = $1", other.key.room_id)
+        assert await owner.fetchval(attempts) == 1
+        await apply_due(rooms[0], 1)
+        assert await owner.fetchval(attempts) == 2
+        assert await owner.fetchval("select wanted from projector_parked where room_id = 'locked'") is None
+    await source.close()
