@@ -131,10 +131,22 @@ def load_queries(directory: Path) -> dict[str, str]:
     return {path.stem: path.read_text(encoding="utf-8") for path in sorted(directory.glob("*.sql"))}
 
 
-async def connect(dsn: str, application_name: str, *, command_timeout: float | None = None) -> Connection:
-    """One connection, within 5 s. ``command_timeout`` in seconds bounds every statement. Raises ``STORE_ERRORS``."""
+async def connect(
+    dsn: str,
+    application_name: str,
+    *,
+    command_timeout: float | None = None,
+    parameters: Mapping[str, str] | None = None,
+) -> Connection:
+    """One connection, within 5 s. Raises ``STORE_ERRORS``.
+
+    ``command_timeout`` in seconds bounds every statement; ``parameters`` are set in the session.
+    """
     return await asyncpg.connect(
-        dsn, timeout=5.0, command_timeout=command_timeout, server_settings=_server_settings(application_name)
+        dsn,
+        timeout=5.0,
+        command_timeout=command_timeout,
+        server_settings={**_server_settings(application_name), **(parameters or {})},
     )
 
 
@@ -142,8 +154,16 @@ async def connect(dsn: str, application_name: str, *, command_timeout: float | N
 async def connected(
     dsn: str, application_name: str, *, command_timeout: float | None = None
 ) -> AsyncGenerator[Connection, None]:
-    """One connection as of ``connect``, for the length of the block. Raises ``STORE_ERRORS``."""
-    connection = await connect(dsn, application_name, command_timeout=command_timeout)
+    """One connection as of ``connect``, for the length of the block. Raises ``STORE_ERRORS``.
+
+    A statement that nobody waits for any more ends within a second, whatever it is doing, and with it what it holds.
+    """
+    connection = await connect(
+        dsn,
+        application_name,
+        command_timeout=command_timeout,
+        parameters={"client_connection_check_interval": "1s"},
+    )
     try:
         yield connection
     except (TimeoutError, OSError):

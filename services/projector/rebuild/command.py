@@ -82,9 +82,8 @@ async def rebuild(order: Order, where: Places, say: Say) -> None:
     Raises ``NotSwitchedError``, ``CannotLookError`` or one of ``STORE_ERRORS``.
     """
     async with connected(where.projection_dsn, NAME) as projections:
-        # The lock of a command that was killed is not to be held until an index is made; nor are those of one that is
-        # gone with its machine.
-        await projections.execute(f"set client_connection_check_interval = '1s'; {FIND_THE_GONE}")
+        # Nobody else can rebuild while it holds its lock, were it gone with its machine.
+        await projections.execute(FIND_THE_GONE)
         if not await projections.fetchval(_SQL["rebuild_lock"], order.projection):
             raise NotSwitchedError(f"somebody else is rebuilding {order.projection}")
         if order.drop_old:

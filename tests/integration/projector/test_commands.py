@@ -42,3 +42,25 @@ async def test_a_command_does_not_wait_for_ever(migrated_databases: MigratedData
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+
+
+@pytest.mark.parametrize("ctrl_c", [False, True], ids=["by itself", "by Ctrl-C"])
+async def test_a_command_that_gave_up_leaves_no_statement_behind(
+    migrated_databases: MigratedDatabases, *, ctrl_c: bool
+) -> None:
+    """It would go on, and keep locked what workers change."""
+    dsn = migrated_databases.copy("projections")
+    async with connected(dsn) as owner, owner.transaction():
+        await owner.execute("lock table projector_parked in access exclusive mode")
+        script = _PARKED.format(seconds=60 if ctrl_c else 3)
+        process = await start("-c", script, event_store=dsn, projections=dsn)
+        try:
+            await until_waiting(owner, "runroom-projector")
+            if ctrl_c:
+                process.send_signal(signal.SIGINT)
+            await asyncio.wait_for(process.communicate(), 15)
+            await until_waiting(owner, "runroom-projector", waiting=False)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
