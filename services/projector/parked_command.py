@@ -5,7 +5,7 @@ it, and this waits for what came of it.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,13 @@ _NAME = "runroom-projector"
 PATIENCE_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
 """For a statement of PostgreSQL's. None here takes long, and a connection may have gone silent."""
+PORTION = 1000
+"""Rows that a statement reads or changes, however many there are: it takes no long time, and locks few."""
+MOST_WATCHED = 10_000
+"""Parked events of which the command waits for what becomes of them."""
+BY_KEY = "set enable_seqscan = off; set plan_cache_mode = force_custom_plan"
+"""A portion is read by its bounds, whatever PostgreSQL takes the table for."""
+_FIRST_SEQ = -(2**63)
 _VERBS = ("list", "show", "retry", "skip")
 PARKED_USAGE = """usage: python -m services.projector parked list [projection] [workspace/room]
        python -m services.projector parked show [projection] [workspace/room] [--payload]
@@ -29,6 +36,8 @@ PARKED_USAGE = """usage: python -m services.projector parked list [projection] [
 
 
 Say = Callable[[str], None]
+_Place = tuple[str, str, int]
+"""Workspace, room and seq."""
 
 
 class Wish(NamedTuple):
@@ -80,6 +89,7 @@ def _parse_room(text: str) -> RoomKey:
 async def parked(wish: Wish, projection_dsn: str, event_store_dsn: str, say: Say) -> bool:
     """Does what was asked for. Whether that is done. Raises one of ``STORE_ERRORS``."""
     async with connected(projection_dsn, _NAME, command_timeout=ANSWER_SECONDS) as projections:
+        await projections.execute(BY_KEY)
         # A projection is the version of it that is read; another one is asked for by its own name.
         if wish.projection in PROJECTIONS:
             name = await projections.fetchval(_SQL["active_version"], wish.projection)
@@ -94,23 +104,37 @@ async def parked(wish: Wish, projection_dsn: str, event_store_dsn: str, say: Say
         return True
 
 
-async def _events(projections: Connection, wish: Wish) -> list[asyncpg.Record]:
-    workspace_id, room_id = wish.room or (None, None)
-    return await projections.fetch(_SQL["parked_events"], wish.projection, workspace_id, room_id)
+async def _portions(projections: Connection, wish: Wish) -> AsyncGenerator[list[asyncpg.Record], None]:
+    """What is parked or was skipped of what was asked for, in the order of keys."""
+    first, last = (wish.room, wish.room) if wish.projection and wish.room else (("", ""), (None, None))
+    place = (wish.projection or "", *first, _FIRST_SEQ)
+    while rows := await projections.fetch(_SQL["parked_events"], *place, wish.projection, *last, PORTION):
+        yield [row for row in rows if wish.room in (None, (row["workspace_id"], row["room_id"]))]
+        place = (rows[-1]["projection"], *_place(rows[-1]))
+
+
+async def _events(projections: Connection, wish: Wish) -> AsyncGenerator[asyncpg.Record, None]:
+    """The same one by one, open ones first. It is read twice, and never held."""
+    for skipped in (False, True):
+        async for rows in _portions(projections, wish):
+            for row in rows:
+                if (row["skipped_at"] is not None) is skipped:
+                    yield row
 
 
 async def _list(projections: Connection, wish: Wish, say: Say) -> None:
-    rows = await _events(projections, wish)
-    for row in rows:
+    count = 0
+    async for row in _events(projections, wish):
         state = "skipped" if row["skipped_at"] else f"{row['wanted']} wanted" if row["wanted"] else "parked"
         kind = row["error"].partition(":")[0]
         say(f"{row['projection']}  {row['workspace_id']}/{row['room_id']}  event {row['stream_seq']}  {state}  {kind}")
-    say(f"{sum(row['skipped_at'] is None for row in rows)} parked")
+        count += row["skipped_at"] is None
+    say(f"{count} parked")
 
 
 async def _show(projections: Connection, store: Connection, wish: Wish, say: Say) -> None:
-    for row in await _events(projections, wish):
-        place = (row["workspace_id"], row["room_id"], row["stream_seq"])
+    async for row in _events(projections, wish):
+        place = _place(row)
         event = await store.fetchrow(_SQL["parked_event_source"], *place)
         waiting = await store.fetchval(_SQL["last_seq_of"], *place[:2])
         say(f"{row['projection']}  {row['workspace_id']}/{row['room_id']}  event {row['stream_seq']}")
@@ -134,27 +158,46 @@ async def _show(projections: Connection, store: Connection, wish: Wish, say: Say
 
 
 async def _settle(projections: Connection, wish: Wish, say: Say) -> bool:
-    workspace_id, room_id = wish.room or (None, None)
-    wanted = await projections.fetch(_SQL["parked_wish"], wish.projection, workspace_id, room_id, wish.verb)
-    if not wanted:
+    waiting: dict[_Place, int] = {}
+    more = 0
+    async for wanted in _wished(projections, wish):
+        seen = wanted[: MOST_WATCHED - len(waiting)]
+        waiting |= {_place(row): row["attempts"] for row in seen}
+        more += len(wanted) - len(seen)
+    if not waiting:
         say("nothing is parked there")
         return False
-    waiting = {(row["workspace_id"], row["room_id"], row["stream_seq"]): row["attempts"] for row in wanted}
     well = True
     loop = asyncio.get_running_loop()
     deadline = loop.time() + PATIENCE_SECONDS
     while waiting and loop.time() < deadline:
         await asyncio.sleep(0.1)
-        for place, attempts in list(waiting.items()):
-            (row,) = await projections.fetch(_SQL["parked_state"], wish.projection, *place)
-            outcome = _outcome(row, place[2], attempts, wish.verb)
-            if outcome is not None:
-                del waiting[place]
-                well = well and not outcome.startswith(("still", "taken out"))
-                say(f"{place[0]}/{place[1]}  event {place[2]}  {outcome}")
+        keys = list(waiting)
+        for first in range(0, len(keys), PORTION):
+            columns = zip(*keys[first : first + PORTION], strict=True)
+            for row in await projections.fetch(_SQL["parked_state"], wish.projection, *columns):
+                place = _place(row)
+                outcome = _outcome(row, place[2], waiting[place], wish.verb)
+                if outcome is not None:
+                    del waiting[place]
+                    well = well and not outcome.startswith(("still", "taken out"))
+                    say(f"{place[0]}/{place[1]}  event {place[2]}  {outcome}")
     for place in waiting:
         say(f"{place[0]}/{place[1]}  event {place[2]}  no worker has seen to it yet; it stays wanted")
-    return well and not waiting
+    if more:
+        say(f"{more} more are wanted: see what becomes of them with list")
+    return well and not waiting and not more
+
+
+async def _wished(projections: Connection, wish: Wish) -> AsyncGenerator[list[asyncpg.Record], None]:
+    """Writes the wish beside what is open, and says of what. Each portion stands by itself."""
+    async for rows in _portions(projections, wish):
+        if places := [_place(row) for row in rows if row["skipped_at"] is None]:
+            yield await projections.fetch(_SQL["parked_wish"], wish.projection, wish.verb, *places[0], *places[-1])
+
+
+def _place(row: asyncpg.Record) -> _Place:
+    return row["workspace_id"], row["room_id"], row["stream_seq"]
 
 
 def _outcome(row: asyncpg.Record, seq: int, attempts: int, verb: str) -> str | None:
@@ -163,7 +206,7 @@ def _outcome(row: asyncpg.Record, seq: int, attempts: int, verb: str) -> str | N
         if row["applied_seq"] < seq:
             return "taken out: it is not in the event store, or not where it was parked"
         return "applied; the room goes on"
-    if row["skipped"]:
+    if row["is_skipped"]:
         return "skipped; the room goes on"
     if verb == "retry" and row["attempts"] > attempts:
         return f"still cannot be applied: {row['error']}"

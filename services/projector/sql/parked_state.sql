@@ -1,10 +1,17 @@
--- What has become of one parked event: no attempts when it is not parked any more, and how far its room has come.
+-- What has become of parked events: no attempts when one is not parked any more, and how far its room has come. Each is looked
+-- up as in parked_settled.
 select
-    left(k.error, 500) as error, k.attempts, k.wanted, k.skipped_at is not null as skipped,
-    greatest(p.applied_seq, 0) as applied_seq
-from (values ($1::text, $2::text, $3::text, $4::bigint)) as x (projection, workspace_id, room_id, stream_seq)
-left join projector_parked as k
-    on k.projection = x.projection and k.workspace_id = x.workspace_id and k.room_id = x.room_id
-    and k.stream_seq = x.stream_seq
-left join proj_rooms as p
-    on p.projection = x.projection and p.workspace_id = x.workspace_id and p.room_id = x.room_id
+    x.workspace_id, x.room_id, x.stream_seq, k.error, k.attempts, k.is_skipped, greatest(p.applied_seq, 0) as applied_seq
+from unnest($2::text[], $3::text[], $4::bigint[]) as x (workspace_id, room_id, stream_seq)
+left join lateral (
+    select left(error, 500) as error, attempts, skipped_at is not null as is_skipped
+    from projector_parked
+    where projection = $1 and workspace_id = x.workspace_id and room_id = x.room_id and stream_seq = x.stream_seq
+    offset 0
+) as k on true
+left join lateral (
+    select applied_seq
+    from proj_rooms
+    where projection = $1 and workspace_id = x.workspace_id and room_id = x.room_id
+    offset 0
+) as p on true

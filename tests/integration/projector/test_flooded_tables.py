@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from services.projector.parked_command import BY_KEY
 from shared.postgres import load_queries
 from tests.integration.privileges import connected
 from tests.support.servers import PROJECTION_MIGRATIONS, MigratedDatabases, as_role
@@ -97,7 +98,7 @@ async def test_what_is_parked_and_can_never_be_applied(flooded: asyncpg.Connecti
     for name, arguments in (
         ("parked_open", ("runs", list(range(16)), 12)),
         ("parked_settled", (*events, "worker")),
-        ("parked_state", ("runs", "ws", "room-1", 1)),
+        ("parked_state", events),
         ("park", (*events, [seq % 32 for seq in seqs], ["y"] * 12)),
     ):
         assert await blocks_of(flooded, SQL[name], *arguments) < MOST_BLOCKS, name
@@ -109,3 +110,13 @@ async def test_what_is_parked_and_can_never_be_applied(flooded: asyncpg.Connecti
     assert await flooded.fetchval(left) == seqs
     await flooded.execute(SQL["parked_settled"], *events, "worker")
     assert await flooded.fetchval(left) == [11, 12], "of which nothing is wanted"
+
+
+async def test_a_portion_of_what_an_operator_lists_or_wants(flooded: asyncpg.Connection) -> None:
+    await flooded.execute(BY_KEY)
+    middle = ("ws", "room-3", ROWS // 2)
+    for bounds in (("runs", None, None), ("runs", "ws", "room-3"), (None, None, None)):
+        assert await blocks_of(flooded, SQL["parked_events"], "runs", *middle, *bounds, 12) < MOST_BLOCKS, bounds
+    end = ("ws", "room-3", ROWS // 2 + 70)
+    assert len(await flooded.fetch(SQL["parked_wish"], "runs", "retry", *middle, *end)) in (10, 11)
+    assert await blocks_of(flooded, SQL["parked_wish"], "runs", "retry", *middle, *end) < MOST_BLOCKS

@@ -214,7 +214,7 @@ async def test_projections_that_hold_what_no_projector_wrote_keep_it_and_take_no
         }
         assert await forms(owner, convalidated=False) == {"proj_runs_v1", "projector_parked"}
         assert await owner.fetchval("select length(error) from projector_parked where room_id = 'long'") == MIB
-        wished = await owner.fetch(WISH, "elsewhere", None, None, "retry")
+        wished = await owner.fetch(WISH, "elsewhere", "retry", "", "", 0, "x", "", 0)
         assert {row["room_id"] for row in wished} == {"room", "long"}
         assert await owner.fetchval("select count(*) from proj_runs") == 2
         with pytest.raises(asyncpg.CheckViolationError):
@@ -305,8 +305,8 @@ async def test_what_is_read_of_a_row_of_before_is_bounded(older: str) -> None:
         await migrate(older, PROJECTION_MIGRATIONS)
         for name, arguments in (
             ("parked_open", ("elsewhere", [0], 10)),
-            ("parked_events", ("elsewhere", "ws", "room")),
-            ("parked_state", ("elsewhere", "ws", "room", 1)),
+            ("parked_events", ("elsewhere", "ws", "room", 0, "elsewhere", "ws", "room", 10)),
+            ("parked_state", ("elsewhere", ["ws"], ["room"], [1])),
         ):
             row = await owner.fetchrow((queries / f"{name}.sql").read_text(), *arguments)
             assert row is not None
