@@ -112,13 +112,11 @@ runs.step_row = lambda event: msgspec.structs.replace(right(event), title="anoth
 """
 WRONG_FEED = """
 from services.projector.projections import room_feed
-right = room_feed.RoomFeed.fold
-def fold(self, rooms):
-    return right(self, [
-        room._replace(events=[event._replace(envelope=event.envelope + b" ") for event in room.events])
-        for room in rooms
-    ])
-room_feed.RoomFeed.fold = fold
+right = room_feed._Changes.add
+def add(self, room):
+    events = [event._replace(envelope=event.envelope + b" ") for event in room.events]
+    right(self, room._replace(events=events))
+room_feed._Changes.add = add
 """
 
 
