@@ -62,7 +62,7 @@ check-unit:
 
 .PHONY: test
 test: venv ## Unit, integration and contract tests on embedded servers, a minute or two of faults, each benchmark once
-	@$(TESTS) -q -n 2 --dist loadfile $(SUITES)
+	@$(TESTS) -q -n 3 --dist loadfile --no-loadscope-reorder $(SUITES)
 	@$(TESTS) -q tests/fault
 	@$(PYTHON) -m bench --smoke
 
