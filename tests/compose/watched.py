@@ -27,7 +27,8 @@ async def told_and_watched(urls: Deployment, workspace_id: str) -> AsyncGenerato
     load = Load([urls.command_url], rooms, workspace_id, 1)
     readers = [Reader([urls.query_url], workspace_id, room, 0) for room in rooms]
     watching = [asyncio.create_task(reader.run()) for reader in readers]
-    loading = asyncio.create_task(load.run(4))
+    # With pauses: containers start on the same processors, and would take twice as long.
+    loading = asyncio.create_task(load.run(4, pause_seconds=0.1))
     try:
         yield load
         load.stop()

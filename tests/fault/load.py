@@ -42,10 +42,11 @@ class Load:
             limits=httpx.Limits(max_connections=100),
         )
 
-    async def run(self, engines: int) -> None:
+    async def run(self, engines: int, pause_seconds: float = 0.0) -> None:
+        """``pause_seconds`` is what each engine waits between two runs."""
         async with asyncio.TaskGroup() as tasks:
             for _ in range(engines):
-                tasks.create_task(self._tell_runs())
+                tasks.create_task(self._tell_runs(pause_seconds))
 
     def stop(self) -> None:
         """No more runs; those that are being told are told to their end."""
@@ -89,8 +90,9 @@ class Load:
                     assert response.status_code == 503, response.text
                 await asyncio.sleep(0.02)
 
-    async def _tell_runs(self) -> None:
+    async def _tell_runs(self, pause_seconds: float) -> None:
         while not self._stopping:
+            await asyncio.sleep(pause_seconds)
             room_id = self._random.choice(self._rooms)
             run = await self.send("/v1/runs", {"room_id": room_id, "title": "t", "tags": ["fault"], "input": {"n": 1}})
             path = f"/v1/runs/{run.run_id}"
