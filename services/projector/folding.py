@@ -18,29 +18,27 @@ async def fold_in_turns(projection: Projection, rooms: Iterable[RoomEvents]) -> 
     changes = projection.changes()
     size = 0
     for room in rooms:
-        for part in _parts(room):
+        for part, part_size in _parts(room):
             changes.add(part)
-            size += _size(part)
+            size += part_size
             if size >= TURN_BYTES:
                 size = 0
                 await asyncio.sleep(0)
     return changes.writes()
 
 
-def _parts(room: RoomEvents) -> Iterator[RoomEvents]:
-    if _size(room) <= TURN_BYTES:
-        yield room
+def _parts(room: RoomEvents) -> Iterator[tuple[RoomEvents, int]]:
+    """With their sizes."""
+    size = sum(len(event.envelope) for event in room.events)
+    if size <= TURN_BYTES:
+        yield room, size
         return
     part: list[Recorded] = []
     size = 0
     for event in room.events:
         if part and size + len(event.envelope) > TURN_BYTES:
-            yield RoomEvents(room.key, part)
+            yield RoomEvents(room.key, part), size
             part, size = [], 0
         part.append(event)
         size += len(event.envelope)
-    yield RoomEvents(room.key, part)
-
-
-def _size(room: RoomEvents) -> int:
-    return sum(len(event.envelope) for event in room.events)
+    yield RoomEvents(room.key, part), size

@@ -100,8 +100,8 @@ def _become(order: Order, streams: list[int]) -> None:
 
 
 def _writing_to(number: int, *, at_once: bool, **how: Any) -> io.TextIOWrapper:
-    raw = open(number, "wb", buffering=0 if at_once else -1, closefd=False)  # noqa: SIM115
-    return io.TextIOWrapper(raw, write_through=at_once, **how)  # type: ignore[arg-type]
+    raw = io.FileIO(number, "wb", closefd=False)
+    return io.TextIOWrapper(raw if at_once else io.BufferedWriter(raw), write_through=at_once, **how)
 
 
 def _run(program: str) -> None:

@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import functools
 import itertools
+import os
+import signal
 import tempfile
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
@@ -42,6 +44,13 @@ def nats_seeds() -> Path:
 def nats_users() -> str:
     """The users of every deployment, and one for tests, who may do everything: whoever comes without a key."""
     return users_and("tester")
+
+
+def reload(nats: EmbeddedNats, configuration: str) -> None:
+    """The server that runs takes up another configuration."""
+    assert nats.pid is not None
+    (nats.data_dir / "nats.conf").write_text(configuration)
+    os.kill(nats.pid, signal.SIGHUP)
 
 
 @contextlib.contextmanager

@@ -152,9 +152,7 @@ async def record_published(
     """Remembers the last stream_seq the stream holds of each room, and the relay's own position."""
     await connection.execute(
         _SQL["relay_record_published"],
-        [room.workspace_id for room in published],
-        [room.room_id for room in published],
-        list(published.values()),
+        *_columns(published),
         identity.created,
         identity.epoch,
         position,
@@ -165,9 +163,7 @@ async def record_free(connection: Connection, published: dict[RoomKey, int]) -> 
     """Remembers it of those rooms that nobody has locked, and gives the others; the relay's position stays."""
     rows = await connection.fetch(
         _SQL["relay_record_free"],
-        [room.workspace_id for room in published],
-        [room.room_id for room in published],
-        list(published.values()),
+        *_columns(published),
     )
     return [RoomKey(*row) for row in rows]
 
@@ -182,9 +178,7 @@ async def find_kept(connection: Connection, found: dict[RoomKey, int], oldest_ke
     ``oldest_kept`` it would no more hold."""
     rows = await connection.fetch(
         _SQL["relay_find_kept"],
-        [room.workspace_id for room in found],
-        [room.room_id for room in found],
-        list(found.values()),
+        *_columns(found),
         oldest_kept,
     )
     return {RoomKey(row["workspace_id"], row["room_id"]): row["stream_seq"] for row in rows}
@@ -194,9 +188,7 @@ async def reset_published(connection: Connection, kept: dict[RoomKey, int]) -> l
     """Sets those that nobody has locked back to there, and gives the others."""
     rows = await connection.fetch(
         _SQL["relay_reset_published"],
-        [room.workspace_id for room in kept],
-        [room.room_id for room in kept],
-        list(kept.values()),
+        *_columns(kept),
     )
     return [RoomKey(*row) for row in rows]
 
@@ -205,3 +197,8 @@ async def count_unpublished(pool: Pool, most_bytes: int | None) -> Waiting:
     """What is waiting to be published, and for how long what is no larger than that. Raises one of ``STORE_ERRORS``."""
     row = await pool.fetchrow(_SQL["relay_count_unpublished"], most_bytes)
     return Waiting(row["rooms"], row["events"], row["seconds"]) if row else Waiting(0, 0, 0.0)
+
+
+def _columns(rooms: Mapping[RoomKey, int]) -> tuple[list[str], list[str], list[int]]:
+    """Workspaces, rooms and the numbers that go with them."""
+    return [room.workspace_id for room in rooms], [room.room_id for room in rooms], list(rooms.values())

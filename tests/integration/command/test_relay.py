@@ -38,7 +38,7 @@ from tests.integration.command.deployment import (
 )
 from tests.integration.privileges import connected
 from tests.support.checks import drop_checks
-from tests.support.servers import CUTS_AT_8_MB, EVENT_STORE_MIGRATIONS, as_role, running_nats
+from tests.support.servers import CUTS_AT_8_MB, EVENT_STORE_MIGRATIONS, as_role, reload, running_nats
 
 
 async def test_commands_go_on_without_the_broker_and_the_stream_catches_up(
@@ -184,21 +184,14 @@ async def test_a_broker_that_refuses_what_it_took_before_is_found_again(
         await load(client, 5)
         config = nats.data_dir / "nats.conf"
         before = config.read_text()
-        config.write_text(before.replace("max_payload: 8MB", "") + f"{change}\n")
-        reload(nats)
+        reload(nats, before.replace("max_payload: 8MB", "") + f"{change}\n")
         await client.send("/v1/runs", {"room_id": "big", "title": "x" * 20_000})
         await load(client, 5)
         await asyncio.sleep(1.0)
-        config.write_text(before)
-        reload(nats)
+        reload(nats, before)
         await load(client, 5)
         await check_store(dsn, client)
         await check_stream(dsn, nats.url)
-
-
-def reload(nats: EmbeddedNats) -> None:
-    assert nats.pid is not None
-    os.kill(nats.pid, signal.SIGHUP)
 
 
 async def test_a_room_before_an_event_that_the_broker_does_not_take_waits_without_counting_as_late(
@@ -207,8 +200,7 @@ async def test_a_room_before_an_event_that_the_broker_does_not_take_waits_withou
     """What is before that event is published; when the broker takes it, the rest is."""
     config = nats.data_dir / "nats.conf"
     before = config.read_text()
-    config.write_text(before.replace("max_payload: 8MB", "max_payload: 4096"))
-    reload(nats)
+    reload(nats, before.replace("max_payload: 8MB", "max_payload: 4096"))
     alone = command_service(tmp_path, dsn, f"nats://127.0.0.1:{free_port()}")
     async with running(alone), Client([alone], "ws") as client:
         for title in ("small", "x" * 20_000, "small"):
@@ -222,8 +214,7 @@ async def test_a_room_before_an_event_that_the_broker_does_not_take_waits_withou
                 await asyncio.sleep(0.05)
         await until_gauge(service, "runroom_relay_unpublished_rooms", 1)
         await until_gauge(service, "runroom_relay_unpublished_seconds", 0)
-        config.write_text(before)
-        reload(nats)
+        reload(nats, before)
         await check_stream(dsn, nats.url)
 
 

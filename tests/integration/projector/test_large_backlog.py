@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 from deploy.local import EmbeddedNats
 from tests.integration.projector.history import RoomHistory, publish, store
 from tests.integration.projector.workers import applied, running
+from tests.support.servers import reload
 
 
 async def test_a_backlog_of_large_events_is_applied_without_being_cut_off(
@@ -52,9 +51,7 @@ async def test_what_the_broker_would_not_take_any_more_is_read_all_the_same(
         history.created(f"run_b{number:025d}", input={"much": "x" * 900_000})
     await store(event_store_dsn, history.events)
     await publish(stream_url, history.events)
-    config = fresh_nats.data_dir / "nats.conf"
-    config.write_text(config.read_text().replace("max_payload: 8MB", "max_payload: 300KB"))
-    assert fresh_nats.pid is not None
-    os.kill(fresh_nats.pid, signal.SIGHUP)
+    before = (fresh_nats.data_dir / "nats.conf").read_text()
+    reload(fresh_nats, before.replace("max_payload: 8MB", "max_payload: 300KB"))
     with running(event_store_dsn, projection_dsn, stream_url, tmp_path):
         await applied(projection_dsn, [history])

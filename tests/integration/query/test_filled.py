@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from shared.contracts.filled import Told, telling
 from shared.contracts.subjects import RELAY_FILLED_SUBJECT
 from shared.messaging.broker import Broker
 from shared.messaging.stream import StreamSettings, ensure_stream
-from tests.support.servers import broker_as
+from tests.support.servers import broker_as, reload
 
 from .test_hub import settled
 
@@ -101,12 +99,6 @@ async def test_it_is_heard_again_once_the_users_of_nats_are_right(
         while await until(relay, asyncio.create_task(filled.identity()), lambda: TOLD) != IDENTITY:
             await asyncio.sleep(0.1)
     assert query.is_connected
-
-
-def reload(nats: EmbeddedNats, configuration: str) -> None:
-    (nats.data_dir / "nats.conf").write_text(configuration)
-    assert nats.pid is not None
-    os.kill(nats.pid, signal.SIGHUP)
 
 
 async def test_nobody_hears_anything_where_no_relay_tells(query: Broker) -> None:
